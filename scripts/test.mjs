@@ -1,0 +1,44 @@
+// npm test: everything that decides whether a change is good. `unit` or `e2e` with a pattern runs a part.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { ensureInstalled } from "../bin/install.mjs";
+import { requireNode24 } from "../bin/node24.mjs";
+import { findFiles } from "./files.mjs";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const [part = "all", pattern = ""] = process.argv.slice(2);
+
+ensureInstalled({ development: true });
+const node = requireNode24();
+// A home of its own, so that no test reads or changes the developer's configuration.
+const home = mkdtempSync(join(tmpdir(), "skein-test-"));
+process.env.SKEIN_HOME ??= home;
+process.env.NODE_ENV ??= "test";
+process.on("exit", () => rmSync(home, { recursive: true, force: true }));
+
+const flags = ["--disable-warning=ExperimentalWarning", "--test", "--test-timeout=180000"];
+if (part === "all") run([join(root, "scripts", "check.mjs")]);
+run([join(root, "bin", "skein.mjs"), "engine", "add", "llama", "--bundled"]);
+if (part === "all" || part === "unit") {
+  run([...flags, "--test-isolation=none", ...tests("src")]);
+}
+if (part === "all" || part === "e2e") {
+  run([...flags, "--test-concurrency=1", ...tests(join("test", "e2e"))]);
+}
+
+function tests(folder) {
+  const files = findFiles(join(root, folder), ".test.ts").filter((file) => file.includes(pattern));
+  if (files.length === 0) {
+    console.error(`No test file below ${folder} has "${pattern}" in its path.`);
+    process.exit(1);
+  }
+  return files;
+}
+
+function run(args) {
+  const result = spawnSync(node, args, { cwd: root, stdio: "inherit" });
+  if (result.status !== 0) process.exit(result.status ?? 1);
+}

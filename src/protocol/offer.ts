@@ -1,0 +1,55 @@
+/** An offer: what a provider serves, at what price, until when. Signed; see `signing.ts`. */
+import type { PriceSheet } from "./price.ts";
+
+export type EngineKind = "llama" | "exact" | "openai" | "naive";
+
+/** How much an answer can be checked (system of tiers; only the first exists for float engines). */
+export type TrustTier = "float" | "exact" | "unverified";
+
+export interface ModelOffer {
+  /**
+   * Identity: a scheme and a hash over weights, hyperparameters, tokenizer and template, for example
+   * `gguf-sha256:9f…`. Two offers with the same modelId serve the same model.
+   */
+  readonly modelId: string;
+  /** Human name, an alias of the identity: `tiny`. Several identities may share one name. */
+  readonly name: string;
+  readonly engine: EngineKind;
+  readonly trustTier: TrustTier;
+  /** Tokens of prompt and answer together. */
+  readonly contextTokensMax: number;
+  /** Requests generated at the same time; more are queued at the provider. */
+  readonly parallelMax: number;
+  /** Whether an attempt can continue from token ids emitted elsewhere. */
+  readonly resumable: boolean;
+  readonly price: PriceSheet;
+}
+
+export interface Offer {
+  readonly providerId: string;
+  /** Increases with every offer of this provider; the highest wins. */
+  readonly sequence: number;
+  readonly issuedAtMs: number;
+  readonly expiresAtMs: number;
+  /** Declared, not proved: `eu-west`, or empty. */
+  readonly region: string;
+  readonly models: readonly ModelOffer[];
+}
+
+/** Signed bytes as they travel: canonical CBOR of the payload, and an Ed25519 signature over it. */
+export interface SignedEnvelope {
+  readonly payload: Uint8Array;
+  readonly signature: Uint8Array;
+}
+
+/** What a provider says about itself with every heartbeat. */
+export interface ProviderStatus {
+  /** Requests being generated now. */
+  readonly active: number;
+  /** Requests waiting for a slot. */
+  readonly queued: number;
+  /** Whether the engine takes work; false while it restarts. */
+  readonly ready: boolean;
+  /** Why not, in a few words; empty when ready. */
+  readonly reason: string;
+}
