@@ -1,0 +1,60 @@
+import type { ModelOffer, Offer, ProviderStatus } from "../protocol/offer.ts";
+import type { Clock } from "../util/clock.ts";
+import type { ServedEngine } from "./handler.ts";
+
+/** An offer outlives two missed renewals; a provider that vanished is forgotten soon after. */
+export const offerLifetimeMs = 60_000;
+export const offerRenewalMs: number = offerLifetimeMs / 3;
+
+/** Builds this provider's offers with ever-increasing sequence numbers, also across restarts. */
+export function createOfferBuilder(
+  deps: { clock: Clock },
+  options: { providerId: string; region: string; served: readonly ServedEngine[] },
+): () => Offer {
+  let sequence = 0;
+  return () => {
+    const nowMs = deps.clock.nowMs();
+    // Wall-clock milliseconds exceed whatever an earlier run of this provider has issued.
+    sequence = Math.max(sequence + 1, nowMs);
+    return {
+      providerId: options.providerId,
+      sequence,
+      issuedAtMs: nowMs,
+      expiresAtMs: nowMs + offerLifetimeMs,
+      region: options.region,
+      models: options.served.filter(isAlive).map(modelOffer),
+    };
+  };
+}
+
+function isAlive({ engine }: ServedEngine): boolean {
+  return engine.status().state !== "failed";
+}
+
+function modelOffer({ engine, name, price }: ServedEngine): ModelOffer {
+  const { model } = engine;
+  return {
+    modelId: model.modelId,
+    name,
+    engine: engine.kind,
+    trustTier: model.trustTier,
+    contextTokensMax: model.contextTokensMax,
+    parallelMax: model.parallelMax,
+    resumable: model.resumable,
+    price,
+  };
+}
+
+/** Load of all engines together. Ready when at least one engine takes work. */
+export function providerStatus(served: readonly ServedEngine[]): ProviderStatus {
+  const loads = served.map(({ engine }) => engine.load());
+  const states = served.map(({ engine }) => engine.status());
+  const broken = states.find((status) => status.state !== "ready");
+  const ready = states.some((status) => status.state === "ready");
+  return {
+    active: loads.reduce((sum, load) => sum + load.active, 0),
+    queued: loads.reduce((sum, load) => sum + load.queued, 0),
+    ready,
+    reason: ready || broken === undefined || broken.state === "ready" ? "" : broken.reason,
+  };
+}
