@@ -49,12 +49,12 @@ function modelOffer({ engine, name, price }: ServedEngine): ModelOffer {
 export function providerStatus(served: readonly ServedEngine[]): ProviderStatus {
   const loads = served.map(({ engine }) => engine.load());
   const states = served.map(({ engine }) => engine.status());
-  const broken = states.find((status) => status.state !== "ready");
-  const ready = states.some((status) => status.state === "ready");
+  const reasons = states.flatMap((status) => (status.state === "ready" ? [] : [status.reason]));
+  const ready = reasons.length < states.length;
   return {
     active: loads.reduce((sum, load) => sum + load.active, 0),
     queued: loads.reduce((sum, load) => sum + load.queued, 0),
     ready,
-    reason: ready || broken === undefined || broken.state === "ready" ? "" : broken.reason,
+    reason: ready ? "" : reasons.join("; "),
   };
 }
