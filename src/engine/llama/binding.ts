@@ -1,0 +1,105 @@
+/**
+ * The slice of node-llama-cpp 3.22.1 that the engine uses, its private inner context included: the
+ * public continuous batching loses about half of llama.cpp's throughput, a loop over the inner context
+ * none. The version is pinned, and `checkBinding` fails clearly when something is missing.
+ */
+import { pathToFileURL } from "node:url";
+import { join } from "node:path";
+import { SkeinError } from "../../util/errors.ts";
+
+export interface SamplerConfig {
+  temperature: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  seed?: number;
+  repeatPenaltyTokens?: Uint32Array;
+  repeatPenalty?: number;
+  repeatPenaltyMaxTokens?: number;
+  repeatPenaltyPresencePenalty?: number;
+  repeatPenaltyFrequencyPenalty?: number;
+}
+
+export interface NativeSampler {
+  applyConfig(config: SamplerConfig): void;
+  dispose(): void;
+}
+
+export interface NativeContext {
+  initBatch(tokens: number): void;
+  /** Returns the batch positions of the requested logits. */
+  addToBatch(sequence: number, position: number, tokens: Uint32Array, logits: Uint32Array): Uint32Array;
+  decodeBatch(): Promise<void>;
+  /** Resolves with a token id, or -1 when nothing could be sampled. */
+  sampleToken(batchIndex: number, sampler: NativeSampler): Promise<number>;
+  disposeSequence(sequence: number): void;
+  /** Removes cells of positions [start, end); false when the kind of cache cannot. */
+  removeTokenCellsFromSequence(sequence: number, start: number, end: number): boolean;
+  getSequenceKvCacheMinPosition(sequence: number): number;
+  copySequenceStateFromOtherSequence(target: number, source: number): Promise<void>;
+}
+
+export interface NativeModel {
+  detokenize(tokens: Uint32Array, special: boolean): string;
+  isEogToken(token: number): boolean;
+  shouldPrependBosToken(): boolean;
+  tokenBos(): number;
+  getTrainContextSize(): number;
+}
+
+export interface LlamaModel {
+  tokenize(text: string, special: boolean, options?: "trimLeadingSpace"): number[];
+  createContext(options: object): Promise<{ _ctx: NativeContext; contextSize: number }>;
+  readonly _model: NativeModel;
+}
+
+export interface Llama {
+  readonly gpu: string | false;
+  loadModel(options: object): Promise<LlamaModel>;
+  readonly _bindings: { AddonSampler: new (model: NativeModel) => NativeSampler };
+}
+
+interface NodeLlamaCpp {
+  getLlama(options: object): Promise<Llama>;
+}
+
+/** Imports node-llama-cpp from the folder it is installed in. */
+export async function importNodeLlamaCpp(moduleFolder: string): Promise<NodeLlamaCpp> {
+  try {
+    return (await import(pathToFileURL(join(moduleFolder, "dist", "index.js")).href)) as NodeLlamaCpp;
+  } catch (error) {
+    throw new SkeinError("engine_not_installed", `node-llama-cpp cannot be loaded from ${moduleFolder}.`, {
+      hint: "Run `skein engine add llama`.",
+      cause: error,
+    });
+  }
+}
+
+/** Fails early and clearly when the installed version lacks what the loop needs. */
+export function checkBinding(context: NativeContext, model: LlamaModel, llama: Llama): void {
+  const missing = [
+    ...missingFunctions(context, [
+      "initBatch",
+      "addToBatch",
+      "decodeBatch",
+      "sampleToken",
+      "disposeSequence",
+      "removeTokenCellsFromSequence",
+      "getSequenceKvCacheMinPosition",
+      "copySequenceStateFromOtherSequence",
+    ]),
+    ...missingFunctions(model._model, ["detokenize", "isEogToken", "shouldPrependBosToken", "tokenBos"]),
+    ...missingFunctions(llama._bindings, ["AddonSampler"]),
+  ];
+  if (missing.length > 0) {
+    throw new SkeinError("engine_unavailable", `The installed node-llama-cpp lacks ${missing.join(", ")}.`, {
+      hint: "Reinstall the pinned version: `skein engine add llama`.",
+    });
+  }
+}
+
+function missingFunctions(object: object | undefined, names: readonly string[]): string[] {
+  return names.filter(
+    (name) => typeof (object as Record<string, unknown> | undefined)?.[name] !== "function",
+  );
+}

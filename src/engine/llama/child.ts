@@ -1,0 +1,48 @@
+/**
+ * The process that runs llama.cpp: loads one model, then turns requests into tokens until the parent
+ * goes away. A crash in native code ends only this process; the parent starts another.
+ */
+import { inspectGguf } from "../gguf/inspect.ts";
+import { loadModel } from "./load.ts";
+import type { ToChild, ToParent } from "./messages.ts";
+import { Service, wireError } from "./service.ts";
+
+let service: Service | null = null;
+
+function send(message: ToParent): void {
+  // A parent that is gone ends this process by `disconnect`.
+  if (process.connected) process.send?.(message);
+}
+
+async function load(message: Extract<ToChild, { type: "load" }>): Promise<void> {
+  try {
+    const loaded = await loadModel(message.options, await inspectGguf(message.options.modelPath));
+    service = new Service(loaded, message.options.parallel, send);
+    send({ type: "loaded", contextTokens: loaded.contextTokens, backend: loaded.backend });
+  } catch (error) {
+    send({ type: "load-failed", error: wireError(error) });
+  }
+}
+
+process.on("message", (message: ToChild) => {
+  switch (message.type) {
+    case "load":
+      void load(message);
+      break;
+    case "generate":
+      service?.generate(message.id, message.request);
+      break;
+    case "read":
+      service?.read(message.id, message.events);
+      break;
+    case "cancel":
+      service?.cancel(message.id);
+      break;
+    case "count":
+      service?.count(message.id, message.prompt);
+      break;
+  }
+});
+// The parent ends this process; a Ctrl-C in the terminal reaches both and must not cut answers short.
+process.on("SIGINT", () => undefined);
+process.on("disconnect", () => process.exit(0));

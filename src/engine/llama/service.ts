@@ -1,0 +1,172 @@
+/** Inside the child process: requests in, tokens out. Owns slots, sequences and the batch loop. */
+import type { GenerateRequest, Prompt } from "../../protocol/generate.ts";
+import { SkeinError, toSkeinError } from "../../util/errors.ts";
+import { BatchLoop } from "./batch-loop.ts";
+import type { NativeSampler } from "./binding.ts";
+import type { LoadedModel } from "./load.ts";
+import type { ToParent, WireError } from "./messages.ts";
+import { checkTokenIds, tokenizePrompt } from "./prompt.ts";
+import { Sequence } from "./sequence.ts";
+import { commonPrefix, SlotTable } from "./slots.ts";
+
+interface Waiting {
+  readonly id: number;
+  readonly request: GenerateRequest;
+  readonly promptTokens: number[];
+  readonly tokens: number[];
+}
+
+/** Waiting for another request that is just reading the same beginning pays from this many tokens on. */
+const sharedPrefixTokensMin = 64;
+
+export function wireError(error: unknown): WireError {
+  const { code, message, hint, param } = toSkeinError(error, "engine_failed");
+  return { code, message, hint, param };
+}
+
+export class Service {
+  readonly #loaded: LoadedModel;
+  readonly #send: (message: ToParent) => void;
+  readonly #slots: SlotTable;
+  readonly #loop: BatchLoop;
+  readonly #byId = new Map<number, Sequence>();
+  #waiting: Waiting[] = [];
+  /** Samplers of ended sequences: a running step may still use them. */
+  #retired: NativeSampler[] = [];
+
+  constructor(loaded: LoadedModel, parallel: number, send: (message: ToParent) => void) {
+    this.#loaded = loaded;
+    this.#send = send;
+    this.#slots = new SlotTable(loaded.context, parallel);
+    this.#loop = new BatchLoop(loaded.context, {
+      onPause: () => this.#admitWaiting(),
+      onStep: (events) => {
+        send({ type: "step", events: events.map(([{ id }, event]) => [id, event] as const) });
+        for (const [sequence, event] of events) if (event.type === "end") this.#release(sequence);
+      },
+      onFailure: (error, sequences) => {
+        for (const sequence of sequences) {
+          send({ type: "failed", id: sequence.id, error: wireError(error) });
+          this.#release(sequence);
+        }
+        this.#slots.clear();
+      },
+    });
+  }
+
+  generate(id: number, request: GenerateRequest): void {
+    this.#guard(id, () => {
+      const { info, contextTokens } = this.#loaded;
+      const promptTokens = this.#tokenize(request.prompt);
+      checkTokenIds(request.emitted.tokenIds, info.vocabularySize);
+      const tokens = [...promptTokens, ...request.emitted.tokenIds];
+      if (tokens.length >= contextTokens) throw tooLong(tokens.length, contextTokens);
+      this.#waiting.push({ id, request, promptTokens, tokens });
+      this.#loop.wake();
+    });
+  }
+
+  count(id: number, prompt: Prompt): void {
+    this.#guard(id, () => {
+      this.#send({ type: "counted", id, promptTokens: this.#tokenize(prompt).length });
+    });
+  }
+
+  cancel(id: number): void {
+    this.#waiting = this.#waiting.filter((waiting) => waiting.id !== id);
+    const sequence = this.#byId.get(id);
+    if (sequence !== undefined) this.#release(sequence);
+  }
+
+  read(id: number, events: number): void {
+    const sequence = this.#byId.get(id);
+    if (sequence === undefined) return;
+    sequence.unreadEvents -= events;
+    this.#loop.wake();
+  }
+
+  #guard(id: number, act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      this.#send({ type: "failed", id, error: wireError(error) });
+    }
+  }
+
+  #tokenize(prompt: Prompt): number[] {
+    const { model, info } = this.#loaded;
+    const tokens = tokenizePrompt(model, info.chatTemplate, info.vocabularySize, prompt);
+    if (tokens.length > 0) return tokens;
+    throw new SkeinError("invalid_request", "The prompt is empty.", { hint: "Give at least one token." });
+  }
+
+  async #admitWaiting(): Promise<void> {
+    for (const sampler of this.#retired.splice(0)) sampler.dispose();
+    for (const waiting of this.#waiting) {
+      if (this.#isBeingRead(waiting.tokens)) continue;
+      const slot = await this.#slots.take(waiting.tokens);
+      if (slot === null) return;
+      // A cancellation may have come while cells were copied.
+      if (!this.#waiting.includes(waiting)) {
+        slot.busy = false;
+        continue;
+      }
+      this.#waiting = this.#waiting.filter((other) => other !== waiting);
+      const { llama, model, contextTokens } = this.#loaded;
+      const sampler = new llama._bindings.AddonSampler(model._model);
+      this.#start(new Sequence({ ...waiting, slot, contextTokens }, model, sampler));
+    }
+  }
+
+  /** Whether another request is just prefilling a long beginning that this one shares. */
+  #isBeingRead(tokens: readonly number[]): boolean {
+    const have = Math.max(...this.#slots.slots.map(({ cells }) => commonPrefix(cells, tokens)));
+    return [...this.#loop.sequences].some(
+      (sequence) =>
+        sequence.pending > 1 &&
+        !sequence.paused &&
+        commonPrefix(sequence.tokens, tokens) >= have + sharedPrefixTokensMin,
+    );
+  }
+
+  #start(sequence: Sequence): void {
+    const { id, request, promptLength, cachedTokens } = sequence;
+    this.#byId.set(id, sequence);
+    const text = sequence.replayEmitted();
+    const position = request.emitted.tokenIds.length;
+    this.#send({
+      type: "step",
+      events: [
+        [
+          id,
+          { type: "start", promptTokens: promptLength, cachedTokens: Math.min(cachedTokens, promptLength) },
+        ],
+        ...(text === ""
+          ? []
+          : [[id, { type: "tokens", position, tokenIds: [], tokenCount: 0, text }] as const]),
+      ],
+    });
+    if (sequence.outputTokens < sequence.outputTokensMax) {
+      this.#loop.add(sequence);
+    } else {
+      this.#send({ type: "step", events: sequence.finish("length").map((event) => [id, event] as const) });
+      this.#release(sequence);
+    }
+  }
+
+  #release(sequence: Sequence): void {
+    if (!this.#byId.delete(sequence.id)) return;
+    this.#loop.remove(sequence);
+    this.#retired.push(sequence.sampler);
+    sequence.slot.busy = false;
+    this.#loop.wake();
+  }
+}
+
+function tooLong(tokens: number, contextTokens: number): SkeinError {
+  return new SkeinError(
+    "context_length_exceeded",
+    `The prompt has ${tokens} tokens, but this model's context is ${contextTokens} tokens for prompt and answer together.`,
+    { hint: "Shorten the messages, or choose a model with a longer context.", param: "messages" },
+  );
+}
