@@ -1,0 +1,117 @@
+/** Schemas of the control messages inside frames. What is decoded has passed them. */
+import { type ZodType, z } from "zod";
+import type { GenerateRequest, Prompt } from "./generate.ts";
+import type { ProviderStatus, SignedEnvelope } from "./offer.ts";
+import { nonceBytes } from "./join-proof.ts";
+
+/** Raised with every change that an older peer would misunderstand. */
+export const protocolVersion = 1;
+
+const bytes = z.instanceof(Uint8Array);
+const u32 = z.number().int().min(0).max(0xffff_ffff);
+const text = z.string().max(2_000);
+const milliseconds = z.number().min(0).max(1e9);
+
+export const helloSchema = z.strictObject({
+  version: z.number().int().min(0).max(1000),
+  role: z.enum(["gateway", "provider"]),
+  nonce: bytes.refine((value) => value.length === nonceBytes, "wrong length"),
+  software: z.string().max(100),
+});
+export type Hello = z.infer<typeof helloSchema>;
+
+/** The provider's proof of the token (null without one), then the gateway's. */
+export const proofSchema = z.strictObject({
+  proof: bytes.refine((value) => value.length === 32, "wrong length").nullable(),
+});
+export type Proof = z.infer<typeof proofSchema>;
+
+export const reasonSchema = z.strictObject({ reason: text });
+export type Reason = z.infer<typeof reasonSchema>;
+
+export const envelopeSchema: ZodType<SignedEnvelope> = z.strictObject({ payload: bytes, signature: bytes });
+
+export const statusSchema: ZodType<ProviderStatus> = z.strictObject({
+  active: u32,
+  queued: u32,
+  ready: z.boolean(),
+  reason: text,
+});
+
+export const pingSchema = z.strictObject({ id: u32 });
+export type Ping = z.infer<typeof pingSchema>;
+
+const tokenIds = z.array(u32).max(2 ** 20);
+const contents = z.string().max(4 * 1024 * 1024);
+
+const promptSchema: ZodType<Prompt> = z.discriminatedUnion("kind", [
+  z.strictObject({
+    kind: z.literal("chat"),
+    messages: z
+      .array(
+        z.strictObject({
+          role: z.enum(["system", "developer", "user", "assistant", "tool"]),
+          content: contents,
+          name: text.exactOptional(),
+        }),
+      )
+      .min(1)
+      .max(10_000),
+  }),
+  z.strictObject({ kind: z.literal("text"), text: contents }),
+  z.strictObject({ kind: z.literal("tokens"), tokenIds }),
+]);
+
+export const generateSchema: ZodType<GenerateRequest> = z.strictObject({
+  requestId: z.string().min(1).max(100),
+  modelId: z.string().min(1).max(200),
+  prompt: promptSchema,
+  emitted: z.strictObject({ tokenIds, text: contents }),
+  sampling: z.strictObject({
+    temperature: z.number().min(0).max(100),
+    topP: z.number().min(0).max(1),
+    topK: u32,
+    minP: z.number().min(0).max(1),
+    presencePenalty: z.number().min(-10).max(10),
+    frequencyPenalty: z.number().min(-10).max(10),
+    seed: u32,
+  }),
+  stop: z.array(z.string().min(1).max(10_000)).max(64),
+  outputTokensMax: z
+    .number()
+    .int()
+    .min(1)
+    .max(2 ** 31)
+    .nullable(),
+  timeoutMs: milliseconds,
+});
+
+export const countSchema = z.strictObject({ modelId: z.string().min(1).max(200), prompt: promptSchema });
+export type CountRequest = z.infer<typeof countSchema>;
+export const countedSchema = z.strictObject({ promptTokens: u32 });
+export type Counted = z.infer<typeof countedSchema>;
+
+export const creditSchema = z.strictObject({ events: z.number().int().min(1).max(100_000) });
+export type Credit = z.infer<typeof creditSchema>;
+
+export const startSchema = z.strictObject({ promptTokens: u32, cachedTokens: u32 });
+export type Start = z.infer<typeof startSchema>;
+
+export const endSchema = z.strictObject({
+  finishReason: z.enum(["stop", "length"]),
+  outputTokens: u32,
+  timings: z.strictObject({ queueMs: milliseconds, prefillMs: milliseconds, decodeMs: milliseconds }),
+});
+export type End = z.infer<typeof endSchema>;
+
+export const failureSchema = z.strictObject({
+  code: z.string().max(100),
+  message: text,
+  hint: text.nullable(),
+  param: z.string().max(200).nullable(),
+  retry: z.enum(["here", "elsewhere", "never"]),
+});
+export type Failure = z.infer<typeof failureSchema>;
+
+export const emptySchema = z.strictObject({});
+export type Empty = z.infer<typeof emptySchema>;
