@@ -1,9 +1,30 @@
 /**
  * Sessions: the long-lived conversation between a gateway and a provider over one connection.
- * This file is the contract; see `gateway-session.ts` and `provider-session.ts`.
+ *
+ *     provider                       gateway
+ *     hello {nonce}          →
+ *                            ←       hello {nonce}
+ *     proof {join token}     →
+ *                            ←       welcome {proof} | refused {reason}
+ *     offer, status          →                          … whenever they change
+ *     ping / pong            ⇄                          … every second
+ *                            ←       generate | count
+ *     start, tokens…, end    →                          … under credit
+ *                            ←       credit | cancel
+ *
+ * `gateway-session.ts` and `provider-session.ts` are the two ends.
  */
 import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
 import type { Offer, ProviderStatus, SignedEnvelope } from "../protocol/offer.ts";
+import type { Clock } from "../util/clock.ts";
+import type { Logger } from "../util/log.ts";
+import type { Random } from "../util/random.ts";
+
+export interface SessionDeps {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+}
 
 /** The gateway's end: one provider that joined. */
 export interface ProviderSession {
@@ -42,3 +63,19 @@ export interface GatewaySession {
   onClose(listener: (reason: string) => void): void;
   close(reason: string): void;
 }
+
+/** Who may join a gateway. */
+export type JoinPolicy =
+  | { readonly kind: "open" }
+  /** Whoever proves to know the token, or is on the list. */
+  | { readonly kind: "restricted"; readonly token: string | null; readonly allow: readonly string[] };
+
+/** A handshake is four small messages; a peer that takes longer is not a peer. */
+export const handshakeTimeoutMs = 5_000;
+export const heartbeatIntervalMs = 1_000;
+/** Four missed heartbeats: an unplugged machine is gone from the models within five seconds. */
+export const heartbeatTimeoutMs = 4_000;
+/** Requests of one session at the same time; more than any engine's slots and queue. */
+export const streamsMax = 1_024;
+/** `tokens` events that a provider may send before the gateway's consumer has read some. */
+export const creditEvents = 256;

@@ -1,0 +1,48 @@
+import type { StreamFrame, TokensFrame } from "../protocol/frames.ts";
+import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
+import { SkeinError } from "../util/errors.ts";
+
+/**
+ * Checks that a provider's frames form an answer: start first, positions without gap or overlap, counts
+ * within what was asked, and an end that agrees with them.
+ */
+export class EventChecker {
+  readonly #outputTokensMax: number;
+  #position: number;
+  #started = false;
+
+  constructor(request: Pick<GenerateRequest, "emitted" | "outputTokensMax">) {
+    this.#position = request.emitted.tokenIds.length;
+    this.#outputTokensMax = request.outputTokensMax ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** @throws SkeinError `protocol_violation` */
+  check(frame: StreamFrame | TokensFrame): GenerateEvent {
+    if (frame.type === "start") {
+      if (this.#started) throw violation("it started twice");
+      this.#started = true;
+      return { type: "start", ...frame.body };
+    }
+    if (!this.#started) throw violation(`its first frame was ${frame.type}`);
+    if (frame.type === "tokens") return this.#checkTokens(frame);
+    if (frame.type !== "end") throw violation(`it sent a ${frame.type} frame`);
+    // Engines that do not know token ids learn the count only at the end.
+    if (frame.body.outputTokens > this.#outputTokensMax)
+      throw violation("it counts more tokens than allowed");
+    return { type: "end", ...frame.body };
+  }
+
+  #checkTokens({ position, tokenCount, tokenIds, text }: TokensFrame): GenerateEvent {
+    if (position !== this.#position) {
+      throw violation(`position ${position} came where ${this.#position} was due`);
+    }
+    if (tokenIds.length > 0 && tokenIds.length !== tokenCount) throw violation("its token count is wrong");
+    this.#position += tokenCount;
+    if (this.#position > this.#outputTokensMax) throw violation("it sent more tokens than allowed");
+    return { type: "tokens", position, tokenIds, tokenCount, text };
+  }
+}
+
+function violation(why: string): SkeinError {
+  return new SkeinError("protocol_violation", `The provider's answer is malformed: ${why}.`);
+}

@@ -1,0 +1,183 @@
+/** The provider's end of a session: answers a gateway's requests under its flow control. */
+import type { Frame } from "../protocol/frames.ts";
+import type { GenerateRequest } from "../protocol/generate.ts";
+import type { CountRequest } from "../protocol/messages.ts";
+import type { ProviderStatus, SignedEnvelope } from "../protocol/offer.ts";
+import { SkeinError, toSkeinError } from "../util/errors.ts";
+import { Credit } from "./credit.ts";
+import { FrameWriter } from "./frame-writer.ts";
+import { greetGateway } from "./handshake.ts";
+import { Heartbeat } from "./heartbeat.ts";
+import type { Connection } from "./port.ts";
+import {
+  creditEvents,
+  type GatewaySession,
+  type RequestHandler,
+  type SessionDeps,
+  streamsMax,
+} from "./session.ts";
+
+interface Stream {
+  readonly abort: AbortController;
+  readonly credit: Credit;
+}
+
+/** Completes the handshake with a gateway. @throws SkeinError `join_refused`, `connection_failed` */
+export async function openGatewaySession(
+  deps: SessionDeps,
+  connection: Connection,
+  options: { providerId: string; token: string | null; software: string },
+  handler: RequestHandler,
+): Promise<GatewaySession> {
+  const { reader } = await greetGateway(deps, connection, options);
+  const session = new ProviderSideSession(deps, connection, handler);
+  reader.handOver((frame) => session.receive(frame));
+  session.start();
+  return session;
+}
+
+class ProviderSideSession implements GatewaySession {
+  closed = false;
+  readonly gatewayId: string;
+  readonly remoteAddress: string;
+  readonly #connection: Connection;
+  readonly #handler: RequestHandler;
+  readonly #writer: FrameWriter;
+  readonly #heartbeat: Heartbeat;
+  readonly #streams = new Map<number, Stream>();
+  readonly #deps: SessionDeps;
+  #closeListeners: ((reason: string) => void)[] = [];
+  #closeReason = "";
+
+  constructor(deps: SessionDeps, connection: Connection, handler: RequestHandler) {
+    this.#deps = deps;
+    this.#connection = connection;
+    this.#handler = handler;
+    this.gatewayId = connection.peerId;
+    this.remoteAddress = connection.remoteAddress;
+    this.#writer = new FrameWriter(connection);
+    this.#heartbeat = new Heartbeat(
+      deps.clock,
+      (id) => this.#writer.write({ type: "ping", body: { id } }),
+      () => this.close("no sign of life"),
+    );
+  }
+
+  start(): void {
+    this.#connection.onClose((reason) => this.#onClosed(reason));
+    this.#heartbeat.start();
+  }
+
+  receive(frame: Frame): void {
+    this.#heartbeat.heard();
+    switch (frame.type) {
+      case "ping":
+        return this.#writer.write({ type: "pong", body: frame.body });
+      case "pong":
+        return this.#heartbeat.pong(frame.body.id);
+      case "goodbye":
+        return this.close(`the gateway left: ${frame.body.reason}`);
+      case "generate":
+        return void this.#answer(frame.stream, (stream) => this.#generate(frame.stream, frame.body, stream));
+      case "count":
+        return void this.#answer(frame.stream, (stream) => this.#count(frame.stream, frame.body, stream));
+      case "cancel":
+        return this.#streams.get(frame.stream)?.abort.abort();
+      case "credit":
+        return this.#streams.get(frame.stream)?.credit.grant(frame.body.events, creditEvents);
+      default:
+        return this.close(`a gateway does not send ${frame.type} frames`);
+    }
+  }
+
+  /** Runs one request from its first frame to its last; whatever goes wrong becomes an error frame. */
+  async #answer(id: number, run: (stream: Stream) => Promise<void>): Promise<void> {
+    const stream: Stream = { abort: new AbortController(), credit: new Credit(creditEvents) };
+    try {
+      if (this.#streams.has(id)) return this.close(`stream ${id} was opened twice`);
+      if (this.#streams.size >= streamsMax) {
+        throw new SkeinError("overloaded", `${streamsMax} requests are open at this provider.`);
+      }
+      this.#streams.set(id, stream);
+      await run(stream);
+    } catch (error) {
+      if (!stream.abort.signal.aborted) this.#sendError(id, toSkeinError(error, "provider_failed"));
+    } finally {
+      if (this.#streams.get(id) === stream) this.#streams.delete(id);
+    }
+  }
+
+  async #generate(id: number, request: GenerateRequest, stream: Stream): Promise<void> {
+    const { signal } = stream.abort;
+    const cancelTimeout = this.#deps.clock.schedule(request.timeoutMs, () =>
+      stream.abort.abort(
+        new SkeinError("deadline_exceeded", `The answer took longer than ${request.timeoutMs} ms.`),
+      ),
+    );
+    try {
+      for await (const event of this.#handler.generate(request, signal)) {
+        if (event.type === "tokens") {
+          await stream.credit.spend(signal);
+          if (signal.aborted) return;
+          this.#writer.write({ ...event, stream: id, tokenIds: [...event.tokenIds] });
+        } else {
+          const { type, ...body } = event;
+          this.#writer.write({ type, stream: id, body } as Frame);
+        }
+      }
+    } finally {
+      cancelTimeout();
+    }
+  }
+
+  async #count(id: number, { modelId, prompt }: CountRequest, stream: Stream): Promise<void> {
+    const promptTokens = await this.#handler.countPromptTokens(modelId, prompt, stream.abort.signal);
+    this.#writer.write({ type: "counted", stream: id, body: { promptTokens } });
+  }
+
+  #sendError(id: number, error: SkeinError): void {
+    this.#writer.write({
+      type: "error",
+      stream: id,
+      body: {
+        code: error.code,
+        message: error.message.slice(0, 1000),
+        hint: error.hint?.slice(0, 1000) ?? null,
+        param: error.param?.slice(0, 200) ?? null,
+        retry: error.retry,
+      },
+    });
+  }
+
+  sendOffer(envelope: SignedEnvelope): void {
+    if (!this.closed) this.#writer.write({ type: "offer", body: envelope });
+  }
+
+  sendStatus(status: ProviderStatus): void {
+    if (!this.closed)
+      this.#writer.write({ type: "status", body: { ...status, reason: status.reason.slice(0, 1000) } });
+  }
+
+  onClose(listener: (reason: string) => void): void {
+    if (this.closed) listener(this.#closeReason);
+    else this.#closeListeners.push(listener);
+  }
+
+  close(reason: string): void {
+    if (this.closed) return;
+    this.#writer.write({ type: "goodbye", body: { reason: reason.slice(0, 1000) } });
+    this.#writer.flush();
+    this.#onClosed(reason);
+    this.#connection.close(reason);
+  }
+
+  #onClosed(reason: string): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.#closeReason = reason;
+    this.#heartbeat.stop();
+    for (const { abort } of this.#streams.values()) abort.abort();
+    this.#streams.clear();
+    for (const listener of this.#closeListeners.splice(0)) listener(reason);
+  }
+}
