@@ -101,7 +101,10 @@ class ProviderSideSession implements GatewaySession {
       this.#streams.set(id, stream);
       await run(stream);
     } catch (error) {
-      if (!stream.abort.signal.aborted) this.#sendError(id, toSkeinError(error, "provider_failed"));
+      // Cancelled by the gateway: it no longer listens. Cut by the deadline: it must hear of it.
+      const { aborted, reason } = stream.abort.signal;
+      if (!aborted || reason instanceof SkeinError)
+        this.#sendError(id, toSkeinError(error, "provider_failed"));
     } finally {
       if (this.#streams.get(id) === stream) this.#streams.delete(id);
     }

@@ -1,0 +1,199 @@
+/** Network over libp2p: TCP, noise, yamux; gossip; local discovery by mDNS where asked for. */
+import { gossipsub, type GossipSub } from "@libp2p/gossipsub";
+import { generateKeyPairFromSeed } from "@libp2p/crypto/keys";
+import { identify } from "@libp2p/identify";
+import type { Connection as PeerConnection, Libp2p, Stream } from "@libp2p/interface";
+import { mdns } from "@libp2p/mdns";
+import { noise } from "@libp2p/noise";
+import { tcp } from "@libp2p/tcp";
+import { yamux } from "@libp2p/yamux";
+import { multiaddr } from "@multiformats/multiaddr";
+import { createLibp2p } from "libp2p";
+import { SkeinError } from "../util/errors.ts";
+import type { Logger } from "../util/log.ts";
+import { Libp2pConnection } from "./libp2p-connection.ts";
+import { type Connection, gossipBytesMax, type Network } from "./port.ts";
+
+export const sessionProtocol = "/skein/session/1";
+const mdnsServiceTag = "skein.local";
+/** One gateway's providers. */
+const connectionsMax = 10_000;
+/** A rack that starts at once comes from one address. */
+const connectionsPerSecondMax = 500;
+
+export interface Libp2pOptions {
+  /** 32 secret bytes of the identity. */
+  readonly seed: Uint8Array;
+  /** Multiaddrs to listen on; empty: only dial out. */
+  readonly listen: readonly string[];
+  /** Multiaddrs to tell others instead of those listened on (behind a port forwarding). */
+  readonly announce: readonly string[];
+  /** Whether to find and be found on the local network. */
+  readonly lan: boolean;
+  readonly log: Logger;
+}
+
+type Services = { identify: unknown; pubsub: GossipSub };
+
+/** @throws SkeinError `port_in_use`, `invalid_config` */
+export async function createLibp2pNetwork(options: Libp2pOptions): Promise<Network> {
+  const node = await start(options);
+  const pubsub = node.services.pubsub;
+  const topics = new Map<string, Set<(data: Uint8Array, from: string) => void>>();
+  let handler: ((connection: Connection) => void) | null = null;
+
+  await node.handle(
+    sessionProtocol,
+    (stream, connection) => {
+      if (handler === null) stream.abort(new Error("nobody serves here yet"));
+      else handler(wrap(stream, connection));
+    },
+    { maxInboundStreams: 4, maxOutboundStreams: 4 },
+  );
+  pubsub.addEventListener("message", ({ detail }) => {
+    if (detail.type !== "signed") return;
+    for (const listener of topics.get(detail.topic) ?? []) listener(detail.data, detail.from.toString());
+  });
+
+  return {
+    peerId: node.peerId.toString(),
+    addresses: () => node.getMultiaddrs().map(String),
+    dial: (address, signal) => dial(node, address, signal),
+    onConnection(next) {
+      handler = next;
+    },
+    async publish(topic, data) {
+      if (data.length > gossipBytesMax)
+        throw new SkeinError("protocol_violation", "The gossip is too large.");
+      await pubsub.publish(topic, data);
+    },
+    subscribe(topic, listener) {
+      const listeners = topics.get(topic) ?? new Set();
+      if (listeners.size === 0) pubsub.subscribe(topic);
+      topics.set(topic, listeners.add(listener));
+      return () => {
+        listeners.delete(listener);
+        if (listeners.size === 0) pubsub.unsubscribe(topic);
+      };
+    },
+    onDiscovery(listener) {
+      node.addEventListener("peer:discovery", ({ detail }) => {
+        const peerId = detail.id.toString();
+        listener({
+          peerId,
+          addresses: detail.multiaddrs.map((address) => withPeerId(String(address), peerId)),
+        });
+      });
+    },
+    close: async () => node.stop(),
+  };
+}
+
+async function start(options: Libp2pOptions): Promise<Libp2p<Services>> {
+  const node = await createLibp2p<Services>({
+    privateKey: await generateKeyPairFromSeed("Ed25519", options.seed),
+    start: false,
+    addresses: {
+      listen: [...options.listen],
+      ...(options.announce.length > 0 ? { announce: [...options.announce] } : {}),
+    },
+    transports: [tcp({ dialOpts: { noDelay: true }, listenOpts: { noDelay: true } })],
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux()],
+    peerDiscovery: options.lan ? [mdns({ serviceTag: mdnsServiceTag })] : [],
+    // Our heartbeat judges; one slow ping under load must not cut every request.
+    connectionMonitor: { enabled: false },
+    connectionManager: {
+      maxConnections: connectionsMax,
+      inboundConnectionThreshold: connectionsPerSecondMax,
+      maxIncomingPendingConnections: connectionsPerSecondMax,
+      reconnectRetries: 0,
+    },
+    services: {
+      identify: identify(),
+      pubsub: gossipsub({
+        allowPublishToZeroTopicPeers: true,
+        emitSelf: false,
+        maxInboundDataLength: 4 * gossipBytesMax,
+      }),
+    },
+  } as Parameters<typeof createLibp2p<Services>>[0]);
+  try {
+    await node.start();
+    return node;
+  } catch (error) {
+    await Promise.resolve(node.stop()).catch(() => undefined);
+    throw cannotListen(error, options.listen);
+  }
+}
+
+function cannotListen(error: unknown, listen: readonly string[]): SkeinError {
+  const text = allMessages(error);
+  if (/EADDRINUSE|in use/i.test(text) || listen.length > 0) {
+    return new SkeinError("port_in_use", `Cannot listen on ${listen.join(", ")}: ${text.slice(0, 200)}`, {
+      hint: "Another program uses the port: stop it, or choose another with --network-port.",
+      cause: error,
+    });
+  }
+  return new SkeinError("invalid_config", `The network cannot start: ${text}`, { cause: error });
+}
+
+async function dial(node: Libp2p<Services>, address: string, signal: AbortSignal): Promise<Connection> {
+  const peerId = /\/p2p\/([^/]+)$/.exec(address)?.[1];
+  let target;
+  try {
+    target = multiaddr(address);
+  } catch (error) {
+    throw new SkeinError("connection_failed", `${address} is not a network address.`, {
+      hint: "Give a multiaddr such as /ip4/192.0.2.1/tcp/4142/p2p/12D3Koo….",
+      retry: "never",
+      cause: error,
+    });
+  }
+  if (peerId === undefined) {
+    throw new SkeinError("connection_failed", `${address} does not end in /p2p/ and the gateway's id.`, {
+      retry: "never",
+    });
+  }
+  if (peerId === node.peerId.toString()) {
+    throw new SkeinError("connection_failed", "The address is this process's own.", { retry: "never" });
+  }
+  try {
+    const connection = await node.dial(target, { signal });
+    const stream = await connection.newStream(sessionProtocol, { signal });
+    return wrap(stream, connection);
+  } catch (error) {
+    throw new SkeinError("connection_failed", `Cannot connect to ${address}: ${explain(error, signal)}.`, {
+      hint: "Check the address, that the gateway runs, and that no firewall is in between.",
+      cause: error,
+    });
+  }
+}
+
+/** libp2p's nested errors as a few words that a person understands. */
+function explain(error: unknown, signal: AbortSignal): string {
+  const text = allMessages(error);
+  if (signal.aborted) return "it took too long";
+  if (/ECONNREFUSED/.test(text)) return "nothing listens there (connection refused)";
+  if (/EHOSTUNREACH|ENETUNREACH/.test(text)) return "the machine cannot be reached from here";
+  if (/ENOTFOUND|EAI_AGAIN/.test(text)) return "the name cannot be resolved";
+  if (/UnsupportedProtocol|protocol selection failed/i.test(text)) return "it is not a Skein gateway";
+  if (/remote peer|peer ID|identity/i.test(text))
+    return "another identity answers there than the address names";
+  return text.slice(0, 200);
+}
+
+function allMessages(error: unknown): string {
+  if (error instanceof AggregateError) return error.errors.map(allMessages).join("; ");
+  if (!(error instanceof Error)) return String(error);
+  const cause = error.cause === undefined ? "" : `: ${allMessages(error.cause)}`;
+  return `${error.name === "Error" ? "" : `${error.name} `}${error.message}${cause}`;
+}
+
+function wrap(stream: Stream, connection: PeerConnection): Connection {
+  return new Libp2pConnection(stream, connection.remotePeer.toString(), connection.remoteAddr.toString());
+}
+
+function withPeerId(address: string, peerId: string): string {
+  return address.includes("/p2p/") ? address : `${address}/p2p/${peerId}`;
+}
