@@ -1,0 +1,142 @@
+/** POST /v1/chat/completions and /v1/completions: the one path of every request. */
+import { toHex } from "../util/bytes.ts";
+import { SkeinError, toSkeinError } from "../util/errors.ts";
+import { answerRequest, billOf, type AnswerEvent } from "./answer-request.ts";
+import type { ChoiceDeps, ChoiceEnd } from "./answer-choice.ts";
+import { chunkObjects, completionObject, errorObject, type Frame } from "./format.ts";
+import type { CloudPrice } from "./options.ts";
+import { parseBody } from "./parse-body.ts";
+import { type CompletionRequest, parseChatRequest, parseTextRequest } from "./parse-request.ts";
+import { sseBody, sseData } from "./sse.ts";
+import { Stopwatch } from "./stopwatch.ts";
+
+export interface CompleteDeps extends ChoiceDeps {
+  readonly cloudPrice: CloudPrice | null;
+}
+
+export async function complete(
+  deps: CompleteDeps,
+  endpoint: CompletionRequest["endpoint"],
+  http: Request,
+): Promise<Response> {
+  // 1. Check everything that can be checked without a provider.
+  const body = await parseBody(http);
+  const request =
+    endpoint === "chat" ? parseChatRequest(body, deps.random) : parseTextRequest(body, deps.random);
+  const frame: Frame = {
+    requestId: toHex(deps.random.bytes(12)),
+    createdMs: deps.clock.nowMs(),
+    request,
+    cloudPrice: deps.cloudPrice,
+  };
+  // 2. Route and attempt; every wait below ends with the deadline or the client's leaving.
+  const abort = new AbortController();
+  const cancelDeadline = startDeadline(deps, abort);
+  http.signal.addEventListener("abort", () =>
+    abort.abort(new SkeinError("cancelled", "The client went away.")),
+  );
+  const events = observed(
+    deps,
+    frame,
+    answerRequest(deps, frame.requestId, request, abort.signal),
+    cancelDeadline,
+  );
+  // 3. Nothing is sent before the first token: until then a failure has its own HTTP status.
+  const first = await events.next();
+  const headers = { "x-request-id": `req_${frame.requestId}` };
+  if (!request.stream) return Response.json(await collect(frame, first, events), { headers });
+  // 4. Stream.
+  return new Response(sseBody(sseEvents(frame, first, events), abort), {
+    headers: { ...headers, "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache" },
+  });
+}
+
+function startDeadline({ clock, limits }: CompleteDeps, abort: AbortController): () => void {
+  const { requestTimeoutMs } = limits;
+  return clock.schedule(requestTimeoutMs, () =>
+    abort.abort(
+      new SkeinError("deadline_exceeded", `The request took longer than ${requestTimeoutMs} ms.`, {
+        hint: "Ask for fewer tokens, or raise requestTimeoutMs in the gateway's configuration.",
+        retry: "never",
+      }),
+    ),
+  );
+}
+
+type Events = AsyncGenerator<AnswerEvent, void>;
+
+/** Passes events on and records how the request went. */
+async function* observed(
+  deps: CompleteDeps,
+  frame: Frame,
+  events: AsyncIterable<AnswerEvent>,
+  release: () => void,
+): Events {
+  const { request } = frame;
+  const operation = request.endpoint === "chat" ? "chat" : "text_completion";
+  const watch = new Stopwatch(deps.clock);
+  const ends: ChoiceEnd[] = [];
+  let errorCode: string | null = "cancelled";
+  try {
+    for await (const event of events) {
+      if (event.type === "end") ends[event.choice] = event.end;
+      yield event;
+    }
+    errorCode = null;
+    deps.metrics.answered(operation, request.model, billOf(request, ends), ends);
+  } catch (error) {
+    const failure = toSkeinError(error);
+    errorCode = failure.code;
+    if (failure.code === "internal_error") deps.log.error({ error: String(error) }, "request failed");
+    throw failure;
+  } finally {
+    release();
+    deps.metrics.requestEnded(operation, request.model, watch.elapsedMs / 1000, errorCode);
+  }
+}
+
+async function collect(
+  frame: Frame,
+  first: IteratorResult<AnswerEvent, void>,
+  events: Events,
+): Promise<object> {
+  const texts: string[] = [];
+  const ends: ChoiceEnd[] = [];
+  const take = (event: AnswerEvent): void => {
+    texts[event.choice] ??= "";
+    if (event.type === "text") texts[event.choice] += event.text;
+    else ends[event.choice] = event.end;
+  };
+  if (first.done !== true) take(first.value);
+  for await (const event of events) take(event);
+  return completionObject(frame, texts, ends);
+}
+
+async function* sseEvents(
+  frame: Frame,
+  first: IteratorResult<AnswerEvent, void>,
+  events: Events,
+): AsyncGenerator<string, void> {
+  const chunks = chunkObjects(frame);
+  const opened = new Set<number>();
+  const ends: ChoiceEnd[] = [];
+  const render = (event: AnswerEvent): string => {
+    let text = "";
+    if (!opened.has(event.choice) && frame.request.endpoint === "chat")
+      text += sseData(chunks.opening(event.choice));
+    opened.add(event.choice);
+    if (event.type === "end") ends[event.choice] = event.end;
+    return text + sseData(chunks.event(event));
+  };
+  try {
+    if (first.done !== true) yield render(first.value);
+    for await (const event of events) yield render(event);
+    if (frame.request.includeUsage) yield sseData(chunks.usage(ends));
+    yield sseData("[DONE]");
+  } catch (error) {
+    // No [DONE]: a cut answer must not look like a whole one.
+    yield sseData(errorObject(toSkeinError(error)));
+  } finally {
+    await events.return();
+  }
+}

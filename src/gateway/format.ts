@@ -1,0 +1,138 @@
+/** OpenAI's response objects. Types are checked against the official client in the tests. */
+import type { FeeView, ServedView } from "../protocol/gateway-api.ts";
+import type { FinishReason } from "../protocol/generate.ts";
+import { type ErrorCode, errorKinds, SkeinError } from "../util/errors.ts";
+import { type AnswerEvent, type Bill, billOf } from "./answer-request.ts";
+import type { ChoiceEnd } from "./answer-choice.ts";
+import type { CloudPrice } from "./options.ts";
+import type { CompletionRequest } from "./parse-request.ts";
+import { feeView } from "./views.ts";
+
+export interface UsageView {
+  prompt_tokens: number;
+  completion_tokens: number;
+  total_tokens: number;
+  prompt_tokens_details: { cached_tokens: number };
+  completion_tokens_details: { reasoning_tokens: number };
+  fee: FeeView;
+}
+
+/** What is the same in every object of one request. */
+export interface Frame {
+  readonly requestId: string;
+  readonly createdMs: number;
+  readonly request: CompletionRequest;
+  readonly cloudPrice: CloudPrice | null;
+}
+
+function header(frame: Frame, kind: string, ends: readonly ChoiceEnd[]) {
+  const { request } = frame;
+  const chat = request.endpoint === "chat";
+  const modelId = ends[0]?.slices.at(-1)?.offer.modelId;
+  return {
+    id: `${chat ? "chatcmpl" : "cmpl"}-${frame.requestId}`,
+    object: kind,
+    created: Math.floor(frame.createdMs / 1000),
+    model: request.model,
+    ...(modelId === undefined ? {} : { system_fingerprint: fingerprint(modelId) }),
+  };
+}
+
+function fingerprint(modelId: string): string {
+  return `fp_${modelId.slice(modelId.indexOf(":") + 1).slice(0, 12)}`;
+}
+
+export function usageView(frame: Frame, bill: Bill): UsageView {
+  const tokens = { inputTokens: bill.promptTokens, outputTokens: bill.outputTokens };
+  return {
+    prompt_tokens: bill.promptTokens,
+    completion_tokens: bill.outputTokens,
+    total_tokens: bill.promptTokens + bill.outputTokens,
+    prompt_tokens_details: { cached_tokens: bill.cachedTokens },
+    completion_tokens_details: { reasoning_tokens: 0 },
+    fee: feeView(bill.feeAmount, tokens, frame.cloudPrice),
+  };
+}
+
+export function servedView(frame: Frame, ends: readonly ChoiceEnd[]): ServedView {
+  const slice = ends[0]!.slices.at(-1)!;
+  return {
+    request_id: frame.requestId,
+    provider: slice.providerId,
+    model_id: slice.offer.modelId,
+    engine: slice.offer.engine,
+    attempts: Math.max(...ends.map((end) => end.attempts)),
+  };
+}
+
+/** A whole answer. */
+export function completionObject(frame: Frame, texts: readonly string[], ends: readonly ChoiceEnd[]) {
+  const chat = frame.request.endpoint === "chat";
+  return {
+    ...header(frame, chat ? "chat.completion" : "text_completion", ends),
+    choices: texts.map((text, index) => ({
+      index,
+      ...(chat ? { message: { role: "assistant", content: text, refusal: null } } : { text }),
+      logprobs: null,
+      finish_reason: ends[index]!.finishReason,
+    })),
+    usage: usageView(frame, billOf(frame.request, ends)),
+    skein: servedView(frame, ends),
+  };
+}
+
+/** The chunks of a stream, in order: one opening per choice, texts, one end per choice, usage. */
+export function chunkObjects(frame: Frame) {
+  const chat = frame.request.endpoint === "chat";
+  const kind = chat ? "chat.completion.chunk" : "text_completion";
+  const unknownUsage = frame.request.includeUsage ? { usage: null } : {};
+  const choice = (index: number, text: string, finishReason: FinishReason | null, opening = false) => ({
+    index,
+    ...(chat
+      ? {
+          delta: opening
+            ? { role: "assistant", content: "", refusal: null }
+            : text === ""
+              ? {}
+              : { content: text },
+        }
+      : { text }),
+    logprobs: null,
+    finish_reason: finishReason,
+  });
+  return {
+    opening: (index: number) => ({
+      ...header(frame, kind, []),
+      choices: [choice(index, "", null, true)],
+      ...unknownUsage,
+    }),
+    event: (event: AnswerEvent) => ({
+      ...header(frame, kind, event.type === "end" ? [event.end] : []),
+      choices: [
+        event.type === "text"
+          ? choice(event.choice, event.text, null)
+          : choice(event.choice, "", event.end.finishReason),
+      ],
+      ...unknownUsage,
+      ...(event.type === "end" ? { skein: servedView(frame, [event.end]) } : {}),
+    }),
+    usage: (ends: readonly ChoiceEnd[]) => ({
+      ...header(frame, kind, ends),
+      choices: [],
+      usage: usageView(frame, billOf(frame.request, ends)),
+      skein: servedView(frame, ends),
+    }),
+  };
+}
+
+/** OpenAI's error object. */
+export function errorObject(error: SkeinError) {
+  return {
+    error: {
+      message: error.text,
+      type: errorKinds[error.code satisfies ErrorCode].type,
+      param: error.param ?? null,
+      code: error.code,
+    },
+  };
+}

@@ -1,0 +1,147 @@
+/**
+ * The gateway: an OpenAI-compatible door to the joined providers, as one web-standard request handler.
+ * Everything it needs comes from outside, so it runs without sockets too.
+ */
+import { type Context, Hono } from "hono";
+import { cors } from "hono/cors";
+import type { ProviderSession } from "../network/session.ts";
+import type { GatewayView, ProviderView } from "../protocol/gateway-api.ts";
+import { SkeinError, toSkeinError } from "../util/errors.ts";
+import { complete, type CompleteDeps } from "./complete.ts";
+import { Directory } from "./directory.ts";
+import { errorObject } from "./format.ts";
+import { createMetrics } from "./metrics.ts";
+import type { GatewayDeps, GatewayOptions } from "./options.ts";
+import { quote } from "./quote.ts";
+import { checkApiKey, checkOrigin } from "./security.ts";
+import { listModels, type ListedModel, providerView } from "./views.ts";
+
+export { type CloudPrice, defaultLimits, type GatewayOptions } from "./options.ts";
+
+export interface Gateway {
+  /** Answers one HTTP request; never rejects. */
+  fetch(request: Request): Promise<Response>;
+  /** Takes in a provider whose session is established. */
+  addSession(session: ProviderSession): void;
+  /** Ends all sessions; running requests fail. */
+  close(): void;
+}
+
+export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gateway {
+  const directory = new Directory(deps);
+  const metrics = createMetrics(directory);
+  const path: CompleteDeps = {
+    ...deps,
+    directory,
+    metrics,
+    limits: options.limits,
+    cloudPrice: options.cloudPrice,
+  };
+  const app = new Hono();
+
+  // 1. Who asks?
+  app.use(async (c, next) => {
+    checkOrigin(c.req.raw, options);
+    await next();
+  });
+  if (options.corsOrigins.length > 0) app.use(cors({ origin: [...options.corsOrigins] }));
+  app.use(async (c, next) => {
+    if (c.req.path !== "/healthz") checkApiKey(c.req.raw, options);
+    await next();
+  });
+
+  // 2. OpenAI's endpoints.
+  app.post("/v1/chat/completions", (c) => complete(path, "chat", c.req.raw));
+  app.post("/v1/completions", (c) => complete(path, "text", c.req.raw));
+  app.get("/v1/models", (c) => c.json({ object: "list", data: listModels(directory).map(modelObject) }));
+  app.get("/v1/models/:id{.+}", (c) => c.json(modelObject(findModel(directory, c.req.param("id")))));
+
+  // 3. Skein's own.
+  app.post("/v1/quote", async (c) => c.json(await quote(path, c.req.raw)));
+  app.get("/skein/v1/gateway", (c) => c.json(gatewayView(deps, options, directory)));
+  app.get("/skein/v1/providers", (c) =>
+    c.json({ object: "list", data: directory.entries.map(providerView) } satisfies {
+      object: string;
+      data: ProviderView[];
+    }),
+  );
+  app.get("/healthz", (c) => c.json({ status: "ok", providers: directory.entries.length }));
+  app.get("/metrics", async (c) => {
+    const { body, contentType } = await metrics.text();
+    return c.body(body, 200, { "content-type": contentType });
+  });
+
+  // 4. Everything else is an error in OpenAI's shape.
+  const known = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/models",
+    "/v1/quote",
+    "/skein/v1/gateway",
+    "/skein/v1/providers",
+    "/healthz",
+    "/metrics",
+  ];
+  app.notFound((c) => errorResponse(c, known.includes(c.req.path) ? wrongMethod(c) : unknownPath(c)));
+  app.onError((error, c) => {
+    const failure = toSkeinError(error);
+    if (failure.code === "internal_error") deps.log.error({ error: String(error.stack) }, "request failed");
+    return errorResponse(c, failure);
+  });
+
+  return {
+    fetch: async (request) => app.fetch(request),
+    addSession: (session) => directory.add(session),
+    close: () => directory.close(),
+  };
+}
+
+function modelObject({ name, sinceMs, view }: ListedModel) {
+  return {
+    id: name,
+    object: "model" as const,
+    created: Math.floor(sinceMs / 1000),
+    owned_by: "skein",
+    skein: view,
+  };
+}
+
+function findModel(directory: Directory, id: string): ListedModel {
+  const found = listModels(directory).find(({ name, view }) => name === id || view.model_ids.includes(id));
+  if (found !== undefined) return found;
+  throw new SkeinError(
+    "model_not_found",
+    `The model '${id.slice(0, 100)}' is not served by any provider now.`,
+    {
+      param: "model",
+      hint: "GET /v1/models lists what is served.",
+    },
+  );
+}
+
+function gatewayView(deps: GatewayDeps, options: GatewayOptions, directory: Directory): GatewayView {
+  return {
+    peer_id: options.gatewayId,
+    addresses: [...options.joinAddresses()],
+    version: options.version,
+    join: options.join,
+    providers: directory.entries.length,
+    now_ms: deps.clock.nowMs(),
+  };
+}
+
+function wrongMethod(c: Context): SkeinError {
+  return new SkeinError("method_not_allowed", `${c.req.path} does not take ${c.req.method}.`);
+}
+
+function unknownPath(c: Context): SkeinError {
+  return new SkeinError("not_found", `There is nothing at ${c.req.method} ${c.req.path.slice(0, 200)}.`, {
+    hint: "The endpoints are listed in docs/API.md.",
+  });
+}
+
+function errorResponse(c: Context, error: SkeinError): Response {
+  const headers: Record<string, string> = error.status === 429 ? { "retry-after": "2" } : {};
+  // Hono's type lists the statuses it knows; 499 (client left) is not among them, and nobody reads it.
+  return c.json(errorObject(error), (error.status === 499 ? 400 : error.status) as 400, headers);
+}

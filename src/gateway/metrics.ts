@@ -1,0 +1,131 @@
+/**
+ * Metrics for Prometheus, named after OpenTelemetry's conventions for generative AI (dots become
+ * underscores, the unit stands last). Labels hold model names that are served, never what clients send.
+ */
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { Bill } from "./answer-request.ts";
+import type { ChoiceEnd } from "./answer-choice.ts";
+import type { Directory } from "./directory.ts";
+
+/** Buckets that OpenTelemetry's conventions advise. */
+const durationBuckets = [
+  0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
+];
+const firstTokenBuckets = [
+  0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10,
+];
+const perTokenBuckets = [
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5,
+];
+const tokenBuckets = [1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576];
+
+export interface GatewayMetrics {
+  requestEnded(
+    operation: "chat" | "text_completion",
+    model: string,
+    seconds: number,
+    errorCode: string | null,
+  ): void;
+  answered(
+    operation: "chat" | "text_completion",
+    model: string,
+    bill: Bill,
+    ends: readonly ChoiceEnd[],
+  ): void;
+  attemptFailed(errorCode: string): void;
+  text(): Promise<{ body: string; contentType: string }>;
+}
+
+export function createMetrics(directory: Directory): GatewayMetrics {
+  const registry = new Registry();
+  const registers = [registry];
+  const common = ["gen_ai_operation_name", "gen_ai_request_model"] as const;
+  const duration = new Histogram({
+    name: "gen_ai_client_operation_duration_seconds",
+    help: "Duration of requests, from arrival to the last byte.",
+    labelNames: [...common, "error_type"],
+    buckets: durationBuckets,
+    registers,
+  });
+  const firstToken = new Histogram({
+    name: "gen_ai_server_time_to_first_token_seconds",
+    help: "From arrival of a request to its first token.",
+    labelNames: common,
+    buckets: firstTokenBuckets,
+    registers,
+  });
+  const perToken = new Histogram({
+    name: "gen_ai_server_time_per_output_token_seconds",
+    help: "Time per output token after the first.",
+    labelNames: common,
+    buckets: perTokenBuckets,
+    registers,
+  });
+  const usage = new Histogram({
+    name: "gen_ai_client_token_usage",
+    help: "Tokens per request.",
+    labelNames: [...common, "gen_ai_token_type"],
+    buckets: tokenBuckets,
+    registers,
+  });
+  const fees = new Counter({
+    name: "skein_fees_nanousd_total",
+    help: "Charges of all requests in nanoUSD.",
+    labelNames: common,
+    registers,
+  });
+  const failed = new Counter({
+    name: "skein_attempts_failed_total",
+    help: "Attempts at providers that failed, by error code.",
+    labelNames: ["error_type"],
+    registers,
+  });
+  addGauges(registry, directory);
+
+  /** Clients choose names; only those that somebody serves become labels. */
+  const labels = (operation: string, model: string) => ({
+    gen_ai_operation_name: operation,
+    gen_ai_request_model: directory.wasKnown(model) ? model : "unknown",
+  });
+
+  return {
+    requestEnded(operation, model, seconds, errorCode) {
+      duration.observe({ ...labels(operation, model), error_type: errorCode ?? "" }, seconds);
+    },
+    answered(operation, model, bill, ends) {
+      const common = labels(operation, model);
+      usage.observe({ ...common, gen_ai_token_type: "input" }, bill.promptTokens);
+      usage.observe({ ...common, gen_ai_token_type: "output" }, bill.outputTokens);
+      fees.inc(common, Number(bill.feeAmount));
+      for (const { ttftMs, totalMs, outputTokens } of ends) {
+        firstToken.observe(common, ttftMs / 1000);
+        if (outputTokens > 1) perToken.observe(common, (totalMs - ttftMs) / 1000 / (outputTokens - 1));
+      }
+    },
+    attemptFailed: (errorCode) => failed.inc({ error_type: errorCode }),
+    text: async () => ({ body: await registry.metrics(), contentType: registry.contentType }),
+  };
+}
+
+function addGauges(registry: Registry, directory: Directory): void {
+  const gauge = (name: string, help: string, read: () => number): void => {
+    const instrument = new Gauge({
+      name,
+      help,
+      registers: [registry],
+      collect() {
+        instrument.set(read());
+      },
+    });
+  };
+  const sum = (read: (entry: Directory["entries"][number]) => number): number =>
+    directory.entries.reduce((total, entry) => total + read(entry), 0);
+  gauge("skein_providers", "Providers joined now.", () => directory.entries.length);
+  gauge("skein_providers_cooling", "Providers put aside after a failure.", () =>
+    sum((e) => Number(e.cooling !== null)),
+  );
+  gauge("skein_attempts_in_flight", "Attempts running now.", () => sum((entry) => entry.inFlight));
+  gauge("skein_provider_queue", "Requests waiting at providers, as they report.", () =>
+    sum((entry) => entry.session.status.queued),
+  );
+}

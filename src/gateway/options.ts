@@ -1,0 +1,58 @@
+import type { Clock } from "../util/clock.ts";
+import type { Logger } from "../util/log.ts";
+import type { Random } from "../util/random.ts";
+
+export interface CloudPrice {
+  readonly name: string;
+  /** nanoUSD per million tokens. */
+  readonly inputPerMillionTokens: bigint;
+  readonly outputPerMillionTokens: bigint;
+}
+
+export interface GatewayDeps {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+}
+
+export interface GatewayLimits {
+  /** One whole request, from its arrival to its last byte. */
+  readonly requestTimeoutMs: number;
+  /** From opening an attempt to its first token: queue and prefill at the provider. */
+  readonly firstTokenTimeoutMs: number;
+  /** Between two tokens. */
+  readonly tokenTimeoutMs: number;
+  /** How long a request waits while every provider of its model is full. */
+  readonly queueTimeoutMs: number;
+}
+
+export const defaultLimits: GatewayLimits = {
+  requestTimeoutMs: 10 * 60_000,
+  firstTokenTimeoutMs: 60_000,
+  tokenTimeoutMs: 30_000,
+  queueTimeoutMs: 15_000,
+};
+
+export interface GatewayOptions {
+  readonly gatewayId: string;
+  readonly version: string;
+  /** Addresses for providers, each ending in the gateway's id. */
+  readonly joinAddresses: () => readonly string[];
+  readonly join: "open" | "restricted";
+  /** Clients must present one of these; empty: no key is needed. */
+  readonly apiKeys: readonly string[];
+  /** Host names besides loopback ones that requests may be addressed to; null: any (with API keys). */
+  readonly allowedHosts: readonly string[] | null;
+  /** Web origins whose pages may call. */
+  readonly corsOrigins: readonly string[];
+  /** For comparison in fees; null: none. */
+  readonly cloudPrice: CloudPrice | null;
+  readonly limits: GatewayLimits;
+}
+
+/** A request body: the longest contexts fit many times. */
+export const requestBodyBytesMax: number = 8 * 1024 * 1024;
+/** Choices of one request (`n` times prompts). */
+export const choicesMax = 128;
+/** A client that reads nothing for this long is gone. */
+export const clientStallMs = 60_000;

@@ -1,0 +1,119 @@
+/** How amounts, prices, models and providers look in JSON. */
+import type { FeeView, ModelView, PriceView, ProviderView } from "../protocol/gateway-api.ts";
+import type { ModelOffer } from "../protocol/offer.ts";
+import { fee, nanoToUsd, type PriceSheet } from "../protocol/price.ts";
+import type { Directory, ProviderEntry } from "./directory.ts";
+import type { CloudPrice } from "./options.ts";
+
+export function feeView(
+  amount: bigint,
+  tokens: { inputTokens: number; outputTokens: number },
+  cloudPrice: CloudPrice | null,
+): FeeView {
+  const view: FeeView = { amount: amount.toString(), unit: "nanoUSD", usd: nanoToUsd(amount) };
+  if (cloudPrice !== null) {
+    const cloud = fee({ ...cloudPrice, perSecond: 0n }, { ...tokens, durationMs: 0 });
+    view.cloud = { name: cloudPrice.name, amount: cloud.toString(), usd: nanoToUsd(cloud) };
+  }
+  return view;
+}
+
+export function priceView(price: PriceSheet): PriceView {
+  return {
+    unit: "nanoUSD",
+    input_per_million_tokens: price.inputPerMillionTokens.toString(),
+    output_per_million_tokens: price.outputPerMillionTokens.toString(),
+    per_second: price.perSecond.toString(),
+  };
+}
+
+/** Order of price sheets for people: what a million tokens in and out and a minute cost. */
+function dearness(price: PriceSheet): bigint {
+  return price.inputPerMillionTokens + price.outputPerMillionTokens + 60n * price.perSecond;
+}
+
+export interface ListedModel {
+  readonly name: string;
+  /** When its first provider joined. */
+  readonly sinceMs: number;
+  readonly view: ModelView;
+}
+
+/** Models that somebody serves right now, by name. */
+export function listModels(directory: Directory): ListedModel[] {
+  const byName = new Map<string, { entry: ProviderEntry; offer: ModelOffer }[]>();
+  for (const entry of directory.entries) {
+    for (const offer of entry.models) {
+      if (!entry.isAvailable(offer.modelId)) continue;
+      byName.set(offer.name, [...(byName.get(offer.name) ?? []), { entry, offer }]);
+    }
+  }
+  return [...byName]
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, served]) => listed(directory, name, served));
+}
+
+function listed(
+  directory: Directory,
+  name: string,
+  served: readonly { entry: ProviderEntry; offer: ModelOffer }[],
+): ListedModel {
+  const preferred = directory.identityOf(name);
+  const ids = [...new Set(served.map(({ offer }) => offer.modelId))].sort();
+  const prices = served
+    .map(({ offer }) => offer.price)
+    .toSorted((a, b) => (dearness(a) < dearness(b) ? -1 : 1));
+  return {
+    name,
+    sinceMs: Math.min(...served.map(({ entry }) => entry.joinedAtMs)),
+    view: {
+      model_ids: ids.toSorted((a, b) => Number(b === preferred) - Number(a === preferred)),
+      engines: [...new Set(served.map(({ offer }) => offer.engine))],
+      trust_tiers: [...new Set(served.map(({ offer }) => offer.trustTier))],
+      providers: served.length,
+      context_tokens_max: Math.min(...served.map(({ offer }) => offer.contextTokensMax)),
+      price: { from: priceView(prices[0]!), to: priceView(prices.at(-1)!) },
+    },
+  };
+}
+
+export function providerView(entry: ProviderEntry): ProviderView {
+  const { session } = entry;
+  return {
+    id: session.providerId,
+    address: session.remoteAddress,
+    region: session.offer?.region ?? "",
+    ...stateOf(entry),
+    joined_at: Math.floor(entry.joinedAtMs / 1000),
+    active: session.status.active,
+    queued: session.status.queued,
+    round_trip_ms: rounded(session.roundTripMs),
+    ttft_ms: rounded(entry.ttftMs),
+    tokens_per_second: rounded(entry.tokensPerSecond),
+    requests: { completed: entry.completed, failed: entry.failed },
+    models: entry.models.map((offer) => ({
+      name: offer.name,
+      model_id: offer.modelId,
+      engine: offer.engine,
+      trust_tier: offer.trustTier,
+      context_tokens_max: offer.contextTokensMax,
+      parallel_max: offer.parallelMax,
+      resumable: offer.resumable,
+      price: priceView(offer.price),
+    })),
+  };
+}
+
+function stateOf(entry: ProviderEntry): Pick<ProviderView, "state" | "reason"> {
+  const { session, cooling } = entry;
+  if (session.offer === null) return { state: "no_offer", reason: "it has sent no valid offer" };
+  if (!session.status.ready) return { state: "not_ready", reason: session.status.reason };
+  if (cooling !== null) return { state: "cooling", reason: cooling.reason };
+  if (entry.models.some(({ modelId }) => entry.isAvailable(modelId)))
+    return { state: "available", reason: "" };
+  return { state: "probing", reason: "it has not answered its probe yet" };
+}
+
+function rounded(value: number | null): number | null {
+  return value === null ? null : Math.round(value * 100) / 100;
+}
