@@ -3,30 +3,38 @@
  * sequence and fair chunks of the prompts that are still being read, then draws the next tokens.
  */
 import type { GenerateEvent } from "../../protocol/generate.ts";
+import { ArrangementChooser, planStep, type Share } from "./batch-plan.ts";
 import type { NativeContext } from "./binding.ts";
 import type { Sequence } from "./sequence.ts";
+import type { SlotTable } from "./slots.ts";
 
-/** Tokens of one step. Larger steps prefill faster but make decoding sequences wait longer. */
-export const batchTokensMax = 512;
+export type StepEvents = readonly (readonly [Sequence, GenerateEvent])[];
 
 export interface BatchLoopEvents {
   /** Between two steps, when nothing touches the cache: take in new requests. */
   onPause(): Promise<void>;
-  /** All events of one step together. */
-  onStep(events: (readonly [Sequence, GenerateEvent])[]): void;
+  /** All events of one step together; none is a sign of life. */
+  onStep(events: StepEvents): void;
   /** A step failed: these sequences are lost, and the cache is in doubt. */
   onFailure(error: unknown, sequences: readonly Sequence[]): void;
 }
 
+const noLogits = new Uint32Array(0);
+
 export class BatchLoop {
   readonly #context: NativeContext;
+  readonly #slots: SlotTable;
   readonly #events: BatchLoopEvents;
   readonly #sequences = new Set<Sequence>();
+  readonly #chooser = new ArrangementChooser();
+  /** Events of the last step: they are sent while the next one computes. */
+  #outbox: StepEvents | null = null;
   #running = false;
   #woken = false;
 
-  constructor(context: NativeContext, events: BatchLoopEvents) {
+  constructor(context: NativeContext, slots: SlotTable, events: BatchLoopEvents) {
     this.#context = context;
+    this.#slots = slots;
     this.#events = events;
   }
 
@@ -57,12 +65,14 @@ export class BatchLoop {
       await this.#events.onPause();
       const active = [...this.#sequences].filter((sequence) => !sequence.paused);
       if (active.length === 0) {
+        this.#flush();
         if (this.#woken) continue;
         break;
       }
       try {
         await this.#step(active);
       } catch (error) {
+        this.#flush();
         for (const sequence of active) this.#sequences.delete(sequence);
         this.#events.onFailure(error, active);
       }
@@ -72,39 +82,65 @@ export class BatchLoop {
 
   async #step(active: readonly Sequence[]): Promise<void> {
     const startMs = performance.now();
+    // 1. One batch with everybody's share; the last step's events leave while it computes.
     const shares = planStep(active);
-    // 1. One batch with everybody's share.
-    this.#context.initBatch(shares.reduce((sum, { count }) => sum + count, 0));
-    const asked = shares.map(({ sequence, count }) => {
-      const { slot, tokens, pending } = sequence;
-      const start = slot.cells.length;
-      const chunk = Uint32Array.from(tokens.slice(start, start + count));
-      const wanted = count === pending ? Uint32Array.of(count - 1) : new Uint32Array(0);
-      return this.#context.addToBatch(slot.id, start, chunk, wanted)[0];
-    });
-    await this.#context.decodeBatch();
-    for (const { sequence, count } of shares) {
-      const start = sequence.slot.cells.length;
-      for (let i = start; i < start + count; i++) sequence.slot.cells.push(sequence.tokens[i]!);
-    }
+    const indexes = await this.#evaluate(shares);
     // 2. One draw for everybody whose logits are there.
     const drawing = shares.flatMap(({ sequence }, i) => {
-      const index = asked[i];
+      const index = indexes[i];
       return index === undefined || !this.#sequences.has(sequence) ? [] : [{ sequence, index }];
     });
     const drawn = await Promise.all(
       drawing.map(({ sequence, index }) => {
-        sequence.sampler.applyConfig(sequence.samplerConfig());
+        sequence.prepareDraw();
         return this.#context.sampleToken(index, sequence.sampler);
       }),
     );
     // 3. All events of the step at once.
-    this.#account(shares, performance.now() - startMs);
+    const stepMs = performance.now() - startMs;
+    for (const { sequence } of shares) sequence.account(stepMs);
     const events = drawing.flatMap(({ sequence }, i) => this.#accept(sequence, drawn[i]!));
-    if (events.length > 0) this.#events.onStep(events);
+    this.#outbox = events;
+    // An end frees its slot for the next step, so it does not wait.
+    if (events.some(([, event]) => event.type === "end")) this.#flush();
   }
 
-  #accept(sequence: Sequence, tokenId: number): (readonly [Sequence, GenerateEvent])[] {
+  /** Evaluates all shares; returns the positions of the logits asked for. */
+  async #evaluate(shares: readonly Share<Sequence>[]): Promise<(number | undefined)[]> {
+    const decoding = shares.every(({ count }) => count === 1);
+    const arrangement = decoding ? this.#chooser.choose(shares.length) : "together";
+    const gaps = decoding && arrangement === "together" ? this.#slots.gaps(shares.map(slotId)) : [];
+    // llama.cpp evaluates runs of consecutive slots in one pass, everything else apart.
+    const order = [...shares.map((share) => ({ share, id: slotId(share) })), ...gaps.map(dummyOf)];
+    order.sort((a, b) => (arrangement === "together" ? a.id - b.id : b.id - a.id));
+    const startMs = performance.now();
+    this.#context.initBatch(shares.reduce((sum, { count }) => sum + count, gaps.length));
+    const indexes = new Map<Share<Sequence>, number | undefined>();
+    for (const { share, id } of order) {
+      if (share === null) this.#slots.addDummy(id);
+      else indexes.set(share, this.#add(share));
+    }
+    const evaluated = this.#context.decodeBatch();
+    this.#flush();
+    await evaluated;
+    if (decoding) this.#chooser.learn(shares.length, arrangement, performance.now() - startMs);
+    for (const id of gaps) this.#slots.removeDummy(id);
+    for (const { sequence, count } of shares) {
+      const { cells } = sequence.slot;
+      cells.push(...sequence.tokens.slice(cells.length, cells.length + count));
+    }
+    return shares.map((share) => indexes.get(share));
+  }
+
+  #add({ sequence, count }: Share<Sequence>): number | undefined {
+    const { slot, tokens, pending } = sequence;
+    const start = slot.cells.length;
+    const chunk = Uint32Array.from(tokens.slice(start, start + count));
+    const wanted = count === pending ? Uint32Array.of(count - 1) : noLogits;
+    return this.#context.addToBatch(slot.id, start, chunk, wanted)[0];
+  }
+
+  #accept(sequence: Sequence, tokenId: number): StepEvents {
     if (!this.#sequences.has(sequence)) return [];
     const events = tokenId < 0 ? sequence.finish("stop") : sequence.accept(tokenId);
     sequence.unreadEvents += 1;
@@ -112,33 +148,17 @@ export class BatchLoop {
     return events.map((event) => [sequence, event] as const);
   }
 
-  #account(shares: readonly Share[], stepMs: number): void {
-    for (const { sequence, prefill } of shares) {
-      if (prefill) sequence.prefillMs += stepMs;
-      else sequence.decodeMs += stepMs;
-    }
+  #flush(): void {
+    const events = this.#outbox;
+    this.#outbox = null;
+    if (events !== null) this.#events.onStep(events);
   }
 }
 
-interface Share {
-  readonly sequence: Sequence;
-  readonly count: number;
-  readonly prefill: boolean;
+function slotId({ sequence }: Share<Sequence>): number {
+  return sequence.slot.id;
 }
 
-/** Who evaluates how many tokens: decoding sequences one each, the rest is shared out evenly. */
-export function planStep(active: readonly Sequence[]): Share[] {
-  const decoding = active.filter((sequence) => sequence.pending === 1);
-  const reading = active.filter((sequence) => sequence.pending > 1).toSorted((a, b) => a.pending - b.pending);
-  const shares: Share[] = decoding
-    .slice(0, batchTokensMax)
-    .map((sequence) => ({ sequence, count: 1, prefill: sequence.outputTokens === 0 }));
-  let left = batchTokensMax - shares.length;
-  reading.forEach((sequence, i) => {
-    // Shortest first: what it does not need goes to the longer ones.
-    const count = Math.min(sequence.pending, Math.floor(left / (reading.length - i)));
-    left -= count;
-    if (count > 0) shares.push({ sequence, count, prefill: true });
-  });
-  return shares;
+function dummyOf(id: number): { share: null; id: number } {
+  return { share: null, id };
 }

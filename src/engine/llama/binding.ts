@@ -36,11 +36,18 @@ export interface NativeContext {
   /** Removes cells of positions [start, end); false when the kind of cache cannot. */
   removeTokenCellsFromSequence(sequence: number, start: number, end: number): boolean;
   getSequenceKvCacheMinPosition(sequence: number): number;
-  copySequenceStateFromOtherSequence(target: number, source: number): Promise<void>;
+  copySequenceStateFromOtherSequence(target: number, source: number): Promise<number>;
 }
 
 export interface NativeModel {
+  tokenize(text: string, special: boolean): Uint32Array;
   detokenize(tokens: Uint32Array, special: boolean): string;
+  /** Spelling in the vocabulary: byte-level BPE and SentencePiece escapes included. */
+  getTokenString(token: number): string | undefined;
+  /** Bits of llama.cpp's `llama_token_attr`. */
+  getTokenAttributes(token: number): number;
+  /** A number of llama.cpp's `llama_vocab_type`. */
+  getVocabularyType(): number;
   isEogToken(token: number): boolean;
   shouldPrependBosToken(): boolean;
   tokenBos(): number;
@@ -88,7 +95,16 @@ export function checkBinding(context: NativeContext, model: LlamaModel, llama: L
       "getSequenceKvCacheMinPosition",
       "copySequenceStateFromOtherSequence",
     ]),
-    ...missingFunctions(model._model, ["detokenize", "isEogToken", "shouldPrependBosToken", "tokenBos"]),
+    ...missingFunctions(model._model, [
+      "tokenize",
+      "detokenize",
+      "getTokenString",
+      "getTokenAttributes",
+      "getVocabularyType",
+      "isEogToken",
+      "shouldPrependBosToken",
+      "tokenBos",
+    ]),
     ...missingFunctions(llama._bindings, ["AddonSampler"]),
   ];
   if (missing.length > 0) {

@@ -1,6 +1,6 @@
 import { SkeinError } from "../../util/errors.ts";
 import type { GgufInfo } from "../gguf/inspect.ts";
-import { batchTokensMax } from "./batch-loop.ts";
+import { batchTokensMax } from "./batch-plan.ts";
 import {
   checkBinding,
   importNodeLlamaCpp,
@@ -9,6 +9,7 @@ import {
   type NativeContext,
 } from "./binding.ts";
 import type { LlamaLoadOptions } from "./messages.ts";
+import { createPieceTable, type PieceTable } from "./pieces.ts";
 
 /** Longer contexts exist, but their cache costs memory in every slot; more must be asked for. */
 export const contextTokensDefault = 8192;
@@ -18,6 +19,7 @@ export interface LoadedModel {
   readonly llama: Llama;
   readonly model: LlamaModel;
   readonly context: NativeContext;
+  readonly pieces: PieceTable;
   readonly contextTokens: number;
   /** "cpu", or the name of the GPU backend. */
   readonly backend: string;
@@ -64,7 +66,15 @@ export async function loadModel(options: LlamaLoadOptions, info: GgufInfo): Prom
       );
     });
   checkBinding(context._ctx, model, llama);
-  return { info, llama, model, context: context._ctx, contextTokens, backend: llama.gpu || "cpu" };
+  return {
+    info,
+    llama,
+    model,
+    context: context._ctx,
+    pieces: createPieceTable(model._model),
+    contextTokens,
+    backend: llama.gpu || "cpu",
+  };
 }
 
 function unloadable(info: GgufInfo, error: unknown): SkeinError {

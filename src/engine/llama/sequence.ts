@@ -1,13 +1,18 @@
 /** One request inside the batch: its tokens, its sampler, and what its consumer has not read yet. */
 import type { FinishReason, GenerateEvent, GenerateRequest } from "../../protocol/generate.ts";
 import { StopMatcher } from "../stop-matcher.ts";
-import { IncrementalDecoder } from "../text-decoder.ts";
-import type { LlamaModel, NativeSampler, SamplerConfig } from "./binding.ts";
+import type { NativeModel, NativeSampler, SamplerConfig } from "./binding.ts";
 import { unreadEventsMax } from "./messages.ts";
+import { PieceDecoder, type PieceTable } from "./pieces.ts";
 import type { Slot } from "./slots.ts";
 
 /** Tokens that penalties look back on. */
 const penaltyTokensMax = 4096;
+/**
+ * Tokens of earlier attempts are evaluated in chunks below 64: up to there llama.cpp's processor kernels
+ * give Q8_0 models the same bits as token by token, so that the continuation is the undisturbed one.
+ */
+const emittedChunkTokens = 63;
 
 export class Sequence {
   readonly id: number;
@@ -18,14 +23,16 @@ export class Sequence {
   readonly slot: Slot;
   readonly sampler: NativeSampler;
   readonly outputTokensMax: number;
-  cachedTokens: number;
+  /** Prompt tokens that were found in the cache. */
+  readonly cachedTokens: number;
   unreadEvents = 0;
-  prefillMs = 0;
-  decodeMs = 0;
+  #prefillMs = 0;
+  #decodeMs = 0;
+  #drawn = false;
 
-  readonly #decoder: IncrementalDecoder;
+  readonly #decoder: PieceDecoder;
   readonly #stop: StopMatcher;
-  readonly #model: LlamaModel;
+  readonly #model: NativeModel;
 
   constructor(
     given: {
@@ -35,23 +42,21 @@ export class Sequence {
       slot: Slot;
       contextTokens: number;
     },
-    model: LlamaModel,
-    sampler: NativeSampler,
+    native: { model: NativeModel; pieces: PieceTable; sampler: NativeSampler },
   ) {
     this.id = given.id;
     this.request = given.request;
     this.slot = given.slot;
     this.promptLength = given.promptTokens.length;
     this.tokens = [...given.promptTokens, ...given.request.emitted.tokenIds];
-    this.cachedTokens = given.slot.cells.length;
+    this.cachedTokens = Math.min(given.slot.cells.length, this.promptLength);
     this.outputTokensMax = Math.min(
       given.request.outputTokensMax ?? Number.POSITIVE_INFINITY,
       given.contextTokens - this.promptLength,
     );
-    this.#model = model;
-    this.sampler = sampler;
-    const decode = (ids: readonly number[]): string => model._model.detokenize(Uint32Array.from(ids), false);
-    this.#decoder = new IncrementalDecoder(decode, given.promptTokens);
+    this.#model = native.model;
+    this.sampler = native.sampler;
+    this.#decoder = new PieceDecoder(native.pieces);
     this.#stop = new StopMatcher(given.request.stop);
   }
 
@@ -64,26 +69,46 @@ export class Sequence {
     return this.tokens.length - this.slot.cells.length;
   }
 
+  /** How many of them one step may take. */
+  get chunkMax(): number {
+    const { promptLength, slot, request } = this;
+    if (request.emitted.tokenIds.length === 0) return Number.POSITIVE_INFINITY;
+    // The prompt apart, as the first attempt read it.
+    return slot.cells.length < promptLength ? promptLength - slot.cells.length : emittedChunkTokens;
+  }
+
   get paused(): boolean {
     return this.unreadEvents >= unreadEventsMax;
   }
 
   /**
-   * Brings decoder and stop matcher to where the earlier attempts stopped. Returns the text that they
-   * made certain but may not have delivered.
+   * Brings decoder and stop matcher to where the earlier attempts stopped. Returns what follows already:
+   * text that they made certain but did not deliver, or the end that they did not live to tell.
    */
-  replayEmitted(): string {
+  replayEmitted(): GenerateEvent[] {
+    const { tokenIds, text: delivered } = this.request.emitted;
     let text = "";
-    for (const tokenId of this.request.emitted.tokenIds) {
-      text += this.#stop.push(this.#decoder.push(tokenId)).text;
+    let stopped = false;
+    for (const tokenId of tokenIds) {
+      const pushed = this.#stop.push(this.#decoder.push(tokenId));
+      text += pushed.text;
+      stopped ||= pushed.stopped;
     }
-    const delivered = this.request.emitted.text;
-    return text.startsWith(delivered) ? text.slice(delivered.length) : "";
+    const events: GenerateEvent[] = [];
+    if (text.startsWith(delivered) && text !== delivered) {
+      events.push(this.#textOnly(text.slice(delivered.length)));
+    }
+    if (stopped) return [...events, this.#end("stop")];
+    if (this.outputTokens >= this.outputTokensMax) return [...events, ...this.finish("length")];
+    return events;
   }
 
-  /** How the next token is drawn: by logits, seed and position alone. */
-  samplerConfig(): SamplerConfig {
+  /** Sets the sampler up for the next draw: it depends on logits, seed and position alone. */
+  prepareDraw(): void {
     const { sampling } = this.request;
+    const penalized = sampling.presencePenalty !== 0 || sampling.frequencyPenalty !== 0;
+    // Greedy drawing has no state to set up again.
+    if (this.#drawn && sampling.temperature === 0 && !penalized) return;
     const config: SamplerConfig = { temperature: sampling.temperature };
     if (sampling.temperature > 0) {
       config.seed = drawSeed(sampling.seed, this.outputTokens);
@@ -91,19 +116,30 @@ export class Sequence {
       if (sampling.topP < 1) config.topP = sampling.topP;
       if (sampling.minP > 0) config.minP = sampling.minP;
     }
-    if (sampling.presencePenalty !== 0 || sampling.frequencyPenalty !== 0) {
-      config.repeatPenaltyTokens = Uint32Array.from(this.tokens.slice(this.promptLength));
+    if (penalized) {
+      const from = Math.max(this.promptLength, this.tokens.length - penaltyTokensMax);
+      config.repeatPenaltyTokens = Uint32Array.from(this.tokens.slice(from));
       config.repeatPenalty = 1;
       config.repeatPenaltyMaxTokens = penaltyTokensMax;
       config.repeatPenaltyPresencePenalty = sampling.presencePenalty;
       config.repeatPenaltyFrequencyPenalty = sampling.frequencyPenalty;
     }
-    return config;
+    this.sampler.applyConfig(config);
   }
 
-  /** Takes a drawn token; returns the events that follow from it, an `end` among them when it was the last. */
+  /** Adds a step's time to the phase that the sequence is in. */
+  account(stepMs: number): void {
+    if (this.#drawn) this.#decodeMs += stepMs;
+    else this.#prefillMs += stepMs;
+  }
+
+  /**
+   * Takes a drawn token; returns the events that follow from it, an `end` among them when it was the last.
+   * A token that ends generation is neither delivered nor counted.
+   */
   accept(tokenId: number): GenerateEvent[] {
-    if (this.#model._model.isEogToken(tokenId)) return this.finish("stop");
+    this.#drawn = true;
+    if (this.#model.isEogToken(tokenId)) return this.finish("stop");
     const position = this.outputTokens;
     this.tokens.push(tokenId);
     const { text, stopped } = this.#stop.push(this.#decoder.push(tokenId));
@@ -119,14 +155,18 @@ export class Sequence {
     const rest = text + this.#stop.flush();
     const end = this.#end(stopped ? "stop" : reason);
     if (rest === "") return [end];
-    return [{ type: "tokens", position: this.outputTokens, tokenIds: [], tokenCount: 0, text: rest }, end];
+    return [this.#textOnly(rest), end];
+  }
+
+  #textOnly(text: string): GenerateEvent {
+    return { type: "tokens", position: this.outputTokens, tokenIds: [], tokenCount: 0, text };
   }
 
   #end(finishReason: FinishReason): GenerateEvent {
     const timings = {
       queueMs: 0,
-      prefillMs: Math.round(this.prefillMs),
-      decodeMs: Math.round(this.decodeMs),
+      prefillMs: Math.round(this.#prefillMs),
+      decodeMs: Math.round(this.#decodeMs),
     };
     return { type: "end", finishReason, outputTokens: this.outputTokens, timings };
   }

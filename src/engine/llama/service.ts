@@ -1,5 +1,5 @@
 /** Inside the child process: requests in, tokens out. Owns slots, sequences and the batch loop. */
-import type { GenerateRequest, Prompt } from "../../protocol/generate.ts";
+import type { GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
 import { BatchLoop } from "./batch-loop.ts";
 import type { NativeSampler } from "./binding.ts";
@@ -37,8 +37,8 @@ export class Service {
   constructor(loaded: LoadedModel, parallel: number, send: (message: ToParent) => void) {
     this.#loaded = loaded;
     this.#send = send;
-    this.#slots = new SlotTable(loaded.context, parallel);
-    this.#loop = new BatchLoop(loaded.context, {
+    this.#slots = new SlotTable(loaded.context, parallel, loaded.contextTokens);
+    this.#loop = new BatchLoop(loaded.context, this.#slots, {
       onPause: () => this.#admitWaiting(),
       onStep: (events) => {
         send({ type: "step", events: events.map(([{ id }, event]) => [id, event] as const) });
@@ -60,7 +60,9 @@ export class Service {
       const promptTokens = this.#tokenize(request.prompt);
       checkTokenIds(request.emitted.tokenIds, info.vocabularySize);
       const tokens = [...promptTokens, ...request.emitted.tokenIds];
-      if (tokens.length >= contextTokens) throw tooLong(tokens.length, contextTokens);
+      if (promptTokens.length >= contextTokens || tokens.length > contextTokens) {
+        throw tooLong(promptTokens.length, tokens.length, contextTokens);
+      }
       this.#waiting.push({ id, request, promptTokens, tokens });
       this.#loop.wake();
     });
@@ -112,9 +114,10 @@ export class Service {
         continue;
       }
       this.#waiting = this.#waiting.filter((other) => other !== waiting);
-      const { llama, model, contextTokens } = this.#loaded;
-      const sampler = new llama._bindings.AddonSampler(model._model);
-      this.#start(new Sequence({ ...waiting, slot, contextTokens }, model, sampler));
+      const { llama, model, pieces, contextTokens } = this.#loaded;
+      const native = model._model;
+      const sampler = new llama._bindings.AddonSampler(native);
+      this.#start(new Sequence({ ...waiting, slot, contextTokens }, { model: native, pieces, sampler }));
     }
   }
 
@@ -130,28 +133,15 @@ export class Service {
   }
 
   #start(sequence: Sequence): void {
-    const { id, request, promptLength, cachedTokens } = sequence;
+    const { id, promptLength, cachedTokens } = sequence;
     this.#byId.set(id, sequence);
-    const text = sequence.replayEmitted();
-    const position = request.emitted.tokenIds.length;
-    this.#send({
-      type: "step",
-      events: [
-        [
-          id,
-          { type: "start", promptTokens: promptLength, cachedTokens: Math.min(cachedTokens, promptLength) },
-        ],
-        ...(text === ""
-          ? []
-          : [[id, { type: "tokens", position, tokenIds: [], tokenCount: 0, text }] as const]),
-      ],
-    });
-    if (sequence.outputTokens < sequence.outputTokensMax) {
-      this.#loop.add(sequence);
-    } else {
-      this.#send({ type: "step", events: sequence.finish("length").map((event) => [id, event] as const) });
-      this.#release(sequence);
-    }
+    const events: GenerateEvent[] = [
+      { type: "start", promptTokens: promptLength, cachedTokens },
+      ...sequence.replayEmitted(),
+    ];
+    this.#send({ type: "step", events: events.map((event) => [id, event] as const) });
+    if (events.at(-1)?.type === "end") this.#release(sequence);
+    else this.#loop.add(sequence);
   }
 
   #release(sequence: Sequence): void {
@@ -163,10 +153,11 @@ export class Service {
   }
 }
 
-function tooLong(tokens: number, contextTokens: number): SkeinError {
+function tooLong(promptTokens: number, tokens: number, contextTokens: number): SkeinError {
+  const answer = tokens === promptTokens ? "" : ` and its answer so far ${tokens - promptTokens}`;
   return new SkeinError(
     "context_length_exceeded",
-    `The prompt has ${tokens} tokens, but this model's context is ${contextTokens} tokens for prompt and answer together.`,
+    `The prompt has ${promptTokens} tokens${answer}, but this model's context is ${contextTokens} tokens for prompt and answer together.`,
     { hint: "Shorten the messages, or choose a model with a longer context.", param: "messages" },
   );
 }

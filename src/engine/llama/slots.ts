@@ -2,6 +2,7 @@
  * Slots of the KV cache. A slot keeps the keys and values of its last request, so that the next turn
  * of the same conversation prefills only what is new.
  */
+import { gapsBetween } from "./batch-plan.ts";
 import type { NativeContext } from "./binding.ts";
 
 export interface Slot {
@@ -15,14 +16,21 @@ export interface Slot {
 
 /** Copying cells between slots costs about as much as prefilling this many tokens. */
 const copyTokensMin = 64;
+/** Any token will do: its cell is removed before anybody sees it. */
+const dummyToken = Uint32Array.of(0);
+const noLogits = new Uint32Array(0);
 
 export class SlotTable {
   readonly slots: readonly Slot[];
   readonly #context: NativeContext;
+  readonly #contextTokens: number;
   #uses = 0;
+  /** Whether single cells can be taken off again; recurrent models cannot. */
+  #trims = true;
 
-  constructor(context: NativeContext, count: number) {
+  constructor(context: NativeContext, count: number, contextTokens: number) {
     this.#context = context;
+    this.#contextTokens = contextTokens;
     this.slots = Array.from({ length: count }, (_, id) => ({ id, cells: [], busy: false, usedAt: 0 }));
   }
 
@@ -47,6 +55,24 @@ export class SlotTable {
       slot.cells = [];
       this.#context.disposeSequence(slot.id);
     }
+  }
+
+  /** Slots between those of `ids` that a dummy token can fill for one step. */
+  gaps(ids: readonly number[]): number[] {
+    const gaps = this.#trims ? gapsBetween(ids) : [];
+    return gaps.every((id) => this.slots[id]!.cells.length < this.#contextTokens) ? gaps : [];
+  }
+
+  addDummy(id: number): void {
+    this.#context.addToBatch(id, this.slots[id]!.cells.length, dummyToken, noLogits);
+  }
+
+  removeDummy(id: number): void {
+    const slot = this.slots[id]!;
+    if (this.#context.removeTokenCellsFromSequence(id, slot.cells.length, -1)) return;
+    this.#trims = false;
+    this.#context.disposeSequence(id);
+    slot.cells = [];
   }
 
   /** Longest common prefix first; among equals the emptiest, then the least recently used. */
