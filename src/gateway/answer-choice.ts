@@ -198,6 +198,7 @@ async function* runAttempt(
       }
       if (event.type === "end") {
         claimedMs = event.timings.prefillMs + event.timings.decodeMs;
+        progress.promptTokens = event.promptTokens;
         progress.position = event.outputTokens;
         entry.learn({
           ttftMs: (attempt.firstMs ?? attempt.elapsedMs) - event.timings.queueMs,

@@ -46,7 +46,8 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   });
   if (options.corsOrigins.length > 0) app.use(cors({ origin: [...options.corsOrigins] }));
   app.use(async (c, next) => {
-    if (c.req.path !== "/healthz") checkApiKey(c.req.raw, options);
+    // Providers that want to join, and load balancers, have no API key.
+    if (!["/healthz", "/skein/v1/gateway"].includes(c.req.path)) checkApiKey(c.req.raw, options);
     await next();
   });
 

@@ -85,6 +85,8 @@ export type GenerateEvent =
   | {
       readonly type: "end";
       readonly finishReason: FinishReason;
+      /** Final count: engines without a tokenizer only estimate it at the start. */
+      readonly promptTokens: number;
       readonly outputTokens: number;
       readonly timings: GenerateTimings;
     };

@@ -99,6 +99,7 @@ export type Start = z.infer<typeof startSchema>;
 
 export const endSchema = z.strictObject({
   finishReason: z.enum(["stop", "length"]),
+  promptTokens: u32,
   outputTokens: u32,
   timings: z.strictObject({ queueMs: milliseconds, prefillMs: milliseconds, decodeMs: milliseconds }),
 });

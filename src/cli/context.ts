@@ -1,0 +1,45 @@
+/** What every command gets: settings, folder, output. */
+import type { Command } from "commander";
+import { createClient, type Client } from "../client/client.ts";
+import { configFile, homeFolder, readConfigFile } from "./home.ts";
+import { type Resolved, resolveSettings, type Settings } from "./settings.ts";
+
+export interface Context {
+  readonly home: string;
+  readonly resolved: Resolved;
+  readonly settings: Settings;
+  /** Flags of this command that are no settings. */
+  readonly flags: Readonly<Record<string, unknown>>;
+  client(): Client;
+}
+
+/** Settings for a command from its flags, the environment and the file. */
+export function contextOf(command: Command): Context {
+  const home = homeFolder(process.env);
+  const path = configFile(home);
+  const flags = command.optsWithGlobals();
+  const resolved = resolveSettings({
+    flags: onlyGiven(command),
+    environment: process.env,
+    file: { path, content: readConfigFile(path) },
+  });
+  const { values } = resolved;
+  return {
+    home,
+    resolved,
+    settings: values,
+    flags,
+    client: () => createClient({ baseUrl: values.gateway, apiKey: values.apiKey, fetch }),
+  };
+}
+
+/** Flags that were given; Commander mixes in defaults. */
+function onlyGiven(command: Command): Record<string, unknown> {
+  const given: Record<string, unknown> = {};
+  for (let at: Command | null = command; at !== null; at = at.parent) {
+    for (const [key, value] of Object.entries(at.opts())) {
+      if (at.getOptionValueSource(key) === "cli") given[key] ??= value;
+    }
+  }
+  return given;
+}

@@ -1,0 +1,101 @@
+/** What a gateway or provider process is told: plain data, so that it can cross to another process. */
+import type { PriceSheet } from "../../protocol/price.ts";
+import type { CloudPrice } from "../../gateway/index.ts";
+
+export interface GatewayConfig {
+  readonly role: "gateway";
+  readonly host: string;
+  readonly port: number;
+  readonly networkHost: string;
+  readonly networkPort: number;
+  readonly announce: readonly string[];
+  readonly identityFile: string;
+  /** Null: anybody may join (loopback, or `--open`). */
+  readonly restrictJoin: { readonly token: string | null; readonly allow: readonly string[] } | null;
+  readonly apiKeys: readonly string[];
+  readonly allowedHosts: readonly string[] | null;
+  readonly corsOrigins: readonly string[];
+  readonly cloudPrice: CloudPrice | null;
+  readonly limits: {
+    readonly requestTimeoutMs: number;
+    readonly firstTokenTimeoutMs: number;
+    readonly tokenTimeoutMs: number;
+    readonly queueTimeoutMs: number;
+  };
+  /** Gateways of the same network to gossip with. */
+  readonly join: readonly string[];
+  readonly lan: boolean;
+  readonly logLevel: string;
+}
+
+export interface LlamaEngineConfig {
+  readonly kind: "llama";
+  readonly modelPath: string;
+  readonly moduleFolder: string;
+  readonly name: string | null;
+  readonly contextTokens: number | null;
+  readonly parallel: number;
+  readonly threads: number;
+  readonly gpu: "auto" | false;
+}
+
+export interface OpenAiEngineConfig {
+  readonly kind: "openai";
+  readonly url: string;
+  readonly upstreamModel: string | null;
+  readonly apiKey: string | null;
+  readonly name: string | null;
+  readonly contextTokens: number | null;
+  readonly parallel: number;
+}
+
+export type EngineConfig = LlamaEngineConfig | OpenAiEngineConfig;
+
+export interface ProviderConfig {
+  readonly role: "provider";
+  readonly identityFile: string;
+  readonly identityCacheFolder: string;
+  readonly join: readonly string[];
+  readonly joinToken: string | null;
+  readonly lan: boolean;
+  readonly region: string;
+  readonly price: PriceSheet;
+  readonly engine: EngineConfig;
+  /** Fail when no gateway can be joined, instead of trying again. */
+  readonly once: boolean;
+  readonly logLevel: string;
+}
+
+/** What a process tells about itself. */
+export type Report =
+  /** A step of the start, for people. */
+  | { readonly type: "progress"; readonly text: string }
+  | {
+      readonly type: "ready";
+      readonly role: "gateway";
+      readonly id: string;
+      readonly url: string;
+      readonly addresses: readonly string[];
+    }
+  | {
+      readonly type: "ready";
+      readonly role: "provider";
+      readonly id: string;
+      readonly model: string;
+      readonly modelId: string;
+      readonly backend: string;
+    }
+  | { readonly type: "joined"; readonly target: string; readonly gatewayId: string }
+  | { readonly type: "lost"; readonly target: string; readonly message: string; readonly retryInMs: number }
+  | { readonly type: "engine"; readonly state: "ready" | "restarting" | "failed"; readonly reason: string }
+  | {
+      readonly type: "failed";
+      readonly code: string;
+      readonly message: string;
+      readonly hint: string | null;
+    };
+
+/** A running gateway or provider. */
+export interface RunningRole {
+  close(): Promise<void>;
+}

@@ -1,0 +1,161 @@
+/** Constructs a provider from its configuration and runs it. */
+import { resolveJoinTarget } from "../../client/join-address.ts";
+import { createLlamaEngine } from "../../engine/llama/index.ts";
+import { inspectGguf } from "../../engine/gguf/inspect.ts";
+import { modelIdOfGguf } from "../../engine/gguf/identity.ts";
+import { createOpenAiEngine } from "../../engine/openai.ts";
+import type { Engine } from "../../engine/port.ts";
+import { watchGateways } from "../../network/announce.ts";
+import { createSigner } from "../../network/identity.ts";
+import { createLibp2pNetwork } from "../../network/libp2p.ts";
+import type { Network } from "../../network/port.ts";
+import { openGatewaySession } from "../../network/provider-session.ts";
+import type { GatewaySession, RequestHandler } from "../../network/session.ts";
+import { signOffer } from "../../protocol/signing.ts";
+import { createProvider, type GatewayLinkState } from "../../provider/index.ts";
+import { systemClock } from "../../util/clock.ts";
+import { SkeinError } from "../../util/errors.ts";
+import type { Logger } from "../../util/log.ts";
+import { systemRandom } from "../../util/random.ts";
+import { loadOrCreateIdentity } from "../home.ts";
+import { createLogger } from "../logger.ts";
+import { software } from "../package-info.ts";
+import type { EngineConfig, ProviderConfig, Report, RunningRole } from "./config.ts";
+
+type Reporter = (report: Report) => void;
+
+/** @throws SkeinError when the engine cannot start, or (with `once`) no gateway can be joined */
+export async function runProvider(config: ProviderConfig, report: Reporter): Promise<RunningRole> {
+  const log = createLogger(config.logLevel, "provider");
+  const deps = { clock: systemClock, random: systemRandom, log };
+  const seed = loadOrCreateIdentity(config.identityFile);
+  const signer = await createSigner(seed);
+  // 1. The engine: nothing is offered before it runs.
+  const { engine, backend } = await startEngine(config, signer.providerId, log, report);
+  const name = config.engine.name ?? engine.model.name;
+  engine.onStatus((status) =>
+    report({ type: "engine", state: status.state, reason: status.state === "ready" ? "" : status.reason }),
+  );
+  // 2. The network: dial out only.
+  const network = await createLibp2pNetwork({ seed, listen: [], announce: [], lan: config.lan, log });
+  // 3. The provider between the two.
+  const token = config.joinToken;
+  const firstLink = Promise.withResolvers<void>();
+  const provider = createProvider(
+    {
+      ...deps,
+      sign: (offer) => signOffer(signer, offer),
+      connect: (target, handler, signal) => connect(network, target, token, handler, signal, deps),
+    },
+    {
+      providerId: signer.providerId,
+      region: config.region,
+      served: [{ engine, name, price: config.price }],
+      onGateway: (target, state) => {
+        reportLink(report, target, state);
+        if (state.state === "joined") firstLink.resolve();
+        if (state.state === "waiting") firstLink.reject(state.error);
+      },
+    },
+  );
+  report({
+    type: "ready",
+    role: "provider",
+    id: signer.providerId,
+    model: name,
+    modelId: engine.model.modelId,
+    backend,
+  });
+  // 4. Gateways: those named, and those heard of in the same network.
+  for (const target of config.join) provider.join(target);
+  const stopWatching = watchGateways({ ...deps, network }, { token }, (address) => {
+    const known = provider.gateways().some((gatewayId) => address.endsWith(`/p2p/${gatewayId}`));
+    if (!known) provider.join(address);
+  });
+  const running: RunningRole = {
+    async close() {
+      stopWatching();
+      await provider.close();
+      await network.close();
+    },
+  };
+  firstLink.promise.catch(() => undefined);
+  if (config.once) {
+    await firstLink.promise.catch(async (error: unknown) => {
+      await running.close();
+      throw error;
+    });
+  }
+  return running;
+}
+
+async function connect(
+  network: Network,
+  target: string,
+  token: string | null,
+  handler: RequestHandler,
+  signal: AbortSignal,
+  deps: { clock: typeof systemClock; random: typeof systemRandom; log: Logger },
+): Promise<GatewaySession> {
+  const addresses = await resolveJoinTarget(target, signal);
+  let failure: unknown = new SkeinError("connection_failed", `${target} names no address to connect to.`);
+  for (const address of addresses) {
+    try {
+      const connection = await network.dial(address, signal);
+      return await openGatewaySession(
+        deps,
+        connection,
+        { providerId: network.peerId, token, software },
+        handler,
+      );
+    } catch (error) {
+      failure = error;
+      if (error instanceof SkeinError && error.code === "join_refused") break;
+    }
+  }
+  throw failure;
+}
+
+function reportLink(report: Reporter, target: string, link: GatewayLinkState): void {
+  if (link.state === "joined") report({ type: "joined", target, gatewayId: link.gatewayId });
+  if (link.state === "waiting") {
+    report({ type: "lost", target, message: link.error.text, retryInMs: link.retryInMs });
+  }
+}
+
+async function startEngine(
+  config: ProviderConfig,
+  providerId: string,
+  log: Logger,
+  report: Reporter,
+): Promise<{ engine: Engine; backend: string }> {
+  const deps = { clock: systemClock, log };
+  const options: EngineConfig = config.engine;
+  if (options.kind === "openai") {
+    const engine = await createOpenAiEngine({ ...deps, fetch }, { ...options, providerId });
+    return { engine, backend: options.url };
+  }
+  const info = await inspectGguf(options.modelPath);
+  report({
+    type: "progress",
+    text: `${info.name}: ${info.architecture}, ${info.weightType}, ${megabytes(info.fileBytes)}`,
+  });
+  let shownPercent = 0;
+  const modelId = await modelIdOfGguf(options.modelPath, {
+    cacheFolder: config.identityCacheFolder,
+    signal: new AbortController().signal,
+    onProgress: (done, total) => {
+      const percent = Math.floor((done / total) * 10) * 10;
+      if (total < 500_000_000 || percent === shownPercent) return;
+      shownPercent = percent;
+      report({ type: "progress", text: `computing the model's identity: ${percent} %` });
+    },
+  });
+  report({ type: "progress", text: "loading the model" });
+  const engine = await createLlamaEngine(deps, { ...options, modelId, name: options.name ?? info.name });
+  return { engine, backend: engine.backend };
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(bytes < 1e8 ? 1 : 0)} MB`;
+}

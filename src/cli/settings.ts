@@ -1,0 +1,223 @@
+/** Every setting: its key in the file, its flag and environment variable, its type, default and meaning. */
+import { SkeinError } from "../util/errors.ts";
+import { usdToNano } from "../protocol/price.ts";
+
+interface Kind<T> {
+  /** What a value must look like, for people. */
+  readonly expects: string;
+  /** From a flag or a variable. Undefined: not acceptable. */
+  fromText(text: string): T | undefined;
+  /** From JSON. Undefined: not acceptable. */
+  fromJson(value: unknown): T | undefined;
+}
+
+const text: Kind<string> = {
+  expects: "text",
+  fromText: (value) => value,
+  fromJson: (value) => (typeof value === "string" ? value : undefined),
+};
+
+function integer(min: number, max: number): Kind<number> {
+  const check = (value: unknown): number | undefined =>
+    typeof value === "number" && Number.isInteger(value) && value >= min && value <= max ? value : undefined;
+  return {
+    expects: `a whole number from ${min} to ${max}`,
+    fromText: (value) => (/^\d+$/.test(value) ? check(Number(value)) : undefined),
+    fromJson: check,
+  };
+}
+
+const boolean: Kind<boolean> = {
+  expects: "true or false",
+  fromText: (value) => ({ true: true, "1": true, false: false, "0": false })[value.toLowerCase()],
+  fromJson: (value) => (typeof value === "boolean" ? value : undefined),
+};
+
+const list: Kind<string[]> = {
+  expects: "a list (comma-separated, or a JSON array of texts)",
+  fromText: (value) =>
+    value
+      .split(",")
+      .map((item) => item.trim())
+      .filter((item) => item !== ""),
+  fromJson: (value) =>
+    Array.isArray(value) && value.every((item) => typeof item === "string") ? (value as string[]) : undefined,
+};
+
+const usd: Kind<string> = {
+  expects: 'an amount of USD such as "0.15"',
+  fromText: (value) => (usdToNano(value) === null ? undefined : value),
+  fromJson: (value) => (typeof value === "string" && usdToNano(value) !== null ? value : undefined),
+};
+
+function oneOf<T extends string>(...values: T[]): Kind<T> {
+  const check = (value: unknown): T | undefined => values.find((known) => known === value);
+  return { expects: `one of ${values.join(", ")}`, fromText: check, fromJson: check };
+}
+
+interface Setting<T> {
+  readonly kind: Kind<T>;
+  readonly default: T | null;
+  readonly about: string;
+  readonly secret?: boolean;
+}
+
+function setting<T>(kind: Kind<T>, fallback: T | null, about: string, secret = false): Setting<T> {
+  return { kind, default: fallback, about, secret };
+}
+
+const timeout: Kind<number> = integer(100, 24 * 3600_000);
+
+export const settings = {
+  // Programs that talk to a gateway
+  gateway: setting(
+    text,
+    "http://127.0.0.1:4141",
+    "gateway that chat, models, providers, quote and doctor ask",
+  ),
+  apiKey: setting(text, null, "API key for that gateway", true),
+  // The gateway
+  host: setting(text, "127.0.0.1", "address the gateway listens on; --listen opens it beyond this machine"),
+  port: setting(integer(0, 65_535), 4141, "port for HTTP; 0 picks a free one"),
+  networkPort: setting(integer(0, 65_535), 4142, "port for providers; 0 picks a free one"),
+  announce: setting(list, [], "addresses to tell providers (multiaddrs), behind a port forwarding"),
+  joinToken: setting(text, null, "secret that providers must know to join", true),
+  allowProviders: setting(list, [], "ids of providers that may join without the token"),
+  open: setting(boolean, false, "whether any provider may join a gateway that listens beyond loopback"),
+  apiKeys: setting(list, [], "keys of which clients must present one", true),
+  allowedHosts: setting(list, [], "names, besides loopback ones, that the gateway answers to"),
+  corsOrigins: setting(list, [], "web origins whose pages may call the gateway"),
+  cloudPriceName: setting(text, "gpt-4o-mini", "cloud model that fees are compared with; empty: none"),
+  cloudPriceInput: setting(usd, "0.15", "its price in USD per million input tokens"),
+  cloudPriceOutput: setting(usd, "0.60", "its price in USD per million output tokens"),
+  requestTimeoutMs: setting(timeout, 600_000, "longest request, in milliseconds"),
+  firstTokenTimeoutMs: setting(timeout, 60_000, "longest wait for a provider's first token"),
+  tokenTimeoutMs: setting(timeout, 30_000, "longest wait between two tokens"),
+  queueTimeoutMs: setting(timeout, 15_000, "longest wait while all providers are busy"),
+  // The provider
+  join: setting(list, ["http://127.0.0.1:4141"], "gateways to serve: URL, host:port or multiaddr"),
+  lan: setting(boolean, false, "whether to find gateways on the local network (mDNS)"),
+  region: setting(text, "", "where the provider is, as it says"),
+  priceInput: setting(usd, "0", "USD per million input tokens"),
+  priceOutput: setting(usd, "0", "USD per million output tokens"),
+  priceSecond: setting(usd, "0", "USD per second of engine time"),
+  parallel: setting(integer(1, 256), 4, "requests generated at the same time"),
+  context: setting(
+    integer(16, 10_000_000),
+    null,
+    "tokens of prompt and answer together; default: the model's, up to 8192",
+  ),
+  threads: setting(integer(1, 1024), null, "CPU threads per model; default: one core is left free"),
+  gpu: setting(oneOf("auto", "off"), "auto", "whether to use a GPU backend that is installed"),
+  upstreamKey: setting(text, null, "API key for the server behind --engine openai", true),
+  // Everything
+  logLevel: setting(
+    oneOf("debug", "info", "warn", "error", "silent"),
+    "warn",
+    "how much is logged to stderr",
+  ),
+} as const;
+
+export type SettingKey = keyof typeof settings;
+export type Settings = {
+  readonly [K in SettingKey]: (typeof settings)[K] extends Setting<infer T>
+    ? K extends NullableKey
+      ? T | null
+      : T
+    : never;
+};
+type NullableKey = "apiKey" | "joinToken" | "context" | "threads" | "upstreamKey";
+
+export type Source = "flag" | "environment" | "file" | "default";
+export interface Resolved {
+  readonly values: Settings;
+  readonly sources: Readonly<Record<SettingKey, Source>>;
+}
+
+/** `networkPort` is `SKEIN_NETWORK_PORT` in the environment. */
+export function variableOf(key: string): string {
+  return `SKEIN_${key.replaceAll(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`;
+}
+
+/** `networkPort` is `--network-port` on the command line. */
+export function flagOf(key: string): string {
+  return `--${key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+}
+
+/**
+ * Flags before environment before file before defaults.
+ *
+ * @throws SkeinError `invalid_config` that names the key, where its value came from, and what is expected
+ */
+export function resolveSettings(given: {
+  flags: Readonly<Record<string, unknown>>;
+  environment: Readonly<Record<string, string | undefined>>;
+  file: { readonly path: string; readonly content: Readonly<Record<string, unknown>> };
+}): Resolved {
+  const unknown = Object.keys(given.file.content).find((key) => !Object.hasOwn(settings, key));
+  if (unknown !== undefined) {
+    throw new SkeinError("invalid_config", `${given.file.path}: there is no setting '${unknown}'.`, {
+      hint: `Did you mean '${nearest(unknown)}'? \`skein config\` lists all settings.`,
+    });
+  }
+  const values: Record<string, unknown> = {};
+  const sources: Record<string, Source> = {};
+  for (const key of Object.keys(settings) as SettingKey[]) {
+    const [value, source] = resolveOne(key, given);
+    values[key] = value;
+    sources[key] = source;
+  }
+  return { values: values as unknown as Settings, sources: sources as Resolved["sources"] };
+}
+
+function resolveOne(key: SettingKey, given: Parameters<typeof resolveSettings>[0]): [unknown, Source] {
+  const { kind, default: fallback } = settings[key] as Setting<unknown>;
+  const flag = given.flags[key];
+  if (flag !== undefined) {
+    const value = typeof flag === "string" ? kind.fromText(flag) : kind.fromJson(flag);
+    return [value ?? wrong(`${flagOf(key)} is ${JSON.stringify(flag)}`, kind), "flag"];
+  }
+  const variable = given.environment[variableOf(key)];
+  if (variable !== undefined && variable !== "") {
+    return [
+      kind.fromText(variable) ?? wrong(`${variableOf(key)} is ${show(key, variable)}`, kind),
+      "environment",
+    ];
+  }
+  const json = given.file.content[key];
+  if (json !== undefined && json !== null) {
+    return [kind.fromJson(json) ?? wrong(`${given.file.path}: '${key}' is ${show(key, json)}`, kind), "file"];
+  }
+  return [fallback, "default"];
+}
+
+function wrong(what: string, kind: Kind<unknown>): never {
+  throw new SkeinError("invalid_config", `${what}, but must be ${kind.expects}.`);
+}
+
+/** A value for an error or a table; secrets are never shown. */
+export function show(key: SettingKey, value: unknown): string {
+  if (value === null || (Array.isArray(value) && value.length === 0)) return "–";
+  if ((settings[key] as Setting<unknown>).secret) return "••••";
+  return typeof value === "string" ? value : JSON.stringify(value);
+}
+
+/** The known key with the smallest edit distance. */
+function nearest(word: string): string {
+  const keys = Object.keys(settings);
+  return keys.toSorted((a, b) => editDistance(a, word) - editDistance(b, word))[0]!;
+}
+
+/** Levenshtein's distance. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const substitution = row[j - 1]! + (a[i - 1]!.toLowerCase() === b[j - 1]!.toLowerCase() ? 0 : 1);
+      next.push(Math.min(substitution, row[j]! + 1, next[j - 1]! + 1));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}

@@ -1,0 +1,134 @@
+/**
+ * Gateways announce themselves by gossip to the peers of their network, so that a provider that joined one
+ * of them finds the others. Announcements are signed and expire; only those of the same network, that is
+ * with the same join token, count.
+ */
+import { type ZodType, z } from "zod";
+import { decodeCbor, encodeCbor } from "../protocol/cbor.ts";
+import { openStatement, type Signer, signStatement } from "../protocol/signing.ts";
+import { envelopeSchema } from "../protocol/messages.ts";
+import { sha256, toHex, utf8 } from "../util/bytes.ts";
+import { toSkeinError } from "../util/errors.ts";
+import type { Network } from "./port.ts";
+import type { SessionDeps } from "./session.ts";
+
+export const announceTopic = "skein/gateways/1";
+export const announceIntervalMs = 5_000;
+const announceLifetimeMs: number = 6 * announceIntervalMs;
+/** Gateways a peer remembers; more announcements than that are somebody's game. */
+const gatewaysKnownMax = 256;
+const announceDomain = "skein-gateway-v1";
+
+interface Announcement {
+  readonly gatewayId: string;
+  /** Hash of the join token: who does not know the token cannot name its network. */
+  readonly networkId: string;
+  readonly addresses: readonly string[];
+  readonly issuedAtMs: number;
+  readonly expiresAtMs: number;
+}
+
+const timestamp = z
+  .number()
+  .int()
+  .min(0)
+  .max(2 ** 52);
+const announcementSchema: ZodType<Announcement> = z.strictObject({
+  gatewayId: z.string().max(64),
+  networkId: z.string().max(64),
+  addresses: z.array(z.string().max(300)).max(16),
+  issuedAtMs: timestamp,
+  expiresAtMs: timestamp,
+});
+
+interface AnnounceDeps extends SessionDeps {
+  readonly network: Network;
+}
+
+async function networkIdOf(token: string | null): Promise<string> {
+  return toHex((await sha256(utf8(`skein-network-v1\0${token ?? ""}`))).slice(0, 16));
+}
+
+/** Publishes this gateway's announcement now and then until closed. */
+export async function createAnnouncer(
+  deps: AnnounceDeps & { readonly signer: Signer },
+  options: { token: string | null },
+): Promise<{ close(): void }> {
+  const { clock, network, signer, log } = deps;
+  const networkId = await networkIdOf(options.token);
+  // Gossip flows only among those that follow the topic, authors included.
+  const unsubscribe = network.subscribe(announceTopic, () => undefined);
+  let cancel = (): void => undefined;
+
+  async function announce(): Promise<void> {
+    const issuedAtMs = clock.nowMs();
+    const announcement: Announcement = {
+      gatewayId: network.peerId,
+      networkId,
+      addresses: network.addresses().slice(0, 16),
+      issuedAtMs,
+      expiresAtMs: issuedAtMs + announceLifetimeMs,
+    };
+    try {
+      const envelope = await signStatement(signer, announceDomain, announcement);
+      await network.publish(announceTopic, encodeCbor(envelope));
+    } catch (error) {
+      log.debug({ reason: toSkeinError(error).message }, "announcement was not published");
+    }
+    cancel = clock.schedule(announceIntervalMs, () => void announce());
+  }
+
+  void announce();
+  return {
+    close() {
+      cancel();
+      unsubscribe();
+    },
+  };
+}
+
+/**
+ * Reports each gateway of the same network once, by its best address. Returns a function that stops.
+ */
+export function watchGateways(
+  deps: AnnounceDeps,
+  options: { token: string | null },
+  onGateway: (address: string) => void,
+): () => void {
+  const { clock, network, log } = deps;
+  const expected = networkIdOf(options.token);
+  /** When each known gateway's newest announcement expires. */
+  const known = new Map<string, number>();
+
+  async function hear(data: Uint8Array): Promise<void> {
+    const nowMs = clock.nowMs();
+    const envelope = decodeCbor(envelopeSchema, data, "announcement");
+    const announcement = await openStatement(
+      announceDomain,
+      announcementSchema,
+      envelope,
+      { nowMs },
+      ({ gatewayId }) => gatewayId,
+    );
+    if (announcement.networkId !== (await expected)) return;
+    for (const [gatewayId, expiresAtMs] of known) if (expiresAtMs <= nowMs) known.delete(gatewayId);
+    const isNew = !known.has(announcement.gatewayId);
+    if (isNew && known.size >= gatewaysKnownMax) return;
+    known.set(announcement.gatewayId, announcement.expiresAtMs);
+    const suffix = `/p2p/${announcement.gatewayId}`;
+    const address = announcement.addresses.find((candidate) => candidate.endsWith(suffix));
+    if (isNew && address !== undefined) onGateway(address);
+  }
+
+  const unsubscribe = network.subscribe(announceTopic, (data) => {
+    hear(data).catch((error: unknown) => {
+      log.debug({ reason: toSkeinError(error).message }, "an announcement was ignored");
+    });
+  });
+  network.onDiscovery(({ addresses }) => {
+    // A neighbour on the local network: only if it is a gateway will the session's handshake succeed.
+    const [address] = addresses;
+    if (address !== undefined) onGateway(address);
+  });
+  return unsubscribe;
+}
