@@ -51,7 +51,6 @@ export interface NativeModel {
   isEogToken(token: number): boolean;
   shouldPrependBosToken(): boolean;
   tokenBos(): number;
-  getTrainContextSize(): number;
 }
 
 export interface LlamaModel {

@@ -45,4 +45,5 @@ process.on("message", (message: ToChild) => {
 });
 // The parent ends this process; a Ctrl-C in the terminal reaches both and must not cut answers short.
 process.on("SIGINT", () => undefined);
-process.on("disconnect", () => process.exit(0));
+// Not `process.exit`: that waits for native threads, which may be busy for long or hang.
+process.on("disconnect", () => process.kill(process.pid, "SIGKILL"));

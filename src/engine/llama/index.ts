@@ -143,16 +143,21 @@ export async function createLlamaEngine(
     const id = nextId++;
     // The child pauses at `unreadEventsMax`; start, end and rest never exceed twice that.
     const events = new BoundedQueue<GenerateEvent>(2 * unreadEventsMax);
-    const onAbort = (): void => events.fail(abortError(signal));
+    let ended = false;
+    // At once, not when the consumer reads again: it may never do that.
+    const onAbort = (): void => {
+      events.fail(abortError(signal));
+      if (!ended) process.send({ type: "cancel", id });
+      ended = true;
+    };
     calls.set(id, { events });
     if (calls.size === 1) lastProgressMs = clock.monotonicMs();
     signal.addEventListener("abort", onAbort, { once: true });
-    let ended = false;
     let read = 0;
     try {
       process.send({ type: "generate", id, request });
       for await (const event of events) {
-        ended = event.type === "end";
+        ended ||= event.type === "end";
         yield event.type === "end" ? { ...event, timings: { ...event.timings, queueMs } } : event;
         read += 1;
         if (read % (unreadEventsMax / 4) === 0)
@@ -169,9 +174,11 @@ export async function createLlamaEngine(
     requireProcess();
     const askedMs = clock.monotonicMs();
     const leave = await admission.enter(signal);
+    signal.addEventListener("abort", leave, { once: true });
     try {
       yield* run(request, Math.round(clock.monotonicMs() - askedMs), signal);
     } finally {
+      signal.removeEventListener("abort", leave);
       leave();
     }
   }

@@ -168,7 +168,13 @@ export class Sequence {
       prefillMs: Math.round(this.#prefillMs),
       decodeMs: Math.round(this.#decodeMs),
     };
-    return { type: "end", finishReason, outputTokens: this.outputTokens, timings };
+    return {
+      type: "end",
+      finishReason,
+      promptTokens: this.promptLength,
+      outputTokens: this.outputTokens,
+      timings,
+    };
   }
 }
 
