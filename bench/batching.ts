@@ -65,7 +65,7 @@ async function measureEngine(engine: Engine, run: number, streams: number): Prom
   return throughput(first, times);
 }
 
-export function throughput(first: readonly number[], times: readonly number[]): number {
+function throughput(first: readonly number[], times: readonly number[]): number {
   const startMs = Math.max(...first);
   return times.filter((ms) => ms > startMs).length / ((Math.max(...times) - startMs) / 1000);
 }
@@ -115,7 +115,10 @@ async function main(): Promise<void> {
     execArgv: ["--disable-warning=ExperimentalWarning"],
   });
   // 2. Interleaved runs, so that a slow minute of the machine hits both.
-  const table = new Table({ head: ["streams", "engine tok/s", "alone tok/s", "ratio of medians"] });
+  const table = new Table({
+    style: { head: [], border: [] },
+    head: ["streams", "engine tok/s", "alone tok/s", "ratio of medians"],
+  });
   const result: Record<string, number | string> = { bench: "batching", rival: rivalName, runs, threads };
   await measureEngine(engine, -1, 1);
   await askRival(rival, { prompts: [promptOf(-1, 0)], outputTokens });

@@ -68,23 +68,24 @@ export async function writeRandomGguf(
   await rename(partial, path);
 }
 
+function norm(name: string, size: number): Tensor {
+  return { name, dims: [size], kind: "norm", zeroRows: 0 };
+}
+
+function matrix(name: string, columns: number, rows: number, zeroRows = 0): Tensor {
+  return { name, dims: [columns, rows], kind: "matrix", zeroRows };
+}
+
 function tensorsOf(shape: RandomGgufShape, vocabulary: number, controlTokens: number): Tensor[] {
   const { embedding, feedForward, headsKv, heads } = shape;
   const kv = (embedding / heads) * headsKv;
-  const norm = (name: string): Tensor => ({ name, dims: [embedding], kind: "norm", zeroRows: 0 });
-  const matrix = (name: string, columns: number, rows: number, zeroRows = 0): Tensor => ({
-    name,
-    dims: [columns, rows],
-    kind: "matrix",
-    zeroRows,
-  });
   const layer = (i: number): Tensor[] => [
-    norm(`blk.${i}.attn_norm.weight`),
+    norm(`blk.${i}.attn_norm.weight`, embedding),
     matrix(`blk.${i}.attn_q.weight`, embedding, embedding),
     matrix(`blk.${i}.attn_k.weight`, embedding, kv),
     matrix(`blk.${i}.attn_v.weight`, embedding, kv),
     matrix(`blk.${i}.attn_output.weight`, embedding, embedding),
-    norm(`blk.${i}.ffn_norm.weight`),
+    norm(`blk.${i}.ffn_norm.weight`, embedding),
     matrix(`blk.${i}.ffn_gate.weight`, embedding, feedForward),
     matrix(`blk.${i}.ffn_up.weight`, embedding, feedForward),
     matrix(`blk.${i}.ffn_down.weight`, feedForward, embedding),
@@ -92,7 +93,7 @@ function tensorsOf(shape: RandomGgufShape, vocabulary: number, controlTokens: nu
   return [
     matrix("token_embd.weight", embedding, vocabulary),
     ...Array.from({ length: shape.layers }, (_, i) => layer(i)).flat(),
-    norm("output_norm.weight"),
+    norm("output_norm.weight", embedding),
     matrix("output.weight", embedding, vocabulary, controlTokens),
   ];
 }

@@ -38,13 +38,14 @@ test("a step fits the batch, serves every decoding sequence and always gets some
   );
 });
 
+function countsOf(...pending: number[]): number[] {
+  const active = pending.map((n, id): Reader => ({ slot: { id }, pending: n, chunkMax: Infinity }));
+  return planStep(active).map(({ count }) => count);
+}
+
 test("prompts share a step evenly; what a short one leaves goes to the long ones", () => {
-  const of = (...pending: number[]): number[] =>
-    planStep(pending.map((n, id) => ({ slot: { id }, pending: n, chunkMax: Infinity }))).map(
-      ({ count }) => count,
-    );
-  assert.deepEqual(of(2000, 100, 2000), [206, 100, 206]);
-  assert.deepEqual(of(2000, 1), [sharedPrefillTokensMax, 1]);
+  assert.deepEqual(countsOf(2000, 100, 2000), [206, 100, 206]);
+  assert.deepEqual(countsOf(2000, 1), [sharedPrefillTokensMax, 1]);
 });
 
 test("the faster arrangement is chosen and, if the machine changes, chosen again", () => {

@@ -7,7 +7,7 @@ import {
   type GenerateRequest,
   greedySampling,
 } from "../../protocol/generate.ts";
-import { systemClock } from "../../util/clock.ts";
+import { type Clock, systemClock } from "../../util/clock.ts";
 import { silentLogger } from "../../util/log.ts";
 import type { Engine } from "../port.ts";
 import { createLlamaEngine, type LlamaEngineOptions } from "./index.ts";
@@ -16,9 +16,12 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "..");
 export const tinyModel = join(root, "models", "tiny.Q8_0.gguf");
 export const moduleFolder = join(root, "engines", "llama", "node_modules", "node-llama-cpp");
 
-export function openEngine(options: Partial<LlamaEngineOptions> = {}): ReturnType<typeof createLlamaEngine> {
+export function openEngine(
+  options: Partial<LlamaEngineOptions> = {},
+  clock: Clock = systemClock,
+): ReturnType<typeof createLlamaEngine> {
   return createLlamaEngine(
-    { clock: systemClock, log: silentLogger },
+    { clock, log: silentLogger },
     {
       modelPath: tinyModel,
       moduleFolder,

@@ -42,14 +42,11 @@ function usesMetaspace(model: NativeModel): boolean {
 }
 
 /** The printable stand-ins of GPT-2's byte-level BPE (`bytes_to_unicode` in OpenAI's encoder.py, MIT). */
-const byteOf: ReadonlyMap<string, number> = (() => {
-  const isPrintable = (byte: number): boolean =>
-    (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
-  let next = 256;
-  return new Map(
-    Array.from({ length: 256 }, (_, byte) => [String.fromCodePoint(isPrintable(byte) ? byte : next++), byte]),
-  );
-})();
+const byteOf = new Map<string, number>();
+for (let byte = 0, next = 256; byte < 256; byte++) {
+  const printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
+  byteOf.set(String.fromCodePoint(printable ? byte : next++), byte);
+}
 
 function fromByteLevel(text: string): Uint8Array {
   return concatBytes(

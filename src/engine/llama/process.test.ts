@@ -8,6 +8,7 @@ import { after, before, test } from "node:test";
 import { spawn } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { ManualClock } from "../../util/clock.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { Engine, EngineStatus } from "../port.ts";
 import { unreadEventsMax } from "./messages.ts";
@@ -139,6 +140,27 @@ test("a killed process fails what runs, comes back by itself and works", async (
     assert.match((await collect(engine, ask("What is 1 + 1?"))).text, /2/);
     assert.deepEqual(engine.load(), { active: 0, queued: 0 });
   });
+});
+
+test("a process that hangs is noticed, killed and replaced", async () => {
+  const clock = new ManualClock();
+  const engine = await openEngine({}, clock);
+  try {
+    const hanging = collect(engine, endless);
+    const failed = assert.rejects(hanging, code("engine_failed"));
+    await until(() => engine.load().active === 1, "a running request");
+    process.kill(engine.processId()!, "SIGSTOP");
+    // What was under way still arrives; then nothing more does.
+    await sleep(200);
+    for (let i = 0; i < 30; i++) clock.advance(5_000);
+    await failed;
+    const ready = nextStatus(engine, "ready");
+    clock.advance(1_000);
+    await ready;
+    await collect(engine, ask("What is 1 + 1?"));
+  } finally {
+    await engine.close();
+  }
 });
 
 test("closing fails what runs and what waits, and ends the process", async () => {

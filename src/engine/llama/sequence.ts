@@ -186,5 +186,6 @@ export function drawSeed(seed: number, position: number): number {
   let h = (seed ^ Math.imul(position + 1, 0x9e3779b1)) >>> 0;
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-  return (h ^ (h >>> 16)) >>> 0;
+  // Not 0xffffffff, which llama.cpp takes for "choose one by chance".
+  return ((h ^ (h >>> 16)) >>> 0) % 0xffffffff;
 }

@@ -1,5 +1,5 @@
 /** Inside the child process: requests in, tokens out. Owns slots, sequences and the batch loop. */
-import type { GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
+import type { Emitted, GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
 import { BatchLoop } from "./batch-loop.ts";
 import type { NativeSampler } from "./binding.ts";
@@ -54,9 +54,10 @@ export class Service {
     });
   }
 
-  generate(id: number, request: GenerateRequest): void {
+  generate(id: number, asked: GenerateRequest): void {
     this.#guard(id, () => {
       const { info, contextTokens } = this.#loaded;
+      const request = { ...asked, emitted: this.#withTokenIds(asked.emitted) };
       const promptTokens = this.#tokenize(request.prompt);
       checkTokenIds(request.emitted.tokenIds, info.vocabularySize);
       const tokens = [...promptTokens, ...request.emitted.tokenIds];
@@ -100,6 +101,12 @@ export class Service {
     const tokens = tokenizePrompt(model, info.chatTemplate, info.vocabularySize, prompt);
     if (tokens.length > 0) return tokens;
     throw new SkeinError("invalid_request", "The prompt is empty.", { hint: "Give at least one token." });
+  }
+
+  /** An engine without token ids may have produced the beginning: then its text is continued. */
+  #withTokenIds({ tokenIds, text }: Emitted): Emitted {
+    if (tokenIds.length > 0 || text === "") return { tokenIds, text };
+    return { tokenIds: this.#loaded.model.tokenize(text, false, "trimLeadingSpace"), text };
   }
 
   async #admitWaiting(): Promise<void> {
