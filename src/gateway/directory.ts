@@ -2,7 +2,7 @@
 import type { ProviderSession } from "../network/session.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
 import type { Candidate } from "../router/plan.ts";
-import { SkeinError, toSkeinError } from "../util/errors.ts";
+import { type SkeinError, toSkeinError } from "../util/errors.ts";
 import type { GatewayDeps } from "./options.ts";
 import { probe } from "./probe.ts";
 

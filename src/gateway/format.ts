@@ -1,7 +1,7 @@
 /** OpenAI's response objects. Types are checked against the official client in the tests. */
 import type { FeeView, ServedView } from "../protocol/gateway-api.ts";
 import type { FinishReason } from "../protocol/generate.ts";
-import { type ErrorCode, errorKinds, SkeinError } from "../util/errors.ts";
+import { type ErrorCode, errorKinds, type SkeinError } from "../util/errors.ts";
 import { type AnswerEvent, type Bill, billOf } from "./answer-request.ts";
 import type { ChoiceEnd } from "./answer-choice.ts";
 import type { CloudPrice } from "./options.ts";

@@ -93,13 +93,13 @@ export function createMetrics(directory: Directory): GatewayMetrics {
       duration.observe({ ...labels(operation, model), error_type: errorCode ?? "" }, seconds);
     },
     answered(operation, model, bill, ends) {
-      const common = labels(operation, model);
-      usage.observe({ ...common, gen_ai_token_type: "input" }, bill.promptTokens);
-      usage.observe({ ...common, gen_ai_token_type: "output" }, bill.outputTokens);
-      fees.inc(common, Number(bill.feeAmount));
+      const labelled = labels(operation, model);
+      usage.observe({ ...labelled, gen_ai_token_type: "input" }, bill.promptTokens);
+      usage.observe({ ...labelled, gen_ai_token_type: "output" }, bill.outputTokens);
+      fees.inc(labelled, Number(bill.feeAmount));
       for (const { ttftMs, totalMs, outputTokens } of ends) {
-        firstToken.observe(common, ttftMs / 1000);
-        if (outputTokens > 1) perToken.observe(common, (totalMs - ttftMs) / 1000 / (outputTokens - 1));
+        firstToken.observe(labelled, ttftMs / 1000);
+        if (outputTokens > 1) perToken.observe(labelled, (totalMs - ttftMs) / 1000 / (outputTokens - 1));
       }
     },
     attemptFailed: (errorCode) => failed.inc({ error_type: errorCode }),

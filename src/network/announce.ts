@@ -88,12 +88,13 @@ export async function createAnnouncer(
 }
 
 /**
- * Reports each gateway of the same network once, by its best address. Returns a function that stops.
+ * Reports gateways of the same network, each as often as it announces itself: whoever was not ready for one
+ * hears of it again. Returns a function that stops.
  */
 export function watchGateways(
   deps: AnnounceDeps,
   options: { token: string | null },
-  onGateway: (address: string) => void,
+  onGateway: (gatewayId: string, address: string) => void,
 ): () => void {
   const { clock, network, log } = deps;
   const expected = networkIdOf(options.token);
@@ -112,12 +113,11 @@ export function watchGateways(
     );
     if (announcement.networkId !== (await expected)) return;
     for (const [gatewayId, expiresAtMs] of known) if (expiresAtMs <= nowMs) known.delete(gatewayId);
-    const isNew = !known.has(announcement.gatewayId);
-    if (isNew && known.size >= gatewaysKnownMax) return;
+    if (!known.has(announcement.gatewayId) && known.size >= gatewaysKnownMax) return;
     known.set(announcement.gatewayId, announcement.expiresAtMs);
     const suffix = `/p2p/${announcement.gatewayId}`;
     const address = announcement.addresses.find((candidate) => candidate.endsWith(suffix));
-    if (isNew && address !== undefined) onGateway(address);
+    if (address !== undefined) onGateway(announcement.gatewayId, address);
   }
 
   const unsubscribe = network.subscribe(announceTopic, (data) => {
@@ -125,10 +125,10 @@ export function watchGateways(
       log.debug({ reason: toSkeinError(error).message }, "an announcement was ignored");
     });
   });
-  network.onDiscovery(({ addresses }) => {
+  network.onDiscovery(({ peerId, addresses }) => {
     // A neighbour on the local network: only if it is a gateway will the session's handshake succeed.
     const [address] = addresses;
-    if (address !== undefined) onGateway(address);
+    if (address !== undefined) onGateway(peerId, address);
   });
   return unsubscribe;
 }

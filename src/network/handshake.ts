@@ -50,13 +50,18 @@ class HandshakeReader {
     this.#cancelTimer();
     this.#listener = listener;
     this.#frames.end();
-    void (async () => {
-      for (;;) {
-        const { value, done } = await this.#iterator.next();
-        if (done === true) return;
-        listener(value);
+    void this.#passOn(listener);
+  }
+
+  /** Frames that came right behind the handshake. */
+  async #passOn(listener: (frame: Frame) => void): Promise<void> {
+    try {
+      for (let next = await this.#iterator.next(); next.done !== true; next = await this.#iterator.next()) {
+        listener(next.value);
       }
-    })();
+    } catch {
+      // The connection closed meanwhile; the session hears of it from the connection itself.
+    }
   }
 
   stop(): void {

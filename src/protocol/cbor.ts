@@ -4,7 +4,7 @@ import type { ZodType } from "zod";
 import { SkeinError } from "../util/errors.ts";
 
 export function encodeCbor(value: unknown): Uint8Array<ArrayBuffer> {
-  return encode(value, rfc8949EncodeOptions) as Uint8Array<ArrayBuffer>;
+  return encode(value, rfc8949EncodeOptions);
 }
 
 /**

@@ -38,6 +38,11 @@ export interface ProviderOptions {
 export interface Provider {
   /** Starts (and keeps) serving a gateway. Returns false when known already or too many. */
   join(target: string): boolean;
+  /**
+   * Serves a gateway that was heard of, unless it is served already. Given up when it cannot be reached: if it
+   * still exists it will be heard of again.
+   */
+  joinHeardOf(gatewayId: string, address: string): void;
   /** Ids of the gateways served now. */
   gateways(): string[];
   /** Leaves all gateways and closes all engines. Idempotent. */
@@ -100,19 +105,30 @@ export function createProvider(deps: ProviderDeps, options: ProviderOptions): Pr
     cancellers.push(engine.onStatus(() => (reportStatus(), void renewOffer())));
   }
 
-  return {
-    join(target) {
-      if (closed || links.has(target) || links.size >= gatewaysMax) return false;
-      const connect = (to: string, signal: AbortSignal): Promise<GatewaySession> =>
-        deps.connect(to, handler, signal);
-      const link = keepJoined({ ...deps, connect }, target, (state, session) => {
+  function join(target: string, isForever: boolean): boolean {
+    if (closed || links.has(target) || links.size >= gatewaysMax) return false;
+    const connect = (to: string, signal: AbortSignal): Promise<GatewaySession> =>
+      deps.connect(to, handler, signal);
+    const link = keepJoined({ ...deps, connect }, target, (state, session) => {
+      if (session !== null) welcome(session).catch((error: unknown) => session.close(String(error)));
+      if (state.state === "waiting" && !isForever) {
+        links.get(target)?.close();
+        links.delete(target);
+      } else {
         options.onGateway?.(target, state);
-        if (session !== null) {
-          welcome(session).catch((error: unknown) => session.close(String(error)));
-        }
-      });
-      links.set(target, link);
-      return true;
+      }
+    });
+    links.set(target, link);
+    return true;
+  }
+
+  return {
+    join: (target) => join(target, true),
+    joinHeardOf(gatewayId, address) {
+      const open = [...links.values()].map(({ session }) => session);
+      // A link that still connects may be to this very gateway; the next announcement will tell.
+      if (open.includes(null) || open.some((session) => session?.gatewayId === gatewayId)) return;
+      join(address, false);
     },
     gateways: () => sessions().map((session) => session.gatewayId),
     async close() {

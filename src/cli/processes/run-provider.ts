@@ -68,10 +68,9 @@ export async function runProvider(config: ProviderConfig, report: Reporter): Pro
   });
   // 4. Gateways: those named, and those heard of in the same network.
   for (const target of config.join) provider.join(target);
-  const stopWatching = watchGateways({ ...deps, network }, { token }, (address) => {
-    const known = provider.gateways().some((gatewayId) => address.endsWith(`/p2p/${gatewayId}`));
-    if (!known) provider.join(address);
-  });
+  const stopWatching = watchGateways({ ...deps, network }, { token }, (gatewayId, address) =>
+    provider.joinHeardOf(gatewayId, address),
+  );
   const running: RunningRole = {
     async close() {
       stopWatching();

@@ -1,0 +1,35 @@
+import type { Command } from "commander";
+import { contextOf } from "../context.ts";
+import { configFile } from "../home.ts";
+import { settings, type SettingKey, show } from "../settings.ts";
+import { styled, table } from "../terminal.ts";
+
+/** `skein config` */
+export function config(command: Command): void {
+  const { home, resolved, flags } = contextOf(command);
+  const keys = Object.keys(settings) as SettingKey[];
+  if (flags["json"] === true) {
+    const values = keys.map((key) => [
+      key,
+      { value: masked(key, resolved.values[key]), source: resolved.sources[key] },
+    ]);
+    console.log(JSON.stringify({ file: configFile(home), settings: Object.fromEntries(values) }, null, 2));
+    return;
+  }
+  console.log(`file: ${configFile(home)}\n`);
+  const rows = keys.map((key) => {
+    const { [key]: source } = resolved.sources;
+    const value = show(key, resolved.values[key]);
+    return [
+      key,
+      source === "default" ? styled("dim", value) : value,
+      source,
+      styled("dim", settings[key].about),
+    ];
+  });
+  console.log(table(["setting", "value", "from", ""], rows));
+}
+
+function masked(key: SettingKey, value: unknown): unknown {
+  return (settings[key] as { secret?: boolean }).secret ? show(key, value) : value;
+}

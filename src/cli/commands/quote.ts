@@ -1,0 +1,28 @@
+import type { Command } from "commander";
+import { contextOf } from "../context.ts";
+import { shortId, table } from "../terminal.ts";
+import { modelOrFirst } from "./chat.ts";
+
+/** `skein quote` */
+export async function quote(words: string[], command: Command): Promise<void> {
+  const context = contextOf(command);
+  const client = context.client();
+  const view = await client.quote({
+    model: await modelOrFirst(client, context.flags["model"]),
+    messages: [{ role: "user", content: words.join(" ") }],
+    ...(context.flags["maxTokens"] === undefined ? {} : { max_tokens: context.flags["maxTokens"] as number }),
+  });
+  if (context.flags["json"] === true) {
+    console.log(JSON.stringify(view, null, 2));
+    return;
+  }
+  console.log(`${view.model}: ${view.input_tokens} tokens in, at most ${view.output_tokens_max} out\n`);
+  const rows = view.offers.map(({ provider, engine, fee_min: least, fee_max: most }) => [
+    shortId(provider),
+    engine,
+    `$${least.usd}`,
+    `$${most.usd}`,
+    most.cloud === undefined ? "–" : `$${most.cloud.usd} (${most.cloud.name})`,
+  ]);
+  console.log(table(["provider", "engine", "question alone", "with the longest answer", "a cloud"], rows));
+}

@@ -1,0 +1,188 @@
+import { join } from "node:path";
+import type { Command } from "commander";
+import { createClient } from "../../client/client.ts";
+import { usdToNano } from "../../protocol/price.ts";
+import { SkeinError } from "../../util/errors.ts";
+import { type Context, contextOf } from "../context.ts";
+import { findLlamaEngine, installLlamaEngine } from "../engine-install.ts";
+import { untilStopped } from "../foreground.ts";
+import { gatewayConfigOf } from "../gateway-config.ts";
+import { demoModelFile, packageFolder } from "../package-info.ts";
+import type { GatewayConfig, ProviderConfig, Report } from "../processes/config.ts";
+import { providerConfigOf } from "../provider-config.ts";
+import { startProcess, stopAll, type Supervised } from "../supervisor.ts";
+import { reportLine, seconds, step, styled } from "../terminal.ts";
+
+const providersMax = 16;
+/** From the last provider's start until the gateway has probed all of them. */
+const readyTimeoutMs = 120_000;
+const restartMinMs = 1_000;
+const restartMaxMs = 30_000;
+/** The demo's prices in USD per million tokens, when none are configured. */
+const demoPrice = { input: "0.02", output: "0.04" };
+
+/** `skein up` */
+export async function up(command: Command): Promise<void> {
+  const startMs = performance.now();
+  const context = contextOf(command);
+  const stopped = untilStopped();
+  try {
+    const failed = Promise.withResolvers<never>();
+    const running = start(context, startMs, failed.reject);
+    await Promise.race([running, stopped, failed.promise]);
+    await Promise.race([stopped, failed.promise]);
+    console.error("\nStopping …");
+  } finally {
+    stopping = true;
+    process.once("SIGINT", () => process.exit(130));
+    await stopAll();
+  }
+  process.exit(0);
+}
+
+let stopping = false;
+
+async function start(context: Context, startMs: number, onFailure: (error: unknown) => void): Promise<void> {
+  const count = providerCount(context);
+  // 1. The engine.
+  await ensureEngine(context);
+  // 2. The gateway.
+  const gatewayStartMs = performance.now();
+  const gateway = await startProcess(networkConfig(context), () => undefined);
+  gateway.onExit((how) => onFailure(new SkeinError("internal_error", `The gateway ended (${how}).`)));
+  step("done", `gateway at ${gateway.ready.url} (${seconds(gatewayStartMs)})`);
+  // 3. The providers, side by side.
+  const providersStartMs = performance.now();
+  await Promise.all(
+    Array.from({ length: count }, (_, i) =>
+      keepProvider(providerConfig(context, i + 1, gateway), `provider ${i + 1}`, onFailure),
+    ),
+  );
+  // 4. Ready means: the gateway had a real answer from each.
+  const model = await untilServed(gateway.ready.url, count);
+  step(
+    "done",
+    `${count === 1 ? "1 provider serves" : `${count} providers serve`} '${model}' (${seconds(providersStartMs)})`,
+  );
+  console.log(instructions(gateway.ready.url, model, seconds(startMs)));
+}
+
+function providerCount({ flags }: Context): number {
+  const count = Number(flags["providers"]);
+  if (Number.isInteger(count) && count >= 1 && count <= providersMax) return count;
+  throw new SkeinError("invalid_config", `--providers must be a whole number from 1 to ${providersMax}.`);
+}
+
+async function ensureEngine({ home }: Context): Promise<void> {
+  if (findLlamaEngine(home) !== null) return;
+  const startMs = performance.now();
+  step("doing", "installing the llama.cpp engine (once; about 100 MB)");
+  // A checkout keeps its engine beside itself; an installed package may lie where nobody may write.
+  const bundled = !packageFolder.includes("node_modules");
+  await installLlamaEngine(home, { gpu: null, bundled, onOutput: (line) => step("doing", line) });
+  step("done", `llama.cpp engine installed (${seconds(startMs)})`);
+}
+
+function networkConfig(context: Context): GatewayConfig {
+  const { config } = gatewayConfigOf(context);
+  const { port, sources } = { port: config.port, sources: context.resolved.sources };
+  // With a free port for HTTP, a fixed one for providers would still collide.
+  const networkPort = port === 0 && sources.networkPort === "default" ? 0 : config.networkPort;
+  return { ...config, networkPort, identityFile: join(context.home, "up", "gateway.key") };
+}
+
+function providerConfig(context: Context, number: number, gateway: Supervised<"gateway">): ProviderConfig {
+  const { sources } = context.resolved;
+  const model = (context.flags["model"] as string | undefined) ?? demoModelFile;
+  const isDemo = context.flags["model"] === undefined;
+  const base = providerConfigOf(
+    {
+      ...context,
+      flags: { ...context.flags, model, name: context.flags["name"] ?? (isDemo ? "tiny" : undefined) },
+    },
+    join(context.home, "up", `provider-${number}.key`),
+  );
+  if (base.engine.kind !== "llama") throw new SkeinError("invalid_config", "`skein up` serves GGUF files.");
+  return {
+    ...base,
+    join: [gateway.ready.url],
+    region: base.region || "local",
+    price: {
+      ...base.price,
+      ...(sources.priceInput === "default" ? { inputPerMillionTokens: usdToNano(demoPrice.input)! } : {}),
+      ...(sources.priceOutput === "default" ? { outputPerMillionTokens: usdToNano(demoPrice.output)! } : {}),
+    },
+    // Several providers share this machine.
+    engine: { ...base.engine, threads: context.settings.threads ?? 1 },
+  };
+}
+
+/** Starts a provider, and again whenever it dies. Resolves when it runs for the first time. */
+async function keepProvider(
+  config: ProviderConfig,
+  title: string,
+  onFailure: (error: unknown) => void,
+): Promise<void> {
+  let delayMs = restartMinMs;
+  const onReport = (report: Report): void => {
+    const line = reportLine(report);
+    if (line !== null && (report.type === "engine" || report.type === "lost") && !stopping)
+      step("warning", `${title}: ${line}`);
+  };
+  const startAgain = async (how: string): Promise<void> => {
+    if (stopping) return;
+    step("warning", `${title} ended (${how}); starting it again in ${delayMs / 1000} s`);
+    await new Promise((resolve) => setTimeout(resolve, delayMs));
+    delayMs = Math.min(restartMaxMs, 2 * delayMs);
+    if (stopping) return;
+    try {
+      watch(await startProcess(config, onReport));
+      step("done", `${title} runs again`);
+    } catch (error) {
+      onFailure(error);
+    }
+  };
+  const watch = (provider: Supervised<"provider">): void => provider.onExit((how) => void startAgain(how));
+  watch(await startProcess(config, onReport));
+}
+
+async function untilServed(url: string, count: number): Promise<string> {
+  const client = createClient({ baseUrl: url, apiKey: process.env["SKEIN_API_KEY"] ?? null, fetch });
+  const endMs = performance.now() + readyTimeoutMs;
+  for (;;) {
+    const [model] = await client.models();
+    if (model !== undefined && model.skein.providers >= count) return model.id;
+    if (performance.now() > endMs) {
+      throw new SkeinError(
+        "no_provider",
+        `Only ${model?.skein.providers ?? 0} of ${count} providers answered in time.`,
+        {
+          hint: "`skein doctor` checks this machine; --verbose shows more.",
+        },
+      );
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+function instructions(url: string, model: string, took: string): string {
+  const address = url === "http://127.0.0.1:4141" ? "" : ` --join ${url}`;
+  const gateway = address === "" ? "" : ` --gateway ${url}`;
+  const body = `{"model": "${model}", "messages": [{"role": "user", "content": "What sound does a cow make?"}]}`;
+  const bold = (text: string): string => styled("bold", text);
+  return `
+${bold("Skein runs")} (${took}). Base URL for any OpenAI client:
+
+  ${bold(`${url}/v1`)}
+
+Try it:
+
+  curl ${url}/v1/chat/completions -H 'content-type: application/json' -d '${body}'
+  npx skein chat${gateway}
+
+Add a provider, from another terminal:
+
+  npx skein provide --model <file.gguf>${address}
+
+Ctrl-C stops everything.`;
+}

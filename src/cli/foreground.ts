@@ -1,0 +1,24 @@
+import type { RunningRole } from "./processes/config.ts";
+
+/** Closing takes at most this long; then the process ends anyway. */
+const closeTimeoutMs = 6_000;
+
+/** Resolves at Ctrl-C, SIGTERM or a closed terminal. */
+export function untilStopped(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => resolve());
+  });
+}
+
+/** Runs until stopped, then closes in bounded time. A second Ctrl-C ends at once. */
+export async function runUntilStopped(role: RunningRole): Promise<void> {
+  // Timers of idle connections do not keep a process alive; waiting for a signal must.
+  const alive = setInterval(() => undefined, 60_000);
+  await untilStopped();
+  process.once("SIGINT", () => process.exit(130));
+  const timer = setTimeout(() => process.exit(1), closeTimeoutMs);
+  await role.close();
+  clearTimeout(timer);
+  clearInterval(alive);
+  process.exit(0);
+}

@@ -1,0 +1,185 @@
+/** The command line: which commands there are. Each is loaded only when it is used. */
+import { Command, CommanderError, Option } from "commander";
+import { SkeinError } from "../util/errors.ts";
+import { packageVersion } from "./package-info.ts";
+
+const program = new Command("skein")
+  .description(
+    "An open network for AI inference: scattered machines, one dependable OpenAI-compatible service.",
+  )
+  .version(packageVersion)
+  .option("--verbose", "show stack traces, and log more (--log-level info)")
+  .option("--log-level <level>", "debug, info, warn, error or silent (stderr, JSON lines)")
+  .showHelpAfterError("(add --help for what it takes)")
+  .configureHelp({ sortSubcommands: false })
+  .addHelpText("after", "\nStart with `skein up`; docs/ and README.md say more.")
+  .exitOverride();
+
+const gatewayOption = (): Option =>
+  new Option("--gateway <url>", "gateway to ask (default: http://127.0.0.1:4141)");
+const keyOption = (): Option => new Option("--api-key <key>", "API key for it; better in SKEIN_API_KEY");
+const jsonOption = (): Option => new Option("--json", "print JSON");
+
+/** A command that talks to a gateway. */
+function client(name: string, description: string): Command {
+  return program
+    .command(name)
+    .description(description)
+    .addOption(gatewayOption())
+    .addOption(keyOption())
+    .addOption(jsonOption());
+}
+
+program
+  .command("up")
+  .description("run a whole local network: a gateway and providers with the demo model")
+  .option("--providers <n>", "number of providers", "3")
+  .option("--model <file>", "GGUF file to serve instead of the demo model")
+  .option("--name <name>", "name of the model")
+  .option("--port <port>", "port for HTTP; 0 picks a free one (default: 4141)")
+  .option("--network-port <port>", "port for providers; 0 picks a free one (default: 4142)")
+  .addHelpText(
+    "after",
+    "\nExamples:\n  skein up\n  skein up --providers 1 --model ~/models/qwen2.5-1.5b-q8_0.gguf --port 8080",
+  )
+  .action(async (_, command: Command) => (await import("./commands/up.ts")).up(command));
+
+program
+  .command("gateway")
+  .description("run a gateway: the OpenAI-compatible door that providers join")
+  .option("--port <port>", "port for HTTP (default: 4141)")
+  .option("--network-port <port>", "port for providers (default: 4142)")
+  .option("--listen [address]", "listen beyond this machine, on all addresses or the given one")
+  .option("--announce <multiaddrs>", "addresses to tell providers, when behind a port forwarding")
+  .option("--join-token <token>", "secret that providers must know; better in SKEIN_JOIN_TOKEN")
+  .option("--allow-providers <ids>", "ids of providers that may join without the token")
+  .option("--open", "let any provider join, also strangers, who then see prompts")
+  .option("--allowed-hosts <names>", "names that the gateway answers to, besides loopback ones")
+  .option("--cors-origins <origins>", "web origins whose pages may call")
+  .option("--join <gateways>", "other gateways of the same network")
+  .option("--lan", "be found on the local network (mDNS)")
+  .addHelpText(
+    "after",
+    "\nOn loopback no key is needed. With --listen, clients need an API key and providers a join token;\nboth are made at first use and printed.\n\nExamples:\n  skein gateway\n  skein gateway --listen\n  skein gateway --listen 192.0.2.7 --cors-origins https://chat.example.org",
+  )
+  .action(async (_, command: Command) => (await import("./commands/gateway.ts")).gateway(command));
+
+program
+  .command("provide")
+  .description("offer a model, or a server that already runs, to gateways")
+  .option("--model <file>", "GGUF file to serve with llama.cpp")
+  .addOption(
+    new Option("--engine <engine>", "llama, or openai for a server that runs").choices(["llama", "openai"]),
+  )
+  .option("--url <url>", "with --engine openai: base URL of the server")
+  .option("--upstream-model <name>", "with --engine openai: which of its models")
+  .option("--name <name>", "name to offer the model under")
+  .option(
+    "--join <gateways>",
+    "gateways to serve: URL, host:port or multiaddr (default: http://127.0.0.1:4141)",
+  )
+  .option("--token <token>", "join token of the gateway; better in SKEIN_JOIN_TOKEN")
+  .option("--lan", "find gateways on the local network (mDNS)")
+  .option("--region <name>", "where this machine is, for example eu-west")
+  .option("--price-input <usd>", "USD per million input tokens (default: 0)")
+  .option("--price-output <usd>", "USD per million output tokens (default: 0)")
+  .option("--price-second <usd>", "USD per second of engine time (default: 0)")
+  .option("--parallel <n>", "requests generated at the same time (default: 4)")
+  .option("--context <tokens>", "prompt and answer together (default: the model's, up to 8192)")
+  .option("--threads <n>", "CPU threads (default: one core is left free)")
+  .addOption(new Option("--gpu <mode>", "auto or off (default: auto)").choices(["auto", "off"]))
+  .option("--identity <file>", "key file of this provider (default: a new one per run)")
+  .option("--once", "fail when no gateway can be joined, instead of trying again")
+  .addHelpText(
+    "after",
+    "\nThe provider dials out, so it works behind any NAT.\n\nExamples:\n  skein provide --model qwen2.5-7b-q4_k_m.gguf\n  skein provide --model llama-3.1-8b-q8_0.gguf --join gateway.example.org:4141 --token …\n  skein provide --engine openai --url http://127.0.0.1:11434/v1 --upstream-model llama3.2",
+  )
+  .action(async (_, command: Command) => (await import("./commands/provide.ts")).provide(command));
+
+client("chat", "talk to a model of the network, in the terminal")
+  .argument("[question...]", "ask this and exit; without it, a conversation (or stdin when it is piped)")
+  .option("--model <name>", "model (default: the first that is served)")
+  .option("--system <text>", "instructions for the model")
+  .option("--temperature <n>", "0 to 2", Number)
+  .option("--max-tokens <n>", "longest answer", Number)
+  .option("--seed <n>", "the same seed gives the same answer", Number)
+  .addHelpText(
+    "after",
+    "\nIn a conversation: /model NAME, /system TEXT, /reset, /exit; Ctrl-C stops an answer.",
+  )
+  .action(async (words: string[], _, command: Command) =>
+    (await import("./commands/chat.ts")).chat(words, command),
+  );
+
+client("models", "list what is served, by how many providers, at what price").action(
+  async (_, command: Command) => (await import("./commands/models.ts")).models(command),
+);
+
+client("providers", "list providers: measured latency, load, capacity, price").action(
+  async (_, command: Command) => (await import("./commands/providers.ts")).providers(command),
+);
+
+client("quote", "say what a question would cost, before it is asked")
+  .argument("<question...>")
+  .option("--model <name>", "model (default: the first that is served)")
+  .option("--max-tokens <n>", "longest answer", Number)
+  .action(async (words: string[], _, command: Command) =>
+    (await import("./commands/quote.ts")).quote(words, command),
+  );
+
+client("doctor", "check this machine, and say what to do about every failure")
+  .option("--model <file>", "also check this GGUF file")
+  .action(async (_, command: Command) => (await import("./commands/doctor.ts")).doctor(command));
+
+program
+  .command("config")
+  .description("show every setting and where its value comes from")
+  .addOption(jsonOption())
+  .addHelpText("after", "\nFlags come first, then SKEIN_… variables, then the file, then defaults.")
+  .action(async (_, command: Command) => (await import("./commands/config.ts")).config(command));
+
+const engine = program.command("engine").description("install native engines and their GPU backends");
+engine
+  .command("add <engine>")
+  .description("install an engine: llama")
+  .addOption(
+    new Option("--gpu <backend>", "also a GPU backend; Metal is built in on macOS").choices([
+      "cuda",
+      "vulkan",
+    ]),
+  )
+  .addOption(new Option("--bundled", "into this package's own folder").hideHelp())
+  .action(async (name: string, _, command: Command) =>
+    (await import("./commands/engine.ts")).addEngine(name, command),
+  );
+engine
+  .command("list")
+  .description("show what is installed")
+  .addOption(jsonOption())
+  .action(async (_, command: Command) => (await import("./commands/engine.ts")).listEngines(command));
+engine
+  .command("remove <engine>")
+  .description("remove an engine from the user's folder")
+  .action(async (name: string, _, command: Command) =>
+    (await import("./commands/engine.ts")).removeEngine(name, command),
+  );
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = explain(error);
+}
+
+/** Prints what a person needs; returns the exit code: 1 failed, 2 wrong usage. */
+function explain(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  if (error instanceof SkeinError) {
+    console.error(`error: ${error.message}`);
+    if (error.hint !== undefined) console.error(error.hint);
+  } else {
+    console.error(`error: ${error instanceof Error ? error.message : String(error)}`);
+    if (program.opts()["verbose"] !== true) console.error("Add --verbose to see where it comes from.");
+  }
+  if (program.opts()["verbose"] === true) console.error(error);
+  return 1;
+}

@@ -1,0 +1,72 @@
+import { availableParallelism } from "node:os";
+import { join, resolve } from "node:path";
+import { usdToNano } from "../protocol/price.ts";
+import { SkeinError } from "../util/errors.ts";
+import type { Context } from "./context.ts";
+import { requireLlamaEngine } from "./engine-install.ts";
+import type { EngineConfig, ProviderConfig } from "./processes/config.ts";
+
+/** One core stays free: llama.cpp's threads wait for each other actively, and starve when one has to share. */
+export function threadsDefault(): number {
+  return Math.max(1, availableParallelism() - 1);
+}
+
+/** A provider's configuration from the flags of `provide` (or of `up`) and the settings. */
+export function providerConfigOf(context: Context, identityFile: string): ProviderConfig {
+  const { settings, flags, home } = context;
+  return {
+    role: "provider",
+    identityFile,
+    identityCacheFolder: join(home, "cache", "identities"),
+    join: settings.join,
+    joinToken: (flags["token"] as string | undefined) ?? settings.joinToken,
+    lan: settings.lan,
+    region: settings.region,
+    price: {
+      inputPerMillionTokens: usdToNano(settings.priceInput)!,
+      outputPerMillionTokens: usdToNano(settings.priceOutput)!,
+      perSecond: usdToNano(settings.priceSecond)!,
+    },
+    engine: engineConfigOf(context),
+    once: flags["once"] === true,
+    logLevel: logLevelOf(context),
+  };
+}
+
+export function logLevelOf({ settings, flags, resolved }: Context): string {
+  return flags["verbose"] === true && resolved.sources.logLevel === "default" ? "info" : settings.logLevel;
+}
+
+function engineConfigOf({ settings, flags, home }: Context): EngineConfig {
+  const name = (flags["name"] as string | undefined) ?? null;
+  const common = { name, contextTokens: settings.context, parallel: settings.parallel };
+  const url = flags["url"] as string | undefined;
+  if (flags["engine"] === "openai" || (flags["engine"] === undefined && url !== undefined)) {
+    if (url === undefined) {
+      throw new SkeinError("invalid_config", "--engine openai needs the server's --url.", {
+        hint: "For example --url http://127.0.0.1:11434/v1 for Ollama.",
+      });
+    }
+    return {
+      kind: "openai",
+      url,
+      upstreamModel: (flags["upstreamModel"] as string | undefined) ?? null,
+      apiKey: settings.upstreamKey,
+      ...common,
+    };
+  }
+  const model = flags["model"] as string | undefined;
+  if (model === undefined) {
+    throw new SkeinError("invalid_config", "There is nothing to provide.", {
+      hint: "Give a GGUF file with --model, or a running server with --engine openai --url.",
+    });
+  }
+  return {
+    kind: "llama",
+    modelPath: resolve(model),
+    moduleFolder: requireLlamaEngine(home),
+    threads: settings.threads ?? threadsDefault(),
+    gpu: settings.gpu === "auto" ? "auto" : false,
+    ...common,
+  };
+}

@@ -1,0 +1,77 @@
+/** Output for people. */
+import { styleText } from "node:util";
+import Table from "cli-table3";
+import type { Report } from "./processes/config.ts";
+
+type Style = Parameters<typeof styleText>[0];
+
+/** Colour where the stream shows colour (NO_COLOR is honoured). */
+export function styled(style: Style, text: string, stream: NodeJS.WriteStream = process.stdout): string {
+  return styleText(style, text, { stream });
+}
+
+/** A line of progress on stderr, so that stdout stays for results. */
+export function step(mark: "done" | "doing" | "warning" | "failed", text: string): void {
+  const marks = { done: "✔", doing: "…", warning: "!", failed: "✖" };
+  const colors = { done: "green", doing: "dim", warning: "yellow", failed: "red" } as const;
+  console.error(`${styled(colors[mark], marks[mark], process.stderr)} ${text}`);
+}
+
+export function seconds(sinceMs: number): string {
+  return `${((performance.now() - sinceMs) / 1000).toFixed(1)} s`;
+}
+
+export function table(head: string[], rows: (string | number)[][]): string {
+  const lines = new Table({
+    head,
+    style: { head: ["bold"], border: ["dim"], compact: true, "padding-left": 0, "padding-right": 2 },
+    chars: {
+      top: "",
+      "top-mid": "",
+      "top-left": "",
+      "top-right": "",
+      bottom: "",
+      "bottom-mid": "",
+      "bottom-left": "",
+      "bottom-right": "",
+      left: "",
+      "left-mid": "",
+      right: "",
+      "right-mid": "",
+      mid: "",
+      "mid-mid": "",
+      middle: "",
+    },
+  });
+  lines.push(...rows);
+  return lines.toString();
+}
+
+/** An id that people can tell apart: the beginning of all peer ids is the same. */
+export function shortId(id: string): string {
+  return `${id.slice(0, 8)}…${id.slice(-6)}`;
+}
+
+/** A price sheet's amount per million tokens: "$0.15". */
+export function perMillion(nanoUsd: string): string {
+  const usd = Number(nanoUsd) / 1e9;
+  return usd === 0 ? "free" : `$${usd.toLocaleString("en", { maximumFractionDigits: 4 })}`;
+}
+
+/** What a provider tells about itself, as a line; null: nothing worth saying. */
+export function reportLine(report: Report): string | null {
+  switch (report.type) {
+    case "progress":
+      return report.text;
+    case "joined":
+      return `joined ${report.target} (gateway ${shortId(report.gatewayId)})`;
+    case "lost":
+      return `${report.target}: ${report.message} Trying again in ${(report.retryInMs / 1000).toFixed(1)} s.`;
+    case "engine":
+      return report.state === "ready"
+        ? "the engine runs again"
+        : `the engine is ${report.state}: ${report.reason}`;
+    default:
+      return null;
+  }
+}
