@@ -12,7 +12,6 @@ import type { Engine, EngineModel, EngineStatus } from "../port.ts";
 import { type LlamaLoadOptions, type ToParent, unreadEventsMax } from "./messages.ts";
 import { fromWire, type LlamaProcess, startLlamaProcess } from "./process.ts";
 
-export { contextTokensDefault } from "./load.ts";
 export type { LlamaLoadOptions } from "./messages.ts";
 
 export interface LlamaEngineOptions extends LlamaLoadOptions {

@@ -7,6 +7,11 @@ import type { LlamaLoadOptions, ToChild, ToParent, WireError } from "./messages.
 /** Reading a 40 GB model from a slow disk takes minutes; longer is a hang. */
 const loadTimeoutMs = 15 * 60_000;
 const closeTimeoutMs = 3_000;
+/** The same file, as TypeScript in a checkout and as JavaScript in a package. */
+const childFile = fileURLToPath(new URL("./child.ts", import.meta.url)).replace(
+  /\.ts$/,
+  import.meta.url.endsWith(".ts") ? ".ts" : ".js",
+);
 
 export interface LlamaProcess {
   readonly contextTokens: number;
@@ -28,9 +33,7 @@ export function startLlamaProcess(
   options: LlamaLoadOptions,
   events: LlamaProcessEvents,
 ): Promise<LlamaProcess> {
-  // The same file, as TypeScript in a checkout and as JavaScript in a package.
-  const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
-  const child = fork(fileURLToPath(new URL(`./child.${extension}`, import.meta.url)), {
+  const child = fork(childFile, {
     serialization: "advanced",
     execArgv: ["--disable-warning=ExperimentalWarning"],
     stdio: ["ignore", "ignore", "pipe", "ipc"],
