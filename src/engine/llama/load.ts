@@ -27,20 +27,22 @@ export interface LoadedModel {
 
 /** @throws SkeinError `invalid_model_file`, `engine_not_installed`, `engine_unavailable` */
 export async function loadModel(options: LlamaLoadOptions, info: GgufInfo): Promise<LoadedModel> {
-  const { getLlama } = await importNodeLlamaCpp(options.moduleFolder);
-  const llama = await getLlama({
-    // Never compiles or downloads anything by itself.
-    build: "never",
-    skipDownload: true,
-    progressLogs: false,
-    logLevel: "error",
-    gpu: options.gpu,
-  }).catch((error: unknown) => {
-    throw new SkeinError("engine_unavailable", "llama.cpp has no build that runs on this machine.", {
-      hint: "Run `skein doctor` for the reason, and `skein engine add llama` to install it again.",
-      cause: error,
+  const nodeLlamaCpp = await importNodeLlamaCpp(options.moduleFolder);
+  const llama = await nodeLlamaCpp
+    .getLlama({
+      // Never compiles or downloads anything by itself.
+      build: "never",
+      skipDownload: true,
+      progressLogs: false,
+      logLevel: "error",
+      gpu: options.gpu,
+    })
+    .catch((error: unknown) => {
+      throw new SkeinError("engine_unavailable", "llama.cpp has no build that runs on this machine.", {
+        hint: "Run `skein doctor` for the reason, and `skein engine add llama` to install it again.",
+        cause: error,
+      });
     });
-  });
   const model = await llama
     .loadModel({ modelPath: info.path, ...(options.gpu === false ? { gpuLayers: 0 } : {}) })
     .catch((error: unknown) => {

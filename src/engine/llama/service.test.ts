@@ -71,7 +71,7 @@ class FakeContext implements NativeContext {
   }
 }
 
-function start(parallel: number): {
+function startService(parallel: number): {
   context: FakeContext;
   service: Service;
   run: (first: number, tokens: number) => Promise<readonly GenerateEvent[]>;
@@ -126,7 +126,7 @@ function tokenIdsOf(events: readonly GenerateEvent[]): number[] {
 }
 
 test("a failed step fails its requests, empties the cache, and the next request works", async () => {
-  const { context, run } = start(2);
+  const { context, run } = startService(2);
   await run(100, 3);
   context.failing = 1;
   const results = await Promise.allSettled([run(100, 5), run(200, 5)]);
@@ -137,7 +137,7 @@ test("a failed step fails its requests, empties the cache, and the next request 
 });
 
 test("idle slots between busy ones are bridged and keep what they cache", async () => {
-  const { context, run } = start(3);
+  const { context, run } = startService(3);
   const [first, , third] = await Promise.all([run(100, 30), run(200, 4), run(300, 30)]);
   assert.equal(tokenIdsOf(first).at(-1), 132);
   assert.equal(tokenIdsOf(third).at(-1), 332);
@@ -148,14 +148,14 @@ test("idle slots between busy ones are bridged and keep what they cache", async 
 });
 
 test("where cells cannot be taken off, slots are not bridged and prefixes not reused", async () => {
-  const { context, run } = start(3);
+  const { context, run } = startService(3);
   context.removable = false;
   await Promise.all([run(100, 30), run(200, 4), run(300, 30)]);
   assert.deepEqual(tokenIdsOf(await run(200, 4)), [203, 204, 205, 206]);
 });
 
 test("the context's end is reached exactly", async () => {
-  const { run } = start(1);
+  const { run } = startService(1);
   const events = await run(100, 1000);
   assert.equal(tokenIdsOf(events).length, contextTokens - 3);
   assert.equal(
