@@ -55,9 +55,9 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
 }
 
 function hostOf(configured: string, listen: unknown): string {
-  if (listen === undefined) return configured;
   if (listen === true) return "0.0.0.0";
-  const host = String(listen);
+  if (typeof listen !== "string") return configured;
+  const host = listen;
   if (/^[\w.:-]+$/.test(host) && !/:\d+$/.test(host.replace(/^.*::/, ""))) return host;
   throw new SkeinError("invalid_config", `--listen ${host} is not an address of this machine.`, {
     hint: "Give an IP address, and the ports with --port and --network-port.",

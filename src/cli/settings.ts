@@ -41,7 +41,7 @@ const list: Kind<string[]> = {
       .map((item) => item.trim())
       .filter((item) => item !== ""),
   fromJson: (value) =>
-    Array.isArray(value) && value.every((item) => typeof item === "string") ? (value as string[]) : undefined,
+    Array.isArray(value) && value.every((item) => typeof item === "string") ? value : undefined,
 };
 
 const usd: Kind<string> = {

@@ -23,8 +23,9 @@ export function seconds(sinceMs: number): string {
 
 export function table(head: string[], rows: (string | number)[][]): string {
   const lines = new Table({
-    head,
-    style: { head: ["bold"], border: ["dim"], compact: true, "padding-left": 0, "padding-right": 2 },
+    head: head.map((title) => styled("bold", title)),
+    // Colours by `styled`, which looks at the terminal; the table's own would also go into files.
+    style: { head: [], border: [], compact: true, "padding-left": 0, "padding-right": 2 },
     chars: {
       top: "",
       "top-mid": "",

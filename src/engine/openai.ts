@@ -43,7 +43,7 @@ const chunkSchema = z.looseObject({
   usage: z
     .looseObject({ prompt_tokens: z.number().int().min(0), completion_tokens: z.number().int().min(0) })
     .nullish(),
-  error: z.unknown(),
+  error: z.unknown().optional(),
 });
 
 /** @throws SkeinError `upstream_failed`, `invalid_config` when there is nothing to offer */

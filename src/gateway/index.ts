@@ -16,7 +16,7 @@ import { quote } from "./quote.ts";
 import { checkApiKey, checkOrigin } from "./security.ts";
 import { listModels, type ListedModel, providerView } from "./views.ts";
 
-export { type CloudPrice, defaultLimits, type GatewayOptions } from "./options.ts";
+export type { CloudPrice, GatewayOptions } from "./options.ts";
 
 export interface Gateway {
   /** Answers one HTTP request; never rejects. */

@@ -150,7 +150,7 @@ function toText(given: z.infer<typeof content>, param: string): string {
       if (text.success) return text.data.text;
       throw new SkeinError(
         "unsupported_parameter",
-        `Parts of type ${String(part["type"]).slice(0, 50)} are not supported.`,
+        `Parts of type ${part.type.slice(0, 50)} are not supported.`,
         {
           param,
           hint: "The models here read text only.",

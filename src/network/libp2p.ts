@@ -117,7 +117,7 @@ async function start(options: Libp2pOptions): Promise<Libp2p<Services>> {
         maxInboundDataLength: 4 * gossipBytesMax,
       }),
     },
-  } as Parameters<typeof createLibp2p<Services>>[0]);
+  });
   try {
     await node.start();
     return node;

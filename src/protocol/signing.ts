@@ -47,7 +47,7 @@ const modelOffer: ZodType<ModelOffer> = z.strictObject({
     outputPerMillionTokens: amount,
     perSecond: amount,
   }),
-}) as unknown as ZodType<ModelOffer>;
+});
 
 const timestamp = z
   .number()

@@ -4,7 +4,16 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { eventually, type Running, skein, skeinToEnd, stop, temporaryHome, tinyModel } from "./processes.ts";
+import {
+  eventually,
+  killAll,
+  type Running,
+  skein,
+  skeinToEnd,
+  stop,
+  temporaryHome,
+  tinyModel,
+} from "./processes.ts";
 
 const home = temporaryHome();
 let network: Running;
@@ -18,7 +27,11 @@ before(async () => {
 });
 
 after(async () => {
-  await stop(network);
+  try {
+    await stop(network);
+  } finally {
+    await killAll();
+  }
   home.remove();
 });
 

@@ -5,7 +5,16 @@ import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateText, streamText } from "ai";
 import OpenAI from "openai";
 import type { ProviderView } from "../../src/protocol/gateway-api.ts";
-import { eventually, type Running, skein, skeinToEnd, stop, temporaryHome, tinyModel } from "./processes.ts";
+import {
+  eventually,
+  killAll,
+  type Running,
+  skein,
+  skeinToEnd,
+  stop,
+  temporaryHome,
+  tinyModel,
+} from "./processes.ts";
 
 const home = temporaryHome();
 let network: Running;
@@ -21,7 +30,11 @@ before(async () => {
 });
 
 after(async () => {
-  await stop(network);
+  try {
+    await stop(network);
+  } finally {
+    await killAll();
+  }
   home.remove();
 });
 

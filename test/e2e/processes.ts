@@ -21,6 +21,14 @@ export interface Running {
   exited(): Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
 }
 
+const started = new Set<Running>();
+
+/** Kills whatever a failed test left behind; call it in `after`. */
+export async function killAll(): Promise<void> {
+  for (const { child } of started) child.kill("SIGKILL");
+  await Promise.all([...started].map((running) => running.exited()));
+}
+
 /** A folder for configuration and keys that no other test sees; removed by `remove`. */
 export function temporaryHome(): { path: string; remove(): void } {
   const path = mkdtempSync(join(tmpdir(), "skein-e2e-"));
@@ -48,11 +56,11 @@ export function skein(home: string, ...args: string[]): Running {
       for (const check of waiting) check();
     });
   });
-  return {
+  const running: Running = {
     child,
     output: () => output,
     printed: (pattern) =>
-      new Promise((resolve, reject) => {
+      new Promise<RegExpExecArray>((resolve, reject) => {
         const finish = (act: () => void): void => {
           waiting.delete(check);
           clearTimeout(timer);
@@ -72,8 +80,11 @@ export function skein(home: string, ...args: string[]): Running {
         waiting.add(check);
         check();
       }),
-    exited: () => within(ended, "exit of skein " + args.join(" ")),
+    exited: () => within(ended, `exit of skein ${args.join(" ")}`),
   };
+  started.add(running);
+  void ended.then(() => started.delete(running));
+  return running;
 }
 
 /** Runs `skein …` to its end and returns exit code and output. */

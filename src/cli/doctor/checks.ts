@@ -41,7 +41,7 @@ const gigabyte = 1e9;
 function checkNode(): Check {
   const { node } = process.versions;
   if (Number.parseInt(node, 10) >= nodeMajorMin) return ok(`${node} on ${platform()} ${arch()}`);
-  return fail(`${node}`, `Node ${nodeMajorMin} or newer is needed: https://nodejs.org`);
+  return fail(node, `Node ${nodeMajorMin} or newer is needed: https://nodejs.org`);
 }
 
 /** Instruction sets that llama.cpp is fast with; without them it works, slowly. */
@@ -106,7 +106,7 @@ async function checkModel({ flags }: Context): Promise<Check> {
   if (typeof file !== "string") return ok("none given (--model <file> checks one)");
   try {
     const info = await inspectGguf(file);
-    const text = `${info.name}: ${info.architecture}, ${(Number(info.parameters) / 1e9).toFixed(2)}B parameters, ${info.weightType}, context ${info.contextTokensTrained}`;
+    const text = `${info.title}: ${info.architecture}, ${(Number(info.parameters) / 1e9).toFixed(2)}B parameters, ${info.weightType}, context ${info.contextTokensTrained}`;
     const room = totalmem() * 0.9;
     if (info.fileBytes > room)
       return warn(

@@ -137,7 +137,7 @@ async function startEngine(
   const info = await inspectGguf(options.modelPath);
   report({
     type: "progress",
-    text: `${info.name}: ${info.architecture}, ${info.weightType}, ${megabytes(info.fileBytes)}`,
+    text: `${info.title}: ${info.architecture}, ${info.weightType}, ${megabytes(info.fileBytes)}`,
   });
   let shownPercent = 0;
   const modelId = await modelIdOfGguf(options.modelPath, {

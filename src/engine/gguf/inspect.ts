@@ -7,8 +7,10 @@ export interface GgufInfo {
   readonly path: string;
   readonly fileBytes: number;
   readonly architecture: string;
-  /** `general.name`, else the file's name. */
+  /** From the file's name, without quantisation: `qwen2.5-7b-instruct`. */
   readonly name: string;
+  /** What the file calls itself (`general.name`), else the same. */
+  readonly title: string;
   readonly contextTokensTrained: number;
   readonly vocabularySize: number;
   readonly parameters: bigint;
@@ -40,7 +42,8 @@ export function describeGguf(header: GgufHeader): GgufInfo {
     path,
     fileBytes: header.fileBytes,
     architecture,
-    name: text(metadata.get("general.name")) || basename(path).replace(/\.gguf$/i, ""),
+    name: nameOf(path),
+    title: text(metadata.get("general.name")) || nameOf(path),
     contextTokensTrained: Number(metadata.get(`${architecture}.context_length`) ?? 0),
     vocabularySize: tokens.length,
     parameters: tensors.reduce(
@@ -50,6 +53,14 @@ export function describeGguf(header: GgufHeader): GgufInfo {
     weightType: mostCommonType(header),
     chatTemplate: chatTemplateOf(header, tokens),
   };
+}
+
+/** Clients type the name: no capitals, no spaces, and the same for every quantisation. */
+export function nameOf(path: string): string {
+  const stem = basename(path)
+    .replace(/\.gguf$/i, "")
+    .replace(/[-._](?:I?Q\d\w*|F16|BF16|F32|MXFP4)$/i, "");
+  return stem.toLowerCase().replaceAll(/[^a-z0-9.:_-]+/g, "-") || "model";
 }
 
 function chatTemplateOf({ metadata, path }: GgufHeader, tokens: readonly unknown[]): ChatTemplate | null {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { greedySampling, type Sampling } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
+import { describeEngine } from "../engine.suite.ts";
 import { ask, collect, emittedAfter, openEngine } from "./fixture.suite.ts";
 
 const story = "Tell me a story about a fox.";
@@ -174,3 +175,7 @@ test("limits: output tokens, the context's end, prompts beyond it, ids that do n
     code("invalid_request"),
   );
 });
+
+describeEngine("llama", { question: "Tell me a story about a goose.", exact: true }, () =>
+  openEngine({ parallel: 4 }),
+);

@@ -1,0 +1,195 @@
+/** The one suite that every engine passes. */
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import {
+  type FinishReason,
+  type GenerateEvent,
+  type GenerateRequest,
+  greedySampling,
+} from "../protocol/generate.ts";
+import { SkeinError } from "../util/errors.ts";
+import type { Engine } from "./port.ts";
+
+export interface SuiteFacts {
+  /** A question whose answer has at least 12 tokens. */
+  readonly question: string;
+  /** Whether the same request gives the same answer, and counts are exact. */
+  readonly exact: boolean;
+}
+
+export interface Answer {
+  readonly text: string;
+  readonly tokenIds: number[];
+  readonly outputTokens: number;
+  readonly promptTokens: number;
+  readonly finishReason: FinishReason;
+}
+
+const never = new AbortController().signal;
+
+export function requestOf(question: string, values: Partial<GenerateRequest> = {}): GenerateRequest {
+  return {
+    requestId: "suite",
+    modelId: "suite",
+    prompt: { kind: "chat", messages: [{ role: "user", content: question }] },
+    emitted: { tokenIds: [], text: "" },
+    sampling: greedySampling,
+    stop: [],
+    outputTokensMax: 24,
+    timeoutMs: 60_000,
+    ...values,
+  };
+}
+
+/** Runs a request to its end and checks that its events form an answer. */
+export async function answerOf(engine: Engine, request: GenerateRequest, signal = never): Promise<Answer> {
+  const events: GenerateEvent[] = [];
+  for await (const event of engine.generate(request, signal)) events.push(event);
+  const start = events[0];
+  const end = events.at(-1);
+  assert.ok(start?.type === "start", "start comes first");
+  assert.ok(end?.type === "end", "end comes last");
+  let position = request.emitted.tokenIds.length;
+  const tokens = events.slice(1, -1).map((event) => {
+    assert.ok(event.type === "tokens", "tokens in between");
+    assert.equal(event.position, position, "positions have no gap");
+    position += event.tokenCount;
+    return event;
+  });
+  return {
+    text: tokens.map((event) => event.text).join(""),
+    tokenIds: tokens.flatMap((event) => [...event.tokenIds]),
+    outputTokens: end.outputTokens,
+    promptTokens: end.promptTokens,
+    finishReason: end.finishReason,
+  };
+}
+
+function hasCode(...codes: string[]): (error: unknown) => boolean {
+  return (error) => error instanceof SkeinError && codes.includes(error.code);
+}
+
+export function describeEngine(name: string, facts: SuiteFacts, make: () => Promise<Engine>): void {
+  describe(`engine ${name}`, () => {
+    let engine: Engine;
+    before(async () => {
+      engine = await make();
+    });
+    after(() => engine.close());
+    const { question, exact } = facts;
+
+    async function slotsAreFree(): Promise<void> {
+      for (let i = 0; i < 500 && engine.load().active > 0; i++)
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      assert.deepEqual(engine.load(), { active: 0, queued: 0 });
+    }
+
+    test("answers with text, counts and a reason", async () => {
+      const answer = await answerOf(engine, requestOf(question));
+      assert.ok(answer.text.length > 0);
+      assert.ok(answer.outputTokens > 0 && answer.promptTokens > 0);
+      assert.deepEqual(engine.load(), { active: 0, queued: 0 });
+    });
+
+    test("stops at the token limit", async () => {
+      const answer = await answerOf(engine, requestOf(question, { outputTokensMax: 3 }));
+      assert.equal(answer.finishReason, "length");
+      assert.equal(answer.outputTokens, 3);
+    });
+
+    test("stops before a stop sequence", async () => {
+      const whole = await answerOf(engine, requestOf(question));
+      const stop = whole.text.slice(5, 8);
+      const answer = await answerOf(engine, requestOf(question, { stop: [stop] }));
+      assert.equal(answer.text, whole.text.slice(0, whole.text.indexOf(stop)));
+      assert.equal(answer.finishReason, "stop");
+    });
+
+    test("counts prompts as it charges them", async () => {
+      const request = requestOf(question);
+      const counted = await engine.countPromptTokens(request.prompt, never);
+      const { promptTokens } = await answerOf(engine, request);
+      if (exact) assert.equal(counted, promptTokens);
+      else assert.ok(counted >= promptTokens, "an estimate errs on the high side");
+    });
+
+    test("leaving the loop frees the slot", async () => {
+      for await (const event of engine.generate(requestOf(question), never)) {
+        if (event.type === "tokens") break;
+      }
+      await slotsAreFree();
+    });
+
+    test("aborting ends the answer and frees the slot", async () => {
+      const abort = new AbortController();
+      await assert.rejects(async () => {
+        for await (const event of engine.generate(requestOf(question), abort.signal)) {
+          if (event.type === "tokens") abort.abort();
+        }
+        throw new SkeinError("cancelled", "it ended before the abort was noticed");
+      }, hasCode("cancelled"));
+      await slotsAreFree();
+      await assert.rejects(answerOf(engine, requestOf(question), AbortSignal.abort()), hasCode("cancelled"));
+      await slotsAreFree();
+    });
+
+    test("answers more requests at once than it has slots, each its own", async () => {
+      const { parallelMax } = engine.model;
+      const requests = Array.from({ length: 3 * parallelMax }, (_, i) => requestOf(`${question} ${i}`));
+      let activeMost = 0;
+      const watching = setInterval(() => (activeMost = Math.max(activeMost, engine.load().active)), 1);
+      const together = await Promise.all(requests.map((request) => answerOf(engine, request)));
+      clearInterval(watching);
+      assert.ok(activeMost <= parallelMax);
+      const alone = [];
+      for (const request of requests) alone.push(await answerOf(engine, request));
+      assert.deepEqual(
+        together.map(({ text }) => text),
+        alone.map(({ text }) => text),
+      );
+    });
+
+    test("refuses a prompt longer than the context", { skip: !exact }, async () => {
+      const long = requestOf("moo ".repeat(8 * engine.model.contextTokensMax));
+      await assert.rejects(answerOf(engine, long), hasCode("context_length_exceeded"));
+      await slotsAreFree();
+    });
+
+    test("the same seed gives the same answer, another seed another one", { skip: !exact }, async () => {
+      const seeded = (seed: number): GenerateRequest =>
+        requestOf(question, { sampling: { ...greedySampling, temperature: 1, seed } });
+      const first = await answerOf(engine, seeded(1));
+      assert.deepEqual(await answerOf(engine, seeded(1)), first);
+      const others = await Promise.all([2, 3, 4, 5, 6].map((seed) => answerOf(engine, seeded(seed))));
+      assert.ok(others.some(({ text }) => text !== first.text));
+    });
+
+    test("continues from every position without a seam", { skip: !exact }, async () => {
+      const request = requestOf(question, { sampling: { ...greedySampling, temperature: 1, seed: 9 } });
+      const events: Extract<GenerateEvent, { type: "tokens" }>[] = [];
+      for await (const event of engine.generate(request, never))
+        if (event.type === "tokens") events.push(event);
+      const whole = events.map(({ text }) => text).join("");
+      for (let cut = 0; cut <= events.length; cut++) {
+        const before = events.slice(0, cut);
+        const emitted = {
+          tokenIds: before.flatMap(({ tokenIds }) => [...tokenIds]),
+          text: before.map(({ text }) => text).join(""),
+        };
+        const rest = await answerOf(engine, { ...request, emitted });
+        assert.equal(emitted.text + rest.text, whole, `cut at ${cut}`);
+      }
+    });
+
+    test("after closing, whatever runs or comes fails clearly", async () => {
+      const running = answerOf(engine, requestOf(question));
+      await engine.close();
+      await engine.close();
+      await running.catch((error: unknown) => assert.ok(hasCode("engine_unavailable")(error), String(error)));
+      await assert.rejects(
+        answerOf(engine, requestOf(question)),
+        hasCode("engine_unavailable", "upstream_failed"),
+      );
+    });
+  });
+}

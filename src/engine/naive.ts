@@ -1,0 +1,227 @@
+/**
+ * The naive engine: a deterministic stand-in for tests and the simulator. Token ids are a hash of prompt, seed
+ * and position, so an answer is a pure function of the request and can be continued from any position.
+ */
+import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
+import type { Clock } from "../util/clock.ts";
+import { SkeinError } from "../util/errors.ts";
+import { abortError, Admission, throwIfAborted } from "./admission.ts";
+import type { Engine, EngineStatus } from "./port.ts";
+import { StopMatcher } from "./stop-matcher.ts";
+
+/** Words, and characters whose UTF-8 bytes are spread over several tokens. */
+const words = [
+  "the ",
+  "goose ",
+  "flies ",
+  "at ",
+  "the front, ",
+  "then ",
+  "another ",
+  "takes ",
+  "its ",
+  "place. ",
+];
+const emoji = new TextEncoder().encode("🪿");
+const vocabulary: readonly Uint8Array[] = [
+  ...words.map((word) => new TextEncoder().encode(word)),
+  ...Array.from(emoji, (byte) => Uint8Array.of(byte)),
+];
+const emojiStart = words.length;
+
+export interface NaiveEngineOptions {
+  readonly modelId: string;
+  readonly name: string;
+  readonly contextTokensMax: number;
+  readonly parallelMax: number;
+  /** Tokens of an answer that nothing else ends; null: up to the context's end. */
+  readonly answerTokens: number | null;
+  readonly msPerToken: number;
+  readonly prefillMs: number;
+  readonly queueLengthMax?: number;
+  /** Called before each token; may throw or wait, to inject failures and stalls. */
+  readonly onToken?: (request: GenerateRequest, position: number) => Promise<void> | void;
+}
+
+export const naiveDefaults: NaiveEngineOptions = {
+  modelId: "naive:1",
+  name: "naive",
+  contextTokensMax: 512,
+  parallelMax: 4,
+  answerTokens: 24,
+  msPerToken: 0,
+  prefillMs: 0,
+};
+
+export function createNaiveEngine(
+  deps: { clock: Clock },
+  options: NaiveEngineOptions,
+): Engine & { become(status: EngineStatus): void } {
+  const admission = new Admission(options.parallelMax, options.queueLengthMax);
+  const listeners = new Set<(status: EngineStatus) => void>();
+  const closed = new AbortController();
+  let status: EngineStatus = { state: "ready" };
+
+  function requireReady(): void {
+    if (status.state === "ready" && !closed.signal.aborted) return;
+    const reason = status.state === "ready" ? "it is closed" : status.reason;
+    throw new SkeinError("engine_unavailable", `The engine does not run: ${reason}.`);
+  }
+
+  async function* generate(request: GenerateRequest, outer: AbortSignal): AsyncGenerator<GenerateEvent> {
+    requireReady();
+    const promptTokens = countTokens(request.prompt);
+    const used = promptTokens + request.emitted.tokenIds.length;
+    if (used > options.contextTokensMax) throw tooLong(used, options.contextTokensMax);
+    const signal = AbortSignal.any([outer, closed.signal]);
+    const askedMs = deps.clock.monotonicMs();
+    const leave = await admission.enter(signal);
+    try {
+      const queueMs = Math.round(deps.clock.monotonicMs() - askedMs);
+      yield* answer(request, promptTokens, queueMs, signal);
+    } finally {
+      leave();
+    }
+  }
+
+  async function* answer(
+    request: GenerateRequest,
+    promptTokens: number,
+    queueMs: number,
+    signal: AbortSignal,
+  ): AsyncGenerator<GenerateEvent> {
+    const startMs = deps.clock.monotonicMs();
+    await sleep(deps.clock, options.prefillMs, signal);
+    yield { type: "start", promptTokens, cachedTokens: 0 };
+    const key =
+      hashText(JSON.stringify(request.prompt)) ^
+      (request.sampling.temperature > 0 ? request.sampling.seed : 0);
+    const decoder = new TextDecoder();
+    const stop = new StopMatcher(request.stop);
+    const push = (id: number) => stop.push(decoder.decode(vocabulary[id], { stream: true }));
+    let replayed = "";
+    for (const id of request.emitted.tokenIds) replayed += push(id).text;
+    const natural = options.answerTokens ?? Number.POSITIVE_INFINITY;
+    const room = options.contextTokensMax - promptTokens;
+    const limit = Math.min(request.outputTokensMax ?? Number.POSITIVE_INFINITY, room);
+    let position = request.emitted.tokenIds.length;
+    const rest = replayed.slice(request.emitted.text.length);
+    if (rest !== "") yield { type: "tokens", position, tokenIds: [], tokenCount: 0, text: rest };
+    let stopped = false;
+    while (position < Math.min(limit, natural) && !stopped) {
+      await sleep(deps.clock, options.msPerToken, signal);
+      await options.onToken?.(request, position);
+      const id = tokenAt(key, position);
+      const pushed = push(id);
+      stopped = pushed.stopped;
+      yield { type: "tokens", position, tokenIds: [id], tokenCount: 1, text: pushed.text };
+      position += 1;
+    }
+    // An attempt whose end got lost may have delivered what was held back, too.
+    const delivered = Math.max(0, request.emitted.text.length - replayed.length);
+    const isRepeated = position === request.emitted.tokenIds.length;
+    const held = (stop.push(decoder.decode()).text + stop.flush()).slice(isRepeated ? delivered : 0);
+    if (held !== "") yield { type: "tokens", position, tokenIds: [], tokenCount: 0, text: held };
+    const finishReason = stopped || natural <= limit ? "stop" : "length";
+    const decodeMs = Math.round(deps.clock.monotonicMs() - startMs - options.prefillMs);
+    const timings = { queueMs, prefillMs: options.prefillMs, decodeMs: Math.max(0, decodeMs) };
+    yield { type: "end", finishReason, promptTokens, outputTokens: position, timings };
+  }
+
+  return {
+    kind: "naive",
+    model: {
+      modelId: options.modelId,
+      name: options.name,
+      contextTokensMax: options.contextTokensMax,
+      parallelMax: options.parallelMax,
+      trustTier: "float",
+      resumable: true,
+    },
+    generate,
+    async countPromptTokens(prompt, signal) {
+      throwIfAborted(signal);
+      requireReady();
+      return countTokens(prompt);
+    },
+    status: () => status,
+    load: () => admission.load(),
+    onStatus(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    become(next) {
+      status = next;
+      for (const listener of listeners) listener(next);
+    },
+    async close() {
+      const error = new SkeinError("engine_unavailable", "The engine was closed.");
+      closed.abort(error);
+      admission.refuseAll(error);
+    },
+  };
+}
+
+/** Every fourth token of the hash's choice begins an emoji, whose bytes then follow one by one. */
+function tokenAt(key: number, position: number): number {
+  for (let back = 0; back < emoji.length; back++) {
+    const start = position - back;
+    if (start >= 0 && isEmojiStart(key, start)) return emojiStart + back;
+  }
+  return mix(key, position) % words.length;
+}
+
+function isEmojiStart(key: number, position: number): boolean {
+  for (let back = 1; back < emoji.length; back++) {
+    if (position - back >= 0 && mix(key, position - back) % 7 === 0) return false;
+  }
+  return mix(key, position) % 7 === 0;
+}
+
+function mix(key: number, position: number): number {
+  let h = (key ^ Math.imul(position + 1, 0x9e3779b1)) >>> 0;
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b) >>> 0;
+  return (h ^ (h >>> 13)) >>> 0;
+}
+
+function hashText(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193) >>> 0;
+  return hash;
+}
+
+/** Four characters a token, and four tokens around each message. */
+function countTokens(prompt: Prompt): number {
+  switch (prompt.kind) {
+    case "tokens":
+      return prompt.tokenIds.length;
+    case "text":
+      return Math.ceil(prompt.text.length / 4);
+    case "chat":
+      return prompt.messages.reduce((sum, { content }) => sum + 4 + Math.ceil(content.length / 4), 0);
+  }
+}
+
+function tooLong(tokens: number, contextTokensMax: number): SkeinError {
+  return new SkeinError(
+    "context_length_exceeded",
+    `The prompt has ${tokens} tokens, but this model's context is ${contextTokensMax} tokens.`,
+    { param: "messages" },
+  );
+}
+
+function sleep(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {
+  throwIfAborted(signal);
+  if (delayMs === 0) return Promise.resolve();
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => {
+      cancel();
+      reject(abortError(signal));
+    };
+    const cancel = clock.schedule(delayMs, () => {
+      signal.removeEventListener("abort", onAbort);
+      resolve();
+    });
+    signal.addEventListener("abort", onAbort, { once: true });
+  });
+}
