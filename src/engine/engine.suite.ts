@@ -171,10 +171,10 @@ export function describeEngine(name: string, facts: SuiteFacts, make: () => Prom
         if (event.type === "tokens") events.push(event);
       const whole = events.map(({ text }) => text).join("");
       for (let cut = 0; cut <= events.length; cut++) {
-        const before = events.slice(0, cut);
+        const sent = events.slice(0, cut);
         const emitted = {
-          tokenIds: before.flatMap(({ tokenIds }) => [...tokenIds]),
-          text: before.map(({ text }) => text).join(""),
+          tokenIds: sent.flatMap(({ tokenIds }) => [...tokenIds]),
+          text: sent.map(({ text }) => text).join(""),
         };
         const rest = await answerOf(engine, { ...request, emitted });
         assert.equal(emitted.text + rest.text, whole, `cut at ${cut}`);

@@ -110,7 +110,7 @@ export function createNaiveEngine(
     let stopped = false;
     while (position < Math.min(limit, natural) && !stopped) {
       await sleep(deps.clock, options.msPerToken, signal);
-      await options.onToken?.(request, position);
+      if (options.onToken !== undefined) await orAborted(options.onToken(request, position), signal);
       const id = tokenAt(key, position);
       const pushed = push(id);
       stopped = pushed.stopped;
@@ -208,6 +208,15 @@ function tooLong(tokens: number, contextTokensMax: number): SkeinError {
     `The prompt has ${tokens} tokens, but this model's context is ${contextTokensMax} tokens.`,
     { param: "messages" },
   );
+}
+
+/** Waits for something that may never come, but no longer than the signal allows. */
+async function orAborted(pending: Promise<void> | void, signal: AbortSignal): Promise<void> {
+  if (pending === undefined) return;
+  await new Promise<void>((resolve, reject) => {
+    signal.addEventListener("abort", () => reject(abortError(signal)), { once: true });
+    pending.then(resolve, reject);
+  });
 }
 
 function sleep(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {

@@ -77,7 +77,7 @@ interface Joined {
   readonly gateway: ProviderSession;
   readonly provider: Awaited<ReturnType<typeof openGatewaySession>>;
   readonly connection: Connection;
-  close(): Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 type MakePair = () => Promise<{ server: Network; client: Network }>;

@@ -147,7 +147,7 @@ test("golden frames: another implementation must produce these bytes", () => {
     ],
     [
       { type: "start", stream: 3, body: { promptTokens: 10, cachedTokens: 4 } },
-      "2000000003a26c63616368656" + "4546f6b656e73046c70726f6d7074546f6b656e730a",
+      "2000000003a26c636163686564546f6b656e73046c70726f6d7074546f6b656e730a",
     ],
   ];
   for (const [frame, hex] of golden) {

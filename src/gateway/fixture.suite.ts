@@ -1,0 +1,139 @@
+/** A gateway without sockets: naive engines behind sessions that only exist in memory. */
+import type { Engine } from "../engine/port.ts";
+import { createNaiveEngine, naiveDefaults, type NaiveEngineOptions } from "../engine/naive.ts";
+import type { ProviderSession } from "../network/session.ts";
+import type { PriceSheet } from "../protocol/price.ts";
+import { systemClock } from "../util/clock.ts";
+import { SkeinError } from "../util/errors.ts";
+import { silentLogger } from "../util/log.ts";
+import { seededRandom } from "../util/random.ts";
+import { createGateway, type Gateway, type GatewayOptions } from "./index.ts";
+import { defaultLimits } from "./options.ts";
+
+export const price: PriceSheet = {
+  inputPerMillionTokens: 1_000_000n,
+  outputPerMillionTokens: 2_000_000n,
+  perSecond: 0n,
+};
+
+/** A provider's session, as the gateway sees it, around an engine. */
+export class FakeSession implements ProviderSession {
+  readonly remoteAddress = "memory";
+  readonly roundTripMs = 1;
+  readonly providerId: string;
+  readonly engine: Engine;
+  closed = false;
+  requests = 0;
+  #changeListeners: (() => void)[] = [];
+  #closeListeners: ((reason: string) => void)[] = [];
+  readonly #abort = new AbortController();
+
+  constructor(providerId: string, engine: Engine) {
+    this.providerId = providerId;
+    this.engine = engine;
+    engine.onStatus(() => this.changed());
+  }
+
+  get offer(): ProviderSession["offer"] {
+    const { model, kind } = this.engine;
+    return {
+      providerId: this.providerId,
+      sequence: 1,
+      issuedAtMs: 0,
+      expiresAtMs: Number.MAX_SAFE_INTEGER,
+      region: "test",
+      models: [{ ...model, engine: kind, price }],
+    };
+  }
+
+  get status(): ProviderSession["status"] {
+    const status = this.engine.status();
+    const ready = status.state === "ready";
+    return { ...this.engine.load(), ready, reason: ready ? "" : status.reason };
+  }
+
+  generate(
+    ...[request, signal]: Parameters<ProviderSession["generate"]>
+  ): ReturnType<ProviderSession["generate"]> {
+    this.requests += 1;
+    if (this.closed) throw new SkeinError("provider_disconnected", "The provider is gone.");
+    return this.engine.generate(request, AbortSignal.any([signal, this.#abort.signal]));
+  }
+
+  countPromptTokens(
+    ...[, prompt, signal]: Parameters<ProviderSession["countPromptTokens"]>
+  ): Promise<number> {
+    return this.engine.countPromptTokens(prompt, signal);
+  }
+
+  changed(): void {
+    for (const listener of this.#changeListeners) listener();
+  }
+  onChange(listener: () => void): void {
+    this.#changeListeners.push(listener);
+  }
+  onClose(listener: (reason: string) => void): void {
+    this.#closeListeners.push(listener);
+  }
+  close(reason: string): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.#abort.abort(new SkeinError("provider_disconnected", reason));
+    for (const listener of this.#closeListeners) listener(reason);
+  }
+}
+
+export interface TestGateway {
+  readonly gateway: Gateway;
+  /** Adds a provider and waits until it has answered its probe. */
+  add(providerId: string, options?: Partial<NaiveEngineOptions>): Promise<FakeSession>;
+  post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
+  get(path: string, headers?: Record<string, string>): Promise<Response>;
+}
+
+export function testGateway(options: Partial<GatewayOptions> = {}, seed = 1): TestGateway {
+  const gateway = createGateway(
+    { clock: systemClock, random: seededRandom(seed), log: silentLogger },
+    {
+      gatewayId: "gateway",
+      version: "0.0.0",
+      joinAddresses: () => ["/memory/gateway"],
+      join: "open",
+      apiKeys: [],
+      allowedHosts: [],
+      corsOrigins: [],
+      cloudPrice: { name: "cloud", inputPerMillionTokens: 10_000_000n, outputPerMillionTokens: 20_000_000n },
+      limits: { ...defaultLimits, queueTimeoutMs: 400 },
+      ...options,
+    },
+  );
+  const url = "http://127.0.0.1:4141";
+  return {
+    gateway,
+    async add(providerId, engineOptions = {}) {
+      const engine = createNaiveEngine({ clock: systemClock }, { ...naiveDefaults, ...engineOptions });
+      const session = new FakeSession(providerId, engine);
+      gateway.addSession(session);
+      for (let i = 0; i < 200 && (session.requests === 0 || engine.load().active > 0); i++) {
+        await new Promise((resolve) => setTimeout(resolve, 2));
+      }
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      session.requests = 0;
+      return session;
+    },
+    post: (path, body, headers = {}) =>
+      gateway.fetch(
+        new Request(url + path, {
+          method: "POST",
+          headers: { "content-type": "application/json", ...headers },
+          body:
+            typeof body === "string" || body instanceof Uint8Array
+              ? (body as BodyInit)
+              : JSON.stringify(body),
+        }),
+      ),
+    get: (path, headers = {}) => gateway.fetch(new Request(url + path, { headers })),
+  };
+}
+
+export const question = { model: "naive", messages: [{ role: "user" as const, content: "Which goose?" }] };
