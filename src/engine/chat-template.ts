@@ -35,7 +35,9 @@ const compiled = new WeakMap<ChatTemplate, Template>();
  * @throws SkeinError `invalid_request` when the template refuses the messages.
  */
 export function renderChat(template: ChatTemplate, messages: readonly ChatMessage[]): Segment[] {
+  // Text that looks like a placeholder is taken out as well, so that none can be forged.
   const hostile = (text: string): boolean =>
+    text.includes(placeholderStart) ||
     template.specialTokens.some((token) => token !== "" && text.includes(token));
   const plain = messages.map((message) => withKnownRole(template, message));
   if (!plain.some(({ content, name }) => hostile(content) || hostile(name ?? ""))) {
@@ -57,8 +59,10 @@ export function renderChat(template: ChatTemplate, messages: readonly ChatMessag
 }
 
 /** Characters of Unicode's private use area: no template looks for them, none changes them. */
+const placeholderStart = "\uE000";
+
 function placeholder(index: number): string {
-  return `\uE000\uE001${index}\uE002`;
+  return `${placeholderStart}\uE001${index}\uE002`;
 }
 
 function cut(rendered: string, contents: readonly string[]): Segment[] {

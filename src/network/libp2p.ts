@@ -129,13 +129,20 @@ async function start(options: Libp2pOptions): Promise<Libp2p<Services>> {
 
 function cannotListen(error: unknown, listen: readonly string[]): SkeinError {
   const text = allMessages(error);
-  if (/EADDRINUSE|in use/i.test(text) || listen.length > 0) {
-    return new SkeinError("port_in_use", `Cannot listen on ${listen.join(", ")}: ${text.slice(0, 200)}`, {
-      hint: "Another program uses the port: stop it, or choose another with --network-port.",
+  if (listen.length === 0) {
+    return new SkeinError("invalid_config", `The network cannot start: ${text.slice(0, 300)}`, {
       cause: error,
     });
   }
-  return new SkeinError("invalid_config", `The network cannot start: ${text}`, { cause: error });
+  const ports = listen.map((address) => address.split("/").slice(2).join(":").replace("tcp:", "")).join(", ");
+  return new SkeinError(
+    "port_in_use",
+    `Cannot listen on ${ports} for providers; another program uses that port.`,
+    {
+      hint: "Stop the other program, or choose another port with --network-port.",
+      cause: error,
+    },
+  );
 }
 
 async function dial(node: Libp2p<Services>, address: string, signal: AbortSignal): Promise<Connection> {

@@ -168,10 +168,13 @@ test("a port in use and a gateway that is not there are named", async () => {
   const port = await new Promise<number>((resolve) => {
     taken.listen(0, "127.0.0.1", () => resolve((taken.address() as { port: number }).port));
   });
-  const up = await skeinToEnd(home.path, "gateway", "--port", String(port));
+  const up = await skeinToEnd(home.path, "gateway", "--port", String(port), "--network-port", "0");
   assert.equal(up.code, 1, up.output);
   assert.match(up.output, new RegExp(`${port}`));
   assert.match(up.output, /--port/);
+  const network = await skeinToEnd(home.path, "gateway", "--port", "0", "--network-port", String(port));
+  assert.equal(network.code, 1, network.output);
+  assert.match(network.output, new RegExp(`${port}.*--network-port`, "s"));
   await new Promise((resolve) => taken.close(resolve));
 
   const models = await skeinToEnd(home.path, "models", "--gateway", `http://127.0.0.1:${port}`);
