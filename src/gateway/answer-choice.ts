@@ -2,26 +2,24 @@
  * One choice from its first attempt to its end. When an attempt fails, the next one gets the prompt, the
  * seed and what was already emitted, and continues at that position.
  */
-import type { FinishReason, GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
-import type { ModelOffer } from "../protocol/offer.ts";
+import type { FinishReason } from "../protocol/generate.ts";
 import { type Candidate, planAttempts } from "../router/plan.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
-import type { Directory } from "./directory.ts";
-import type { GatewayMetrics } from "./metrics.ts";
-import type { GatewayDeps, GatewayLimits } from "./options.ts";
+import {
+  type ChoiceDeps,
+  type ChoiceRequest,
+  emptyProgress,
+  type Progress,
+  runAttempt,
+  type Slice,
+} from "./attempt.ts";
+import type { ProviderEntry } from "./provider-entry.ts";
+import { allBusy, noProvider, notOffered } from "./refusals.ts";
 import { Stopwatch } from "./stopwatch.ts";
-
-/** What one provider did for a choice: the unit of charging. */
-export interface Slice {
-  readonly providerId: string;
-  readonly offer: ModelOffer;
-  readonly outputTokens: number;
-  /** Engine time: the provider's claim, but never more than was measured here. */
-  readonly durationMs: number;
-}
 
 export interface ChoiceEnd {
   readonly finishReason: FinishReason;
+  readonly text: string;
   readonly promptTokens: number;
   readonly cachedTokens: number;
   readonly outputTokens: number;
@@ -31,37 +29,36 @@ export interface ChoiceEnd {
   readonly totalMs: number;
 }
 
-export interface ChoiceDeps extends GatewayDeps {
-  readonly directory: Directory;
-  readonly metrics: GatewayMetrics;
-  readonly limits: GatewayLimits;
-}
-
-export interface ChoiceOptions {
+/** What the choices of one request share. */
+export interface Together {
   readonly model: string;
+  /** The identity that answers; null: not chosen yet, or any of the name. */
+  modelId: string | null;
   readonly allowOtherModels: boolean;
-  /** A provider that another choice of the same request went to, which has read the prompt already. */
-  readonly preferredProviderId: string | null;
-  /** Tells the others. */
-  readonly onProvider: (providerId: string) => void;
+  /** Whether the client has seen nothing until the end, so that an answer may begin anew. */
+  readonly restartable: boolean;
 }
 
-const retryPauseMs = 200;
-/** Providers tried for one choice before the request is given up. */
+/** Where a choice of a prompt went, which therefore knows the prompt already. */
+export interface Home {
+  providerId: string | null;
+}
+
+/** Providers that may fail a choice before it is given up. */
 const attemptsMax = 4;
 
-/** Everything a choice accumulates over its attempts. */
-interface Progress {
-  modelId: string | null;
-  tokenIds: number[];
-  text: string;
-  /** Whether `tokenIds` is all there is, so that another provider can continue. */
-  idsComplete: boolean;
-  position: number;
-  promptTokens: number;
-  cachedTokens: number;
-  slices: Slice[];
+/** One choice's search for a provider. */
+interface Search {
+  /** Shared with the prompt's other choices; null: there are none. */
+  readonly home: Home | null;
+  readonly tried: Set<string>;
+  readonly ticket: number;
+  readonly watch: Stopwatch;
   attempts: number;
+  waitedMs: number;
+  /** A context of this length was too short. */
+  contextTokensMin: number;
+  failure: SkeinError | null;
 }
 
 /**
@@ -71,59 +68,96 @@ interface Progress {
  */
 export async function* answerChoice(
   deps: ChoiceDeps,
-  options: ChoiceOptions,
-  request: Omit<GenerateRequest, "modelId" | "emitted">,
+  together: Together,
+  { request, home }: { request: ChoiceRequest; home: Home | null },
   signal: AbortSignal,
 ): AsyncGenerator<string, ChoiceEnd> {
   const watch = new Stopwatch(deps.clock);
-  const progress: Progress = {
-    modelId: options.allowOtherModels ? null : deps.directory.identityOf(options.model),
-    tokenIds: [],
-    text: "",
-    idsComplete: true,
-    position: 0,
-    promptTokens: 0,
-    cachedTokens: 0,
-    slices: [],
+  const progress = emptyProgress();
+  const search: Search = {
+    home,
+    tried: new Set(),
+    ticket: deps.waitingRoom.ticket(),
+    watch,
     attempts: 0,
+    waitedMs: 0,
+    contextTokensMin: 0,
+    failure: null,
   };
-  const tried = new Set<string>();
   for (;;) {
-    // 1. The best provider that was not tried yet; wait a little while all are full or away.
-    const candidate = await nextCandidate(deps, options, progress, tried, watch, signal);
-    tried.add(candidate.providerId);
-    options.onProvider(candidate.providerId);
-    progress.attempts += 1;
+    // 1. The best provider that was not tried yet; wait a while when all are full or away.
+    const candidate = await nextCandidate(deps, together, search, progress, signal);
+    search.tried.add(candidate.providerId);
+    const entry = deps.directory.entryOf(candidate.providerId);
+    if (entry === undefined) continue;
+    if (home !== null) home.providerId ??= candidate.providerId;
     try {
       // 2. One attempt, passed through as it comes.
-      const end = yield* runAttempt(deps, request, candidate, progress, watch, signal);
-      return {
-        finishReason: end.finishReason,
-        promptTokens: progress.promptTokens,
-        cachedTokens: progress.cachedTokens,
-        outputTokens: end.outputTokens,
-        slices: progress.slices,
-        attempts: progress.attempts,
-        ttftMs: watch.firstMs ?? watch.elapsedMs,
-        totalMs: watch.elapsedMs,
-      };
+      const end = yield* runAttempt(deps, request, { candidate, entry }, progress, watch, signal);
+      deps.metrics.attempted("ok");
+      return endOf(progress, watch, end.finishReason, search.attempts + 1);
     } catch (thrown) {
       // 3. Try elsewhere, if that can help and the next provider can continue.
-      const error = toSkeinError(thrown, "provider_failed");
+      const error = toSkeinError(thrown);
+      deps.metrics.attempted(signal.aborted ? "cancelled" : error.code);
       if (signal.aborted) throw signal.reason instanceof SkeinError ? signal.reason : error;
-      deps.metrics.attemptFailed(error.code);
-      deps.log.info(
-        { provider: candidate.providerId, code: error.code, position: progress.position },
-        "attempt failed",
-      );
-      if (error.retry === "never") throw error;
-      if (error.code !== "overloaded") deps.directory.reportFailure(candidate.providerId, error);
-      if (progress.attempts >= attemptsMax) throw error;
-      if (progress.position > 0 && !(progress.idsComplete && candidate.offer.resumable))
-        throw interrupted(error);
-      // What was emitted belongs to this identity, whatever the request allows.
-      if (progress.position > 0) progress.modelId = candidate.offer.modelId;
+      if (error.code === "overloaded") continue;
+      search.attempts += 1;
+      search.failure = error;
+      considerRetry(deps, { candidate, entry }, search, progress, together, error);
     }
+  }
+}
+
+function endOf(
+  progress: Progress,
+  watch: Stopwatch,
+  finishReason: FinishReason,
+  attempts: number,
+): ChoiceEnd {
+  return {
+    finishReason,
+    text: progress.text,
+    promptTokens: progress.promptTokens,
+    cachedTokens: progress.cachedTokens,
+    outputTokens: progress.position,
+    slices: progress.slices,
+    attempts,
+    ttftMs: watch.firstMs ?? watch.elapsedMs,
+    totalMs: watch.elapsedMs,
+  };
+}
+
+/** Prepares the next attempt after a failed one. @throws SkeinError when there can be none */
+function considerRetry(
+  deps: ChoiceDeps,
+  { candidate, entry }: { candidate: Candidate; entry: ProviderEntry },
+  search: Search,
+  progress: Progress,
+  together: Together,
+  error: SkeinError,
+): void {
+  const { providerId, offer } = candidate;
+  deps.log.info({ provider: providerId, code: error.code, position: progress.position }, "attempt failed");
+  if (error.code === "context_length_exceeded") {
+    // Providers choose how much of a model's context they have memory for.
+    search.contextTokensMin = Math.max(search.contextTokensMin, offer.contextTokensMax);
+    const others = deps.directory.candidates(together.model, together.modelId);
+    if (others.some((other) => other.offer.contextTokensMax > search.contextTokensMin)) return;
+    throw error;
+  }
+  if (error.retry === "never") throw error;
+  deps.directory.reportFailure(entry, offer.modelId, error);
+  if (search.attempts >= attemptsMax) throw error;
+  if (progress.position === 0) return;
+  if (progress.idsComplete && offer.resumable) {
+    // What was emitted belongs to this identity, whatever the request allows.
+    together.modelId = offer.modelId;
+  } else if (together.restartable || progress.text === "") {
+    // Nobody has seen any of it: begin anew, and charge nothing for what is thrown away.
+    Object.assign(progress, emptyProgress());
+  } else {
+    throw interrupted(error);
   }
 }
 
@@ -137,130 +171,36 @@ function interrupted(error: SkeinError): SkeinError {
 
 async function nextCandidate(
   deps: ChoiceDeps,
-  options: ChoiceOptions,
+  together: Together,
+  search: Search,
   progress: Progress,
-  tried: Set<string>,
-  watch: Stopwatch,
   signal: AbortSignal,
 ): Promise<Candidate> {
-  const { directory, limits } = deps;
-  const startMs = watch.elapsedMs;
+  const { directory, waitingRoom, limits } = deps;
+  const { model } = together;
+  // Nobody overtakes those who wait already.
+  let mayTry = search.waitedMs > 0 || !waitingRoom.isWaiting(model);
   for (;;) {
-    progress.modelId ??= options.allowOtherModels ? null : directory.identityOf(options.model);
-    const all = directory.candidates(options.model, progress.modelId);
+    if (!together.allowOtherModels) together.modelId ??= directory.identityOf(model);
+    const all = directory.candidates(model, together.modelId);
     const fresh = all.filter(
-      ({ providerId, offer }) => !tried.has(providerId) && (progress.position === 0 || offer.resumable),
+      ({ providerId, offer }) =>
+        !search.tried.has(providerId) &&
+        offer.contextTokensMax > search.contextTokensMin &&
+        (progress.position === 0 || offer.resumable),
     );
     const preferred = fresh.find(
-      ({ providerId, cooling }) => providerId === options.preferredProviderId && !cooling,
+      ({ providerId, cooling }) => providerId === search.home?.providerId && !cooling,
     );
     const [planned] = preferred === undefined ? planAttempts(fresh, deps.random) : [preferred];
-    if (planned !== undefined) return planned;
-    if (!directory.wasKnown(options.model) && directory.offersOf(options.model).length === 0) {
-      throw modelNotFound(directory, options.model);
-    }
-    // Everybody was full or failed: after a pause even those already tried may do.
-    if (watch.elapsedMs - startMs > limits.queueTimeoutMs) throw nobody(options.model, all.length);
-    await watch.pause(retryPauseMs, signal);
-    tried.clear();
+    if (planned !== undefined && mayTry) return planned;
+    if (directory.offersOf(model).length === 0) throw search.failure ?? notOffered(directory, model);
+    // Everybody was full or failed: at its next turn even those already tried may do.
+    const leftMs = limits.queueTimeoutMs - search.waitedMs;
+    const startMs = search.watch.elapsedMs;
+    mayTry = leftMs > 0 && (await waitingRoom.turn(model, search.ticket, leftMs, signal));
+    search.waitedMs += search.watch.elapsedMs - startMs;
+    if (!mayTry) throw search.failure ?? (all.length > 0 ? allBusy(model, all.length) : noProvider(model));
+    search.tried.clear();
   }
-}
-
-/** One try at one provider. Returns its `end` event. */
-async function* runAttempt(
-  deps: ChoiceDeps,
-  request: Omit<GenerateRequest, "modelId" | "emitted">,
-  candidate: Candidate,
-  progress: Progress,
-  watch: Stopwatch,
-  signal: AbortSignal,
-): AsyncGenerator<string, Extract<GenerateEvent, { type: "end" }>> {
-  const entry = deps.directory.entryOf(candidate.providerId);
-  if (entry === undefined) throw new SkeinError("provider_disconnected", "The provider just left.");
-  const { limits, clock } = deps;
-  const startPosition = progress.position;
-  const attempt = new Stopwatch(clock);
-  const guard = attempt.guard(signal);
-  entry.inFlight += 1;
-  let claimedMs: number | null = null;
-  try {
-    guard.limit(limits.firstTokenTimeoutMs, "send its first token");
-    const emitted = { tokenIds: progress.tokenIds, text: progress.text };
-    const events = entry.session.generate(
-      { ...request, modelId: candidate.offer.modelId, emitted },
-      guard.signal,
-    );
-    for await (const event of events) {
-      if (event.type === "start") {
-        progress.promptTokens = event.promptTokens;
-        if (startPosition === 0) progress.cachedTokens = event.cachedTokens;
-        continue;
-      }
-      if (event.type === "end") {
-        claimedMs = event.timings.prefillMs + event.timings.decodeMs;
-        progress.promptTokens = event.promptTokens;
-        progress.position = event.outputTokens;
-        entry.learn({
-          ttftMs: (attempt.firstMs ?? attempt.elapsedMs) - event.timings.queueMs,
-          answerMs: attempt.elapsedMs - event.timings.queueMs,
-          outputTokens: event.outputTokens - startPosition,
-        });
-        return event;
-      }
-      attempt.markFirst();
-      watch.markFirst();
-      take(progress, event);
-      guard.limit(null, "");
-      if (event.text !== "") yield event.text;
-      // Only the provider's silence counts, not the time that the client took to read.
-      guard.limit(limits.tokenTimeoutMs, "send its next token");
-    }
-    throw new SkeinError("provider_failed", "The provider's answer had no end.");
-  } finally {
-    guard.release();
-    entry.inFlight -= 1;
-    const outputTokens = progress.position - startPosition;
-    if (outputTokens > 0 || claimedMs !== null) {
-      const durationMs = Math.floor(Math.min(claimedMs ?? Number.POSITIVE_INFINITY, attempt.elapsedMs));
-      progress.slices.push({
-        providerId: candidate.providerId,
-        offer: candidate.offer,
-        outputTokens,
-        durationMs,
-      });
-    }
-  }
-}
-
-function take(progress: Progress, event: Extract<GenerateEvent, { type: "tokens" }>): void {
-  for (const id of event.tokenIds) progress.tokenIds.push(id);
-  if (event.tokenIds.length !== event.tokenCount) progress.idsComplete = false;
-  progress.position += event.tokenCount;
-  progress.text += event.text;
-}
-
-function modelNotFound(directory: Directory, model: string): SkeinError {
-  const names = [
-    ...new Set(directory.entries.flatMap((entry) => entry.models.map(({ name }) => name))),
-  ].sort();
-  const served =
-    names.length === 0 ? "No provider has joined yet." : `Served now: ${names.slice(0, 10).join(", ")}.`;
-  return new SkeinError(
-    "model_not_found",
-    `The model '${model.slice(0, 100)}' is not served by any provider. ${served}`,
-    {
-      param: "model",
-    },
-  );
-}
-
-function nobody(model: string, candidates: number): SkeinError {
-  if (candidates > 0) {
-    return new SkeinError("overloaded", `All ${candidates} providers of '${model}' are busy.`, {
-      hint: "Try again in a few seconds.",
-    });
-  }
-  return new SkeinError("no_provider", `No provider of '${model}' is available now.`, {
-    hint: "It was served before and may come back; `skein providers` shows what is there.",
-  });
 }

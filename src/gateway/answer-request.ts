@@ -1,8 +1,8 @@
 /** All choices of one request, side by side, as one stream of events. */
 import { fee } from "../protocol/price.ts";
-import type { GenerateRequest } from "../protocol/generate.ts";
 import { SkeinError } from "../util/errors.ts";
-import { answerChoice, type ChoiceDeps, type ChoiceEnd } from "./answer-choice.ts";
+import { answerChoice, type ChoiceEnd, type Home, type Together } from "./answer-choice.ts";
+import type { ChoiceDeps, ChoiceRequest, Slice } from "./attempt.ts";
 import type { CompletionRequest } from "./parse-request.ts";
 
 export type AnswerEvent =
@@ -17,6 +17,8 @@ export interface Bill {
   readonly feeAmount: bigint;
 }
 
+type Choice = AsyncGenerator<string, ChoiceEnd>;
+
 /**
  * Runs the choices concurrently and yields their events as they come. The first failure ends all.
  *
@@ -28,68 +30,90 @@ export async function* answerRequest(
   request: CompletionRequest,
   signal: AbortSignal,
 ): AsyncGenerator<AnswerEvent> {
-  const together = new AbortController();
-  const onAbort = (): void => together.abort(signal.reason);
+  const abort = new AbortController();
+  const onAbort = (): void => abort.abort(signal.reason);
   if (signal.aborted) onAbort();
   signal.addEventListener("abort", onAbort, { once: true });
-  // The choices of one prompt go where the first one went: its prompt is in the cache there.
-  let preferred: string | null = null;
-  const running = choicesOf(requestId, request, deps.limits.requestTimeoutMs).map((choice, index) => {
-    const options = {
-      model: request.model,
-      allowOtherModels: request.allowOtherModels,
-      get preferredProviderId() {
-        return request.n > 1 ? preferred : null;
-      },
-      onProvider: (providerId: string) => (preferred ??= providerId),
-    };
-    return { index, iterator: answerChoice(deps, options, choice, together.signal) };
-  });
+  const together: Together = {
+    model: request.model,
+    modelId: null,
+    allowOtherModels: request.allowOtherModels,
+    restartable: !request.stream,
+  };
+  const choices = choicesOf(requestId, request).map((choice) =>
+    answerChoice(deps, together, choice, abort.signal),
+  );
   try {
-    yield* merge(running);
+    if (choices.length === 1) yield* eventsOf(choices[0]!);
+    else yield* merge(choices);
   } finally {
     signal.removeEventListener("abort", onAbort);
-    together.abort(new SkeinError("cancelled", "The request ended."));
+    abort.abort(new SkeinError("cancelled", "The request ended."));
     // Closing the iterators gives every provider its slot back.
-    await Promise.allSettled(running.map(({ iterator }) => iterator.return(undefined as never)));
+    await Promise.allSettled(choices.map((choice) => choice.return(undefined as never)));
   }
 }
 
-type Running = { readonly index: number; readonly iterator: AsyncGenerator<string, ChoiceEnd> };
-
-async function* merge(running: readonly Running[]): AsyncGenerator<AnswerEvent> {
-  const step = async ({ index, iterator }: Running) => ({ index, result: await iterator.next() });
-  const pending = new Map(running.map((choice) => [choice.index, step(choice)]));
-  while (pending.size > 0) {
-    const { index, result } = await Promise.race(pending.values());
-    if (result.done === true) {
-      pending.delete(index);
-      yield { type: "end", choice: index, end: result.value };
-    } else {
-      pending.set(index, step(running[index]!));
-      yield { type: "text", choice: index, text: result.value };
-    }
+async function* eventsOf(choice: Choice): AsyncGenerator<AnswerEvent> {
+  for (;;) {
+    const { done, value } = await choice.next();
+    if (done === true) return yield { type: "end", choice: 0, end: value };
+    yield { type: "text", choice: 0, text: value };
   }
+}
+
+/** Each choice is asked for its next event only after the one before was taken: back-pressure reaches all. */
+async function* merge(choices: readonly Choice[]): AsyncGenerator<AnswerEvent> {
+  const ready: AnswerEvent[] = [];
+  let failure: { readonly error: unknown } | null = null;
+  let wake = (): void => undefined;
+  const advance = (index: number): void => {
+    choices[index]!.next().then(
+      ({ done, value }) => {
+        ready.push(
+          done === true
+            ? { type: "end", choice: index, end: value }
+            : { type: "text", choice: index, text: value },
+        );
+        wake();
+      },
+      (error: unknown) => {
+        failure ??= { error };
+        wake();
+      },
+    );
+  };
+  choices.forEach((_, index) => advance(index));
+  for (let open = choices.length; open > 0;) {
+    throwIfFailed(failure);
+    const event = ready.shift();
+    if (event === undefined) {
+      await new Promise<void>((resolve) => (wake = resolve));
+      continue;
+    }
+    yield event;
+    if (event.type === "end") open -= 1;
+    else advance(event.choice);
+  }
+}
+
+function throwIfFailed(failure: { readonly error: unknown } | null): void {
+  if (failure !== null) throw failure.error;
 }
 
 function choicesOf(
   requestId: string,
   request: CompletionRequest,
-  timeoutMs: number,
-): Omit<GenerateRequest, "modelId" | "emitted">[] {
-  return request.prompts.flatMap((prompt, promptIndex) =>
-    Array.from({ length: request.n }, (_, i) => {
-      const index = promptIndex * request.n + i;
-      return {
-        requestId,
-        prompt,
-        sampling: { ...request.sampling, seed: choiceSeed(request.sampling.seed, index) },
-        stop: request.stop,
-        outputTokensMax: request.outputTokensMax,
-        timeoutMs,
-      };
-    }),
-  );
+): { request: ChoiceRequest; home: Home | null }[] {
+  return request.prompts.flatMap((prompt, promptIndex) => {
+    const home = request.n > 1 ? { providerId: null } : null;
+    return Array.from({ length: request.n }, (_, i) => {
+      const seed = choiceSeed(request.sampling.seed, promptIndex * request.n + i);
+      const sampling = { ...request.sampling, seed };
+      const { stop, outputTokensMax } = request;
+      return { request: { requestId, prompt, sampling, stop, outputTokensMax }, home };
+    });
+  });
 }
 
 /** The first choice has the request's own seed; the others' are spread by the golden ratio. */
@@ -99,22 +123,32 @@ function choiceSeed(seed: number, index: number): number {
 
 /** Sums up: the prompt counts once per prompt, however many choices and attempts there were. */
 export function billOf(request: CompletionRequest, ends: readonly ChoiceEnd[]): Bill {
-  let feeAmount = 0n;
   let promptTokens = 0;
   let cachedTokens = 0;
   let outputTokens = 0;
+  // One rounding per provider and price, not one per choice.
+  const charges = new Map<
+    string,
+    { slice: Slice; inputTokens: number; outputTokens: number; durationMs: number }
+  >();
   ends.forEach((end, index) => {
-    const firstOfPrompt = index % request.n === 0;
-    if (firstOfPrompt) {
+    const isFirstOfPrompt = index % request.n === 0;
+    if (isFirstOfPrompt) {
       promptTokens += end.promptTokens;
       cachedTokens += end.cachedTokens;
     }
     outputTokens += end.outputTokens;
     end.slices.forEach((slice, i) => {
-      const inputTokens = firstOfPrompt && i === 0 ? end.promptTokens : 0;
-      const { outputTokens: tokens, durationMs } = slice;
-      feeAmount += fee(slice.offer.price, { inputTokens, outputTokens: tokens, durationMs });
+      const { inputPerMillionTokens, outputPerMillionTokens, perSecond } = slice.offer.price;
+      const key = [slice.providerId, inputPerMillionTokens, outputPerMillionTokens, perSecond].join();
+      const charge = charges.get(key) ?? { slice, inputTokens: 0, outputTokens: 0, durationMs: 0 };
+      charges.set(key, charge);
+      if (isFirstOfPrompt && i === 0) charge.inputTokens += end.promptTokens;
+      charge.outputTokens += slice.outputTokens;
+      charge.durationMs += slice.durationMs;
     });
   });
+  let feeAmount = 0n;
+  for (const { slice, ...consumption } of charges.values()) feeAmount += fee(slice.offer.price, consumption);
   return { promptTokens, cachedTokens, outputTokens, feeAmount };
 }

@@ -1,13 +1,13 @@
 /** POST /v1/chat/completions and /v1/completions: the one path of every request. */
-import { toHex } from "../util/bytes.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
 import { answerRequest, billOf, type AnswerEvent } from "./answer-request.ts";
-import type { ChoiceDeps, ChoiceEnd } from "./answer-choice.ts";
+import type { ChoiceEnd } from "./answer-choice.ts";
+import type { ChoiceDeps } from "./attempt.ts";
 import { chunkObjects, completionObject, errorObject, type Frame } from "./format.ts";
 import type { CloudPrice } from "./options.ts";
 import { parseBody } from "./parse-body.ts";
 import { type CompletionRequest, parseChatRequest, parseTextRequest } from "./parse-request.ts";
-import { sseBody, sseData } from "./sse.ts";
+import { sseBody, sseData, sseText } from "./sse.ts";
 import { Stopwatch } from "./stopwatch.ts";
 
 export interface CompleteDeps extends ChoiceDeps {
@@ -18,13 +18,14 @@ export async function complete(
   deps: CompleteDeps,
   endpoint: CompletionRequest["endpoint"],
   http: Request,
+  requestId: string,
 ): Promise<Response> {
   // 1. Check everything that can be checked without a provider.
   const body = await parseBody(http);
   const request =
     endpoint === "chat" ? parseChatRequest(body, deps.random) : parseTextRequest(body, deps.random);
   const frame: Frame = {
-    requestId: toHex(deps.random.bytes(12)),
+    requestId,
     createdMs: deps.clock.nowMs(),
     request,
     cloudPrice: deps.cloudPrice,
@@ -32,9 +33,9 @@ export async function complete(
   // 2. Route and attempt; every wait below ends with the deadline or the client's leaving.
   const abort = new AbortController();
   const cancelDeadline = startDeadline(deps, abort);
-  http.signal.addEventListener("abort", () =>
-    abort.abort(new SkeinError("cancelled", "The client went away.")),
-  );
+  const onLeave = (): void => abort.abort(new SkeinError("cancelled", "The client went away."));
+  if (http.signal.aborted) onLeave();
+  http.signal.addEventListener("abort", onLeave, { once: true });
   const events = observed(
     deps,
     frame,
@@ -43,11 +44,10 @@ export async function complete(
   );
   // 3. Nothing is sent before the first token: until then a failure has its own HTTP status.
   const first = await events.next();
-  const headers = { "x-request-id": `req_${frame.requestId}` };
-  if (!request.stream) return Response.json(await collect(frame, first, events), { headers });
+  if (!request.stream) return Response.json(await collect(frame, first, events));
   // 4. Stream.
-  return new Response(sseBody(sseEvents(frame, first, events), abort), {
-    headers: { ...headers, "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache" },
+  return new Response(sseBody(deps.clock, sseEvents(frame, first, events), abort), {
+    headers: { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache" },
   });
 }
 
@@ -100,16 +100,14 @@ async function collect(
   first: IteratorResult<AnswerEvent, void>,
   events: Events,
 ): Promise<object> {
-  const texts: string[] = [];
+  // Texts come with the ends: until then an answer may still begin anew elsewhere.
   const ends: ChoiceEnd[] = [];
   const take = (event: AnswerEvent): void => {
-    texts[event.choice] ??= "";
-    if (event.type === "text") texts[event.choice] += event.text;
-    else ends[event.choice] = event.end;
+    if (event.type === "end") ends[event.choice] = event.end;
   };
   if (first.done !== true) take(first.value);
   for await (const event of events) take(event);
-  return completionObject(frame, texts, ends);
+  return completionObject(frame, ends);
 }
 
 async function* sseEvents(
@@ -125,8 +123,9 @@ async function* sseEvents(
     if (!opened.has(event.choice) && frame.request.endpoint === "chat")
       text += sseData(chunks.opening(event.choice));
     opened.add(event.choice);
-    if (event.type === "end") ends[event.choice] = event.end;
-    return text + sseData(chunks.event(event));
+    if (event.type === "text") return text + sseText(chunks.text(event.choice, event.text));
+    ends[event.choice] = event.end;
+    return text + sseData(chunks.end(event.choice, event.end));
   };
   try {
     if (first.done !== true) yield render(first.value);

@@ -5,71 +5,19 @@ import type { Candidate } from "../router/plan.ts";
 import { type SkeinError, toSkeinError } from "../util/errors.ts";
 import type { GatewayDeps } from "./options.ts";
 import { probe } from "./probe.ts";
+import { type Observation, ProviderEntry } from "./provider-entry.ts";
 
-/** Weight of the newest observation. */
-const smoothing = 0.25;
 const coolingMinMs = 1_000;
 const coolingMaxMs = 60_000;
-
-export interface Observation {
-  readonly ttftMs: number;
-  readonly answerMs: number;
-  readonly outputTokens: number;
-}
-
-/** One joined provider and what this gateway has seen of it. */
-export class ProviderEntry {
-  readonly session: ProviderSession;
-  readonly joinedAtMs: number;
-  /** Identities that answered a real probe since the last failure. */
-  readonly proved = new Set<string>();
-  readonly probing = new Set<string>();
-  inFlight = 0;
-  completed = 0;
-  failed = 0;
-  ttftMs: number | null = null;
-  answerMs: number | null = null;
-  tokensPerSecond: number | null = null;
-  /** Set while it recovers from a failure. */
-  cooling: { reason: string; cancel: () => void } | null = null;
-  failuresInARow = 0;
-
-  constructor(session: ProviderSession, joinedAtMs: number) {
-    this.session = session;
-    this.joinedAtMs = joinedAtMs;
-  }
-
-  get models(): readonly ModelOffer[] {
-    return this.session.offer?.models ?? [];
-  }
-
-  isAvailable(modelId: string): boolean {
-    return (
-      !this.session.closed && this.session.status.ready && this.cooling === null && this.proved.has(modelId)
-    );
-  }
-
-  learn({ ttftMs, answerMs, outputTokens }: Observation): void {
-    this.completed += 1;
-    this.failuresInARow = 0;
-    this.ttftMs = blend(this.ttftMs, ttftMs);
-    this.answerMs = blend(this.answerMs, answerMs);
-    const decodeMs = answerMs - ttftMs;
-    if (outputTokens > 1 && decodeMs > 0) {
-      this.tokensPerSecond = blend(this.tokensPerSecond, ((outputTokens - 1) / decodeMs) * 1000);
-    }
-  }
-}
-
-function blend(old: number | null, next: number): number {
-  return old === null ? next : old + smoothing * (next - old);
-}
+/** Names remembered as served once; providers come and go with names of their own choosing. */
+const knownNamesMax = 1_000;
 
 export class Directory {
   readonly #deps: GatewayDeps;
   readonly #entries = new Map<string, ProviderEntry>();
   /** Names that were served once: a request for them is answered 503, not 404, while nobody is there. */
   readonly #knownNames = new Set<string>();
+  readonly #listeners = new Set<() => void>();
 
   constructor(deps: GatewayDeps) {
     this.#deps = deps;
@@ -79,16 +27,23 @@ export class Directory {
     return [...this.#entries.values()];
   }
 
+  /** Calls back whenever a provider may have room that it had not before. Returns a function that unsubscribes. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
   /** Takes in a provider that joined; an older session of the same provider is closed. */
   add(session: ProviderSession): void {
     this.#entries.get(session.providerId)?.session.close("the same provider joined again");
     const entry = new ProviderEntry(session, this.#deps.clock.nowMs());
     this.#entries.set(session.providerId, entry);
-    session.onChange(() => this.#prove(entry));
+    session.onChange(() => this.#sessionChanged(entry));
     session.onClose((reason) => {
-      entry.cooling?.cancel();
+      entry.stopTimers();
       if (this.#entries.get(session.providerId) === entry) this.#entries.delete(session.providerId);
       this.#deps.log.info({ provider: session.providerId, reason }, "provider left");
+      this.#changed();
     });
     this.#deps.log.info({ provider: session.providerId, address: session.remoteAddress }, "provider joined");
     this.#prove(entry);
@@ -119,11 +74,10 @@ export class Directory {
   /** Who could serve a model now, as the router wants to know it. */
   candidates(name: string, modelId: string | null): Candidate[] {
     return this.offersOf(name)
+      .filter(({ offer }) => modelId === null || offer.modelId === modelId)
       .filter(({ entry, offer }) => {
-        const wanted = modelId === null || offer.modelId === modelId;
-        return (
-          wanted && entry.session.status.ready && (entry.proved.has(offer.modelId) || entry.cooling !== null)
-        );
+        const { state } = entry.served(offer.modelId).health;
+        return entry.session.status.ready && (state === "proved" || state === "cooling");
       })
       .map(({ entry, offer }) => candidateOf(entry, offer));
   }
@@ -132,22 +86,40 @@ export class Directory {
     return this.#entries.get(providerId);
   }
 
-  /** An attempt failed through the provider's fault: it is put aside, and probed before it comes back. */
-  reportFailure(providerId: string, error: SkeinError): void {
-    const entry = this.#entries.get(providerId);
-    if (entry === undefined) return;
+  /** An answer was completed: the best proof there is. */
+  reportAnswer(entry: ProviderEntry, modelId: string, observation: Observation): void {
+    const served = entry.served(modelId);
+    entry.completed += 1;
+    entry.pace.learn(observation);
+    served.pace.learn(observation);
+    served.failuresInARow = 0;
+    if (served.health.state === "cooling") {
+      served.health.cancel();
+      served.health = { state: "proved" };
+    }
+  }
+
+  /** An attempt ended, however it did: its slot is free. */
+  reportRoom(): void {
+    this.#changed();
+  }
+
+  /** An attempt failed through the provider's fault: the model there is put aside, and probed before it is back. */
+  reportFailure(entry: ProviderEntry, modelId: string, error: SkeinError): void {
+    const { providerId } = entry.session;
+    if (this.#entries.get(providerId) !== entry) return;
     entry.failed += 1;
-    if (entry.cooling !== null) return;
-    entry.failuresInARow += 1;
-    entry.proved.clear();
-    const delayMs = Math.min(coolingMaxMs, coolingMinMs * 2 ** (entry.failuresInARow - 1));
+    const served = entry.served(modelId);
+    if (served.health.state === "cooling") return;
+    served.failuresInARow += 1;
+    const delayMs = Math.min(coolingMaxMs, coolingMinMs * 2 ** (served.failuresInARow - 1));
     const cancel = this.#deps.clock.schedule(delayMs, () => {
-      entry.cooling = null;
+      served.health = { state: "unproved" };
       this.#prove(entry);
     });
-    entry.cooling = { reason: error.message, cancel };
+    served.health = { state: "cooling", reason: error.message, cancel };
     this.#deps.log.warn(
-      { provider: providerId, code: error.code, reason: error.message, delayMs },
+      { provider: providerId, modelId, code: error.code, reason: error.message, delayMs },
       "provider is put aside",
     );
   }
@@ -156,33 +128,52 @@ export class Directory {
     for (const { session } of this.entries) session.close("the gateway stops");
   }
 
+  #changed(): void {
+    for (const listener of this.#listeners) listener();
+  }
+
+  #sessionChanged(entry: ProviderEntry): void {
+    entry.forgetWithdrawn();
+    if (entry.session.status.ready) this.#prove(entry);
+    else entry.engineWentAway();
+    this.#changed();
+  }
+
   #prove(entry: ProviderEntry): void {
-    if (entry.cooling !== null || entry.session.closed || !entry.session.status.ready) return;
+    if (entry.session.closed || !entry.session.status.ready) return;
     for (const offer of entry.models) {
-      if (entry.proved.has(offer.modelId) || entry.probing.has(offer.modelId)) continue;
-      entry.probing.add(offer.modelId);
-      void this.#probe(entry, offer);
+      const served = entry.served(offer.modelId);
+      if (served.health.state !== "unproved") continue;
+      // Every probe of an upstream may cost its owner money: one per session is enough.
+      if (offer.engine === "openai" && served.wasProved) served.health = { state: "proved" };
+      else void this.#probe(entry, offer);
     }
   }
 
   async #probe(entry: ProviderEntry, offer: ModelOffer): Promise<void> {
+    const served = entry.served(offer.modelId);
+    served.health = { state: "probing" };
     try {
-      const ttftMs = await probe(this.#deps, entry.session, offer.modelId);
-      entry.ttftMs ??= ttftMs;
-      entry.proved.add(offer.modelId);
-      this.#knownNames.add(offer.name).add(offer.modelId);
+      const ttftMs = await probe(this.#deps, entry.session, offer);
+      if (ttftMs !== null) {
+        served.pace.ttftMs ??= ttftMs;
+        entry.pace.ttftMs ??= ttftMs;
+      }
+      served.wasProved = true;
+      this.#know(offer);
+      served.health = { state: entry.session.status.ready ? "proved" : "unproved" };
       this.#deps.log.info(
         { provider: entry.session.providerId, model: offer.name, ttftMs },
         "provider answered the probe",
       );
+      this.#changed();
     } catch (error) {
-      // A full provider is a healthy one that others keep busy.
-      const failure = toSkeinError(error, "provider_failed");
-      if (failure.code === "overloaded") entry.proved.add(offer.modelId);
-      else this.reportFailure(entry.session.providerId, failure);
-    } finally {
-      entry.probing.delete(offer.modelId);
+      this.reportFailure(entry, offer.modelId, toSkeinError(error, "provider_failed"));
     }
+  }
+
+  #know({ name, modelId }: ModelOffer): void {
+    if (this.#knownNames.size < knownNamesMax) this.#knownNames.add(name).add(modelId);
   }
 }
 
@@ -197,6 +188,7 @@ function matches(offer: ModelOffer, name: string): boolean {
 
 function candidateOf(entry: ProviderEntry, offer: ModelOffer): Candidate {
   const { status, roundTripMs, providerId } = entry.session;
+  const { pace, health } = entry.served(offer.modelId);
   // Its report is a moment old; what this gateway has sent since counts too.
   const present = Math.max(status.active + status.queued, entry.inFlight);
   return {
@@ -205,8 +197,8 @@ function candidateOf(entry: ProviderEntry, offer: ModelOffer): Candidate {
     active: Math.min(present, offer.parallelMax),
     queued: Math.max(0, present - offer.parallelMax),
     roundTripMs,
-    ttftMs: entry.ttftMs,
-    answerMs: entry.answerMs,
-    cooling: entry.cooling !== null,
+    ttftMs: pace.ttftMs,
+    answerMs: pace.answerMs,
+    cooling: health.state === "cooling",
   };
 }

@@ -2,7 +2,7 @@
 import type { FeeView, ServedView } from "../protocol/gateway-api.ts";
 import type { FinishReason } from "../protocol/generate.ts";
 import { type ErrorCode, errorKinds, type SkeinError } from "../util/errors.ts";
-import { type AnswerEvent, type Bill, billOf } from "./answer-request.ts";
+import { type Bill, billOf } from "./answer-request.ts";
 import type { ChoiceEnd } from "./answer-choice.ts";
 import type { CloudPrice } from "./options.ts";
 import type { CompletionRequest } from "./parse-request.ts";
@@ -66,55 +66,47 @@ export function servedView(frame: Frame, ends: readonly ChoiceEnd[]): ServedView
 }
 
 /** A whole answer. */
-export function completionObject(frame: Frame, texts: readonly string[], ends: readonly ChoiceEnd[]) {
-  const chat = frame.request.endpoint === "chat";
-  return {
-    ...header(frame, chat ? "chat.completion" : "text_completion", ends),
-    choices: texts.map((text, index) => ({
-      index,
-      ...(chat ? { message: { role: "assistant", content: text, refusal: null } } : { text }),
-      logprobs: null,
-      finish_reason: ends[index]!.finishReason,
-    })),
-    usage: usageView(frame, billOf(frame.request, ends)),
-    skein: servedView(frame, ends),
-  };
+export function completionObject(frame: Frame, ends: readonly ChoiceEnd[]) {
+  const rest = { usage: usageView(frame, billOf(frame.request, ends)), skein: servedView(frame, ends) };
+  if (frame.request.endpoint === "text") {
+    const choices = ends.map(({ text, finishReason }, index) => ({ index, text, ...closing(finishReason) }));
+    return { ...header(frame, "text_completion", ends), choices, ...rest };
+  }
+  const choices = ends.map(({ text, finishReason }, index) => {
+    const message = { role: "assistant" as const, content: text, refusal: null };
+    return { index, message, ...closing(finishReason) };
+  });
+  return { ...header(frame, "chat.completion", ends), choices, ...rest };
+}
+
+function closing<T extends FinishReason | null>(finishReason: T) {
+  return { logprobs: null, finish_reason: finishReason };
 }
 
 /** The chunks of a stream, in order: one opening per choice, texts, one end per choice, usage. */
 export function chunkObjects(frame: Frame) {
-  const chat = frame.request.endpoint === "chat";
-  const kind = chat ? "chat.completion.chunk" : "text_completion";
+  const kind = frame.request.endpoint === "chat" ? "chat.completion.chunk" : "text_completion";
   const unknownUsage = frame.request.includeUsage ? { usage: null } : {};
-  const choice = (index: number, text: string, finishReason: FinishReason | null, opening = false) => ({
-    index,
-    ...(chat
-      ? {
-          delta: opening
-            ? { role: "assistant", content: "", refusal: null }
-            : text === ""
-              ? {}
-              : { content: text },
-        }
-      : { text }),
-    logprobs: null,
-    finish_reason: finishReason,
+  const chunk = (choice: object, ends: readonly ChoiceEnd[] = []) => ({
+    ...header(frame, kind, ends),
+    choices: [choice],
+    ...unknownUsage,
   });
+  // Texts are by far the most frequent: only what differs is written anew.
+  const head = JSON.stringify(header(frame, kind, [])).slice(0, -1);
+  const tail = frame.request.includeUsage ? `],"usage":null}` : "]}";
+  const nothingMore = frame.request.endpoint === "chat" ? { delta: {} } : { text: "" };
+  const wrap =
+    frame.request.endpoint === "chat" ? ([`"delta":{"content":`, "}"] as const) : ([`"text":`, ""] as const);
   return {
-    opening: (index: number) => ({
-      ...header(frame, kind, []),
-      choices: [choice(index, "", null, true)],
-      ...unknownUsage,
-    }),
-    event: (event: AnswerEvent) => ({
-      ...header(frame, kind, event.type === "end" ? [event.end] : []),
-      choices: [
-        event.type === "text"
-          ? choice(event.choice, event.text, null)
-          : choice(event.choice, "", event.end.finishReason),
-      ],
-      ...unknownUsage,
-      ...(event.type === "end" ? { skein: servedView(frame, [event.end]) } : {}),
+    opening: (index: number) =>
+      chunk({ index, delta: { role: "assistant", content: "", refusal: null }, ...closing(null) }),
+    /** Serialized. */
+    text: (index: number, text: string) =>
+      `${head},"choices":[{"index":${index},${wrap[0]}${JSON.stringify(text)}${wrap[1]},"logprobs":null,"finish_reason":null}${tail}`,
+    end: (index: number, end: ChoiceEnd) => ({
+      ...chunk({ index, ...nothingMore, ...closing(end.finishReason) }, [end]),
+      skein: servedView(frame, [end]),
     }),
     usage: (ends: readonly ChoiceEnd[]) => ({
       ...header(frame, kind, ends),

@@ -6,6 +6,7 @@ import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
 import type { ProviderSession } from "../network/session.ts";
 import type { GatewayView, ProviderView } from "../protocol/gateway-api.ts";
+import { toHex } from "../util/bytes.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
 import { complete, type CompleteDeps } from "./complete.ts";
 import { Directory } from "./directory.ts";
@@ -13,8 +14,10 @@ import { errorObject } from "./format.ts";
 import { createMetrics } from "./metrics.ts";
 import type { GatewayDeps, GatewayOptions } from "./options.ts";
 import { quote } from "./quote.ts";
+import { modelNotFound } from "./refusals.ts";
 import { checkApiKey, checkOrigin } from "./security.ts";
 import { listModels, type ListedModel, providerView } from "./views.ts";
+import { WaitingRoom } from "./waiting-room.ts";
 
 export type { CloudPrice, GatewayOptions } from "./options.ts";
 
@@ -29,22 +32,29 @@ export interface Gateway {
 
 export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gateway {
   const directory = new Directory(deps);
-  const metrics = createMetrics(directory);
+  const waitingRoom = new WaitingRoom(deps.clock);
+  directory.onChange(() => waitingRoom.wake());
+  const metrics = createMetrics(directory, waitingRoom);
   const path: CompleteDeps = {
     ...deps,
     directory,
+    waitingRoom,
     metrics,
     limits: options.limits,
     cloudPrice: options.cloudPrice,
   };
-  const app = new Hono();
+  const app = new Hono<{ Variables: { requestId: string } }>();
 
   // 1. Who asks?
   app.use(async (c, next) => {
+    c.set("requestId", toHex(deps.random.bytes(12)));
+    c.header("x-request-id", `req_${c.get("requestId")}`);
     checkOrigin(c.req.raw, options);
     await next();
   });
-  if (options.corsOrigins.length > 0) app.use(cors({ origin: [...options.corsOrigins] }));
+  if (options.corsOrigins.length > 0) {
+    app.use(cors({ origin: [...options.corsOrigins], exposeHeaders: ["x-request-id", "retry-after"] }));
+  }
   app.use(async (c, next) => {
     // Providers that want to join, and load balancers, have no API key.
     if (!["/healthz", "/skein/v1/gateway"].includes(c.req.path)) checkApiKey(c.req.raw, options);
@@ -52,8 +62,8 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   });
 
   // 2. OpenAI's endpoints.
-  app.post("/v1/chat/completions", (c) => complete(path, "chat", c.req.raw));
-  app.post("/v1/completions", (c) => complete(path, "text", c.req.raw));
+  app.post("/v1/chat/completions", (c) => complete(path, "chat", c.req.raw, c.get("requestId")));
+  app.post("/v1/completions", (c) => complete(path, "text", c.req.raw, c.get("requestId")));
   app.get("/v1/models", (c) => c.json({ object: "list", data: listModels(directory).map(modelObject) }));
   app.get("/v1/models/:id{.+}", (c) => c.json(modelObject(findModel(directory, c.req.param("id")))));
 
@@ -73,17 +83,20 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   });
 
   // 4. Everything else is an error in OpenAI's shape.
-  const known = [
-    "/v1/chat/completions",
-    "/v1/completions",
+  for (const known of ["/v1/chat/completions", "/v1/completions", "/v1/quote"]) {
+    app.all(known, (c) => wrongMethod(c, "POST"));
+  }
+  for (const known of [
     "/v1/models",
-    "/v1/quote",
+    "/v1/models/:id{.+}",
     "/skein/v1/gateway",
     "/skein/v1/providers",
     "/healthz",
     "/metrics",
-  ];
-  app.notFound((c) => errorResponse(c, known.includes(c.req.path) ? wrongMethod(c) : unknownPath(c)));
+  ]) {
+    app.all(known, (c) => wrongMethod(c, "GET"));
+  }
+  app.notFound((c) => errorResponse(c, unknownPath(c)));
   app.onError((error, c) => {
     const failure = toSkeinError(error);
     if (failure.code === "internal_error") deps.log.error({ error: String(error.stack) }, "request failed");
@@ -108,16 +121,11 @@ function modelObject({ name, sinceMs, view }: ListedModel) {
 }
 
 function findModel(directory: Directory, id: string): ListedModel {
-  const found = listModels(directory).find(({ name, view }) => name === id || view.model_ids.includes(id));
+  // A name, an identity, or a name with the beginning of its identity's hash.
+  const name = directory.offersOf(id)[0]?.offer.name;
+  const found = listModels(directory).find((model) => model.name === name);
   if (found !== undefined) return found;
-  throw new SkeinError(
-    "model_not_found",
-    `The model '${id.slice(0, 100)}' is not served by any provider now.`,
-    {
-      param: "model",
-      hint: "GET /v1/models lists what is served.",
-    },
-  );
+  throw modelNotFound(directory, id);
 }
 
 function gatewayView(deps: GatewayDeps, options: GatewayOptions, directory: Directory): GatewayView {
@@ -131,8 +139,15 @@ function gatewayView(deps: GatewayDeps, options: GatewayOptions, directory: Dire
   };
 }
 
-function wrongMethod(c: Context): SkeinError {
-  return new SkeinError("method_not_allowed", `${c.req.path} does not take ${c.req.method}.`);
+function wrongMethod(c: Context, allowed: "GET" | "POST"): Response {
+  c.header("allow", allowed);
+  const { path, method } = c.req;
+  return errorResponse(
+    c,
+    new SkeinError("method_not_allowed", `${path.slice(0, 200)} does not take ${method}.`, {
+      hint: `Send a ${allowed} request.`,
+    }),
+  );
 }
 
 function unknownPath(c: Context): SkeinError {

@@ -6,6 +6,8 @@ import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Bill } from "./answer-request.ts";
 import type { ChoiceEnd } from "./answer-choice.ts";
 import type { Directory } from "./directory.ts";
+import { providerStates, stateOf } from "./views.ts";
+import type { WaitingRoom } from "./waiting-room.ts";
 
 /** Buckets that OpenTelemetry's conventions advise. */
 const durationBuckets = [
@@ -32,11 +34,12 @@ export interface GatewayMetrics {
     bill: Bill,
     ends: readonly ChoiceEnd[],
   ): void;
-  attemptFailed(errorCode: string): void;
+  /** `ok`, or the error code. */
+  attempted(outcome: string): void;
   text(): Promise<{ body: string; contentType: string }>;
 }
 
-export function createMetrics(directory: Directory): GatewayMetrics {
+export function createMetrics(directory: Directory, waitingRoom: WaitingRoom): GatewayMetrics {
   const registry = new Registry();
   const registers = [registry];
   const common = ["gen_ai_operation_name", "gen_ai_request_model"] as const;
@@ -74,13 +77,13 @@ export function createMetrics(directory: Directory): GatewayMetrics {
     labelNames: common,
     registers,
   });
-  const failed = new Counter({
-    name: "skein_attempts_failed_total",
-    help: "Attempts at providers that failed, by error code.",
-    labelNames: ["error_type"],
+  const attempts = new Counter({
+    name: "skein_attempts_total",
+    help: "Attempts at providers, by outcome: ok, cancelled, or an error code.",
+    labelNames: ["outcome"],
     registers,
   });
-  addGauges(registry, directory);
+  addGauges(registry, directory, waitingRoom);
 
   /** Clients choose names; only those that somebody serves become labels. */
   const labels = (operation: string, model: string) => ({
@@ -102,12 +105,12 @@ export function createMetrics(directory: Directory): GatewayMetrics {
         if (outputTokens > 1) perToken.observe(labelled, (totalMs - ttftMs) / 1000 / (outputTokens - 1));
       }
     },
-    attemptFailed: (errorCode) => failed.inc({ error_type: errorCode }),
+    attempted: (outcome) => attempts.inc({ outcome }),
     text: async () => ({ body: await registry.metrics(), contentType: registry.contentType }),
   };
 }
 
-function addGauges(registry: Registry, directory: Directory): void {
+function addGauges(registry: Registry, directory: Directory, waitingRoom: WaitingRoom): void {
   const gauge = (name: string, help: string, read: () => number): void => {
     const instrument = new Gauge({
       name,
@@ -121,10 +124,26 @@ function addGauges(registry: Registry, directory: Directory): void {
   const sum = (read: (entry: Directory["entries"][number]) => number): number =>
     directory.entries.reduce((total, entry) => total + read(entry), 0);
   gauge("skein_providers", "Providers joined now.", () => directory.entries.length);
-  gauge("skein_providers_cooling", "Providers put aside after a failure.", () =>
-    sum((e) => Number(e.cooling !== null)),
-  );
+  const byState = new Gauge({
+    name: "skein_provider_state",
+    help: "Providers joined now, by state.",
+    labelNames: ["state"],
+    registers: [registry],
+    collect() {
+      for (const state of providerStates) {
+        byState.set(
+          { state },
+          sum((entry) => Number(stateOf(entry).state === state)),
+        );
+      }
+    },
+  });
   gauge("skein_attempts_in_flight", "Attempts running now.", () => sum((entry) => entry.inFlight));
+  gauge(
+    "skein_requests_waiting",
+    "Choices that wait here because every provider is full.",
+    () => waitingRoom.length,
+  );
   gauge("skein_provider_queue", "Requests waiting at providers, as they report.", () =>
     sum((entry) => entry.session.status.queued),
   );

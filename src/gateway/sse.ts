@@ -1,74 +1,112 @@
 /** Server-sent events with back-pressure: what becomes ready in one turn of the event loop is one write. */
+import type { Clock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { clientStallMs } from "./options.ts";
 
 /** Unread bytes of one client before its providers are paused. */
 const unreadBytesMax = 64 * 1024;
 
+const encoder = new TextEncoder();
+
 export function sseData(value: unknown): string {
-  return `data: ${typeof value === "string" ? value : JSON.stringify(value)}\n\n`;
+  return sseText(typeof value === "string" ? value : JSON.stringify(value));
+}
+
+/** `text` has no line break (JSON has none). */
+export function sseText(text: string): string {
+  return `data: ${text}\n\n`;
 }
 
 /**
  * A body that sends the strings of `events`. The iteration is closed when the client goes away, and
- * aborted through `abort` when it reads nothing for too long.
+ * aborted through `abort`, the body cut, when it reads nothing for too long.
  */
-export function sseBody(events: AsyncIterator<string>, abort: AbortController): ReadableStream<Uint8Array> {
-  const encoder = new TextEncoder();
-  let wake: (() => void) | null = null;
-  let pending = "";
-  let cancelled = false;
+export function sseBody(
+  clock: Clock,
+  events: AsyncIterator<string>,
+  abort: AbortController,
+): ReadableStream<Uint8Array> {
+  return new ReadableStream<Uint8Array>(new SseSource(clock, events, abort), {
+    highWaterMark: unreadBytesMax,
+    size: (chunk) => chunk.byteLength,
+  });
+}
 
-  async function pump(controller: ReadableStreamDefaultController<Uint8Array>): Promise<void> {
-    const flush = (): void => {
-      if (pending === "" || cancelled) return;
-      controller.enqueue(encoder.encode(pending));
-      pending = "";
-    };
+type Controller = ReadableStreamDefaultController<Uint8Array>;
+
+class SseSource implements UnderlyingDefaultSource<Uint8Array> {
+  readonly #clock: Clock;
+  readonly #events: AsyncIterator<string>;
+  readonly #abort: AbortController;
+  #pending = "";
+  #ended = false;
+  /** Set while the client has unread bytes enough. */
+  #wake: (() => void) | null = null;
+
+  constructor(clock: Clock, events: AsyncIterator<string>, abort: AbortController) {
+    this.#clock = clock;
+    this.#events = events;
+    this.#abort = abort;
+  }
+
+  start(controller: Controller): void {
+    // Not awaited: `start` must return before the stream can be read.
+    this.#pump(controller).catch((error: unknown) => this.#cut(controller, error));
+  }
+
+  pull(): void {
+    this.#wake?.();
+  }
+
+  async cancel(): Promise<void> {
+    this.#ended = true;
+    this.#abort.abort(new SkeinError("cancelled", "The client went away."));
+    this.#wake?.();
+    await this.#events.return?.();
+  }
+
+  async #pump(controller: Controller): Promise<void> {
     for (;;) {
-      const { value, done } = await events.next();
-      if (cancelled) return;
+      const { value, done } = await this.#events.next();
+      if (this.#ended) return;
       if (done === true) break;
-      if (pending === "") setImmediate(flush);
-      pending += value;
-      if ((controller.desiredSize ?? 0) - pending.length > 0) continue;
-      flush();
-      await room();
-      if (cancelled) return;
+      if (this.#pending === "") setImmediate(() => this.#flush(controller));
+      this.#pending += value;
+      if ((controller.desiredSize ?? 0) > this.#pending.length) continue;
+      this.#flush(controller);
+      await this.#room();
+      if (this.#ended) return;
     }
-    flush();
+    this.#flush(controller);
+    this.#ended = true;
     controller.close();
   }
 
-  function room(): Promise<void> {
-    return new Promise((resolve) => {
-      const timer = setTimeout(
-        () => abort.abort(new SkeinError("cancelled", `The client read nothing for ${clientStallMs} ms.`)),
-        clientStallMs,
+  #flush(controller: Controller): void {
+    if (this.#pending === "" || this.#ended) return;
+    controller.enqueue(encoder.encode(this.#pending));
+    this.#pending = "";
+  }
+
+  /** @throws SkeinError `cancelled` when the client read nothing for too long */
+  #room(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const cancel = this.#clock.schedule(clientStallMs, () =>
+        reject(new SkeinError("cancelled", `The client read nothing for ${clientStallMs} ms.`)),
       );
-      wake = () => {
-        clearTimeout(timer);
-        wake = null;
+      this.#wake = () => {
+        cancel();
+        this.#wake = null;
         resolve();
       };
-      abort.signal.addEventListener("abort", () => wake?.(), { once: true });
     });
   }
 
-  return new ReadableStream<Uint8Array>(
-    {
-      start(controller) {
-        // Not awaited: `start` must return before the stream can be read.
-        pump(controller).catch((error: unknown) => controller.error(error));
-      },
-      pull: () => wake?.(),
-      async cancel() {
-        cancelled = true;
-        abort.abort(new SkeinError("cancelled", "The client went away."));
-        wake?.();
-        await events.return?.();
-      },
-    },
-    { highWaterMark: unreadBytesMax, size: (chunk) => chunk.byteLength },
-  );
+  /** The client is there but takes nothing: an open end is all that it can still be told. */
+  #cut(controller: Controller, error: unknown): void {
+    this.#ended = true;
+    this.#abort.abort(error);
+    controller.error(error);
+    this.#events.return?.().catch(() => undefined);
+  }
 }

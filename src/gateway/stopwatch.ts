@@ -21,51 +21,64 @@ export class Stopwatch {
     this.firstMs ??= this.elapsedMs;
   }
 
-  /** Waits, or throws the signal's reason when it is aborted meanwhile. */
-  pause(delayMs: number, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const onAbort = (): void => {
-        cancel();
-        reject(signal.reason);
-      };
-      const cancel = this.#clock.schedule(delayMs, () => {
-        signal.removeEventListener("abort", onAbort);
-        resolve();
-      });
-      if (signal.aborted) onAbort();
-      else signal.addEventListener("abort", onAbort, { once: true });
-    });
-  }
-
   /** A signal that follows `outer` and can be given successive time limits. */
   guard(outer: AbortSignal): Guard {
-    const abort = new AbortController();
-    const onAbort = (): void => abort.abort(outer.reason);
-    if (outer.aborted) onAbort();
-    outer.addEventListener("abort", onAbort, { once: true });
-    let cancel = (): void => undefined;
-    return {
-      signal: abort.signal,
-      limit: (timeoutMs, what) => {
-        cancel();
-        if (timeoutMs === null) return;
-        cancel = this.#clock.schedule(timeoutMs, () =>
-          abort.abort(
-            new SkeinError("provider_stalled", `The provider did not ${what} within ${timeoutMs} ms.`),
-          ),
-        );
-      },
-      release: () => {
-        cancel();
-        outer.removeEventListener("abort", onAbort);
-      },
-    };
+    return new Guard(this.#clock, outer);
   }
 }
 
-export interface Guard {
-  readonly signal: AbortSignal;
+/**
+ * Limits are set twice per token: they only move a due time, and one timer looks at it when it fires.
+ */
+export class Guard {
+  readonly #clock: Clock;
+  readonly #abort = new AbortController();
+  readonly #outer: AbortSignal;
+  readonly #onAbort = (): void => this.#abort.abort(this.#outer.reason);
+  #due: { atMs: number; timeoutMs: number; what: string } | null = null;
+  #timerAtMs = Number.POSITIVE_INFINITY;
+  #cancelTimer = (): void => undefined;
+
+  constructor(clock: Clock, outer: AbortSignal) {
+    this.#clock = clock;
+    this.#outer = outer;
+    if (outer.aborted) this.#onAbort();
+    outer.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
   /** Replaces the present limit; null removes it. */
-  limit(timeoutMs: number | null, what: string): void;
-  release(): void;
+  limit(timeoutMs: number | null, what: string): void {
+    if (timeoutMs === null) {
+      this.#due = null;
+      return;
+    }
+    const atMs = this.#clock.monotonicMs() + timeoutMs;
+    this.#due = { atMs, timeoutMs, what };
+    if (atMs < this.#timerAtMs) this.#arm(timeoutMs, atMs);
+  }
+
+  release(): void {
+    this.#due = null;
+    this.#cancelTimer();
+    this.#outer.removeEventListener("abort", this.#onAbort);
+  }
+
+  #arm(delayMs: number, atMs: number): void {
+    this.#cancelTimer();
+    this.#timerAtMs = atMs;
+    this.#cancelTimer = this.#clock.schedule(delayMs, () => {
+      this.#timerAtMs = Number.POSITIVE_INFINITY;
+      if (this.#due === null) return;
+      const { atMs: dueMs, timeoutMs, what } = this.#due;
+      const leftMs = dueMs - this.#clock.monotonicMs();
+      if (leftMs > 0) return this.#arm(leftMs, dueMs);
+      this.#abort.abort(
+        new SkeinError("provider_stalled", `The provider did not ${what} within ${timeoutMs} ms.`),
+      );
+    });
+  }
 }

@@ -2,8 +2,9 @@
 import type { FeeView, ModelView, PriceView, ProviderView } from "../protocol/gateway-api.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
 import { fee, nanoToUsd, type PriceSheet } from "../protocol/price.ts";
-import type { Directory, ProviderEntry } from "./directory.ts";
+import type { Directory } from "./directory.ts";
 import type { CloudPrice } from "./options.ts";
+import type { ProviderEntry } from "./provider-entry.ts";
 
 export function feeView(
   amount: bigint,
@@ -88,8 +89,8 @@ export function providerView(entry: ProviderEntry): ProviderView {
     active: session.status.active,
     queued: session.status.queued,
     round_trip_ms: rounded(session.roundTripMs),
-    ttft_ms: rounded(entry.ttftMs),
-    tokens_per_second: rounded(entry.tokensPerSecond),
+    ttft_ms: rounded(entry.pace.ttftMs),
+    tokens_per_second: rounded(entry.pace.tokensPerSecond),
     requests: { completed: entry.completed, failed: entry.failed },
     models: entry.models.map((offer) => ({
       name: offer.name,
@@ -104,13 +105,22 @@ export function providerView(entry: ProviderEntry): ProviderView {
   };
 }
 
-function stateOf(entry: ProviderEntry): Pick<ProviderView, "state" | "reason"> {
-  const { session, cooling } = entry;
+export const providerStates: readonly ProviderView["state"][] = [
+  "available",
+  "probing",
+  "cooling",
+  "not_ready",
+  "no_offer",
+];
+
+export function stateOf(entry: ProviderEntry): Pick<ProviderView, "state" | "reason"> {
+  const { session } = entry;
   if (session.offer === null) return { state: "no_offer", reason: "it has sent no valid offer" };
   if (!session.status.ready) return { state: "not_ready", reason: session.status.reason };
-  if (cooling !== null) return { state: "cooling", reason: cooling.reason };
-  if (entry.models.some(({ modelId }) => entry.isAvailable(modelId)))
-    return { state: "available", reason: "" };
+  const healths = entry.models.map(({ modelId }) => entry.served(modelId).health);
+  if (healths.some(({ state }) => state === "proved")) return { state: "available", reason: "" };
+  const cooling = healths.find((health) => health.state === "cooling");
+  if (cooling !== undefined) return { state: "cooling", reason: cooling.reason };
   return { state: "probing", reason: "it has not answered its probe yet" };
 }
 

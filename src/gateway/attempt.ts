@@ -1,0 +1,181 @@
+/** One try at one provider. */
+import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
+import type { ModelOffer } from "../protocol/offer.ts";
+import type { Candidate } from "../router/plan.ts";
+import { errorKinds, SkeinError, toSkeinError } from "../util/errors.ts";
+import type { Directory } from "./directory.ts";
+import type { GatewayMetrics } from "./metrics.ts";
+import type { GatewayDeps, GatewayLimits } from "./options.ts";
+import type { ProviderEntry } from "./provider-entry.ts";
+import { Stopwatch } from "./stopwatch.ts";
+import type { WaitingRoom } from "./waiting-room.ts";
+
+export interface ChoiceDeps extends GatewayDeps {
+  readonly directory: Directory;
+  readonly waitingRoom: WaitingRoom;
+  readonly metrics: GatewayMetrics;
+  readonly limits: GatewayLimits;
+}
+
+/** What one provider did for a choice: the unit of charging. */
+export interface Slice {
+  readonly providerId: string;
+  readonly offer: ModelOffer;
+  readonly outputTokens: number;
+  /** Engine time: the provider's claim, but never more than was measured here. */
+  readonly durationMs: number;
+}
+
+/** Everything a choice accumulates over its attempts. */
+export interface Progress {
+  tokenIds: number[];
+  text: string;
+  /** Whether `tokenIds` is all there is, so that another provider can continue. */
+  idsComplete: boolean;
+  position: number;
+  promptTokens: number;
+  cachedTokens: number;
+  slices: Slice[];
+}
+
+export function emptyProgress(): Progress {
+  return {
+    tokenIds: [],
+    text: "",
+    idsComplete: true,
+    position: 0,
+    promptTokens: 0,
+    cachedTokens: 0,
+    slices: [],
+  };
+}
+
+type TokensEvent = Extract<GenerateEvent, { type: "tokens" }>;
+type EndEvent = Extract<GenerateEvent, { type: "end" }>;
+
+/** A request without what differs from attempt to attempt. */
+export type ChoiceRequest = Omit<GenerateRequest, "modelId" | "emitted" | "timeoutMs">;
+
+/**
+ * Yields text as it becomes certain, and returns the provider's `end`.
+ *
+ * @throws SkeinError as `attemptError` puts it
+ */
+export async function* runAttempt(
+  deps: ChoiceDeps,
+  request: ChoiceRequest,
+  to: { candidate: Candidate; entry: ProviderEntry },
+  progress: Progress,
+  watch: Stopwatch,
+  signal: AbortSignal,
+): AsyncGenerator<string, EndEvent> {
+  const { limits, clock } = deps;
+  const { candidate, entry } = to;
+  const startPosition = progress.position;
+  const attempt = new Stopwatch(clock);
+  const guard = attempt.guard(signal);
+  let end: EndEvent | null = null;
+  let started = false;
+  entry.inFlight += 1;
+  try {
+    guard.limit(limits.firstTokenTimeoutMs, "send its first token");
+    const events = entry.session.generate(
+      {
+        ...request,
+        modelId: candidate.offer.modelId,
+        emitted: { tokenIds: progress.tokenIds, text: progress.text },
+        timeoutMs: Math.max(1, Math.ceil(limits.requestTimeoutMs - watch.elapsedMs)),
+      },
+      guard.signal,
+    );
+    for await (const event of events) {
+      if (event.type === "tokens") {
+        attempt.markFirst();
+        watch.markFirst();
+        take(progress, event);
+        // Only the provider's silence counts, not the time that the client takes to read.
+        guard.limit(null, "");
+        if (event.text !== "") yield event.text;
+        guard.limit(limits.tokenTimeoutMs, "send its next token");
+      } else if (event.type === "start") {
+        started = true;
+        progress.promptTokens = event.promptTokens;
+        if (startPosition === 0) progress.cachedTokens = event.cachedTokens;
+      } else {
+        end = event;
+        finish(progress, event);
+        const observation = observationOf(entry, attempt, event, startPosition);
+        deps.directory.reportAnswer(entry, candidate.offer.modelId, observation);
+        return event;
+      }
+    }
+    throw new SkeinError("provider_failed", "The provider's answer had no end.");
+  } catch (thrown) {
+    const wasQueued = !started && entry.session.status.active >= candidate.offer.parallelMax;
+    throw attemptError(thrown, wasQueued);
+  } finally {
+    guard.release();
+    entry.inFlight -= 1;
+    charge(progress, candidate, { startPosition, end, elapsedMs: attempt.elapsedMs });
+    deps.directory.reportRoom();
+  }
+}
+
+function take(progress: Progress, event: TokensEvent): void {
+  for (const id of event.tokenIds) progress.tokenIds.push(id);
+  if (event.tokenIds.length !== event.tokenCount) progress.idsComplete = false;
+  progress.position += event.tokenCount;
+  progress.text += event.text;
+}
+
+function finish(progress: Progress, end: EndEvent): void {
+  progress.promptTokens = end.promptTokens;
+  // Tokens whose ids were seen are counted here; otherwise there is only the provider's word.
+  if (!progress.idsComplete) progress.position = end.outputTokens;
+}
+
+/** What the router should expect of this provider next time; its claims cannot make it look slower than it was. */
+function observationOf(entry: ProviderEntry, attempt: Stopwatch, end: EndEvent, startPosition: number) {
+  const elapsedMs = attempt.elapsedMs;
+  const queueMs = end.timings.queueMs;
+  // The router adds the present round trip and queue by itself.
+  const firstMs = (attempt.firstMs ?? elapsedMs) - queueMs - (entry.session.roundTripMs ?? 0);
+  return {
+    ttftMs: Math.max(0, firstMs),
+    answerMs: Math.max(0, elapsedMs - queueMs),
+    outputTokens: end.outputTokens - startPosition,
+  };
+}
+
+function charge(
+  progress: Progress,
+  { providerId, offer }: Candidate,
+  facts: { startPosition: number; end: EndEvent | null; elapsedMs: number },
+): void {
+  const outputTokens = Math.max(0, progress.position - facts.startPosition);
+  if (outputTokens === 0 && facts.end === null) return;
+  const claimedMs =
+    facts.end === null ? Number.POSITIVE_INFINITY : facts.end.timings.prefillMs + facts.end.timings.decodeMs;
+  const durationMs = Math.floor(Math.min(claimedMs, facts.elapsedMs));
+  progress.slices.push({ providerId, offer, outputTokens, durationMs });
+}
+
+/** What a provider may blame on the request; whatever else it reports is its own failure. */
+const requestFaults: ReadonlySet<string> = new Set([
+  "invalid_request",
+  "unsupported_parameter",
+  "context_length_exceeded",
+]);
+
+/** A failure as the loop over attempts understands it: the client's fault, no room, or the provider's fault. */
+function attemptError(thrown: unknown, wasQueued: boolean): SkeinError {
+  const error = toSkeinError(thrown, "provider_failed");
+  // One that works for others, and only never came to this request, is busy, not broken.
+  if (error.code === "provider_stalled" && wasQueued) {
+    return new SkeinError("overloaded", "The provider is busy with other requests.", { cause: error });
+  }
+  if (error.code === "overloaded") return error;
+  if (requestFaults.has(error.code) && error.retry === "never") return error;
+  if (errorKinds[error.code].status >= 500 && error.retry === "elsewhere") return error;
+  return new SkeinError("provider_failed", error.message, { cause: error });
+}

@@ -1,0 +1,40 @@
+/** What a client hears when no provider takes its request. */
+import { SkeinError } from "../util/errors.ts";
+import type { Directory } from "./directory.ts";
+
+const namesShownMax = 10;
+
+export function modelNotFound(directory: Directory, model: string): SkeinError {
+  const offered = directory.entries.flatMap((entry) => entry.models.map(({ name }) => name));
+  const names = [...new Set(offered)].toSorted();
+  const more = names.length > namesShownMax ? ` and ${names.length - namesShownMax} more` : "";
+  const served =
+    names.length === 0
+      ? "No provider has joined yet."
+      : `Served now: ${names.slice(0, namesShownMax).join(", ")}${more}.`;
+  return new SkeinError(
+    "model_not_found",
+    `The model '${model.slice(0, 100)}' is not served by any provider.`,
+    { param: "model", hint: served },
+  );
+}
+
+/** Nobody offers the model at this moment: not found when it never was there, else unavailable. */
+export function notOffered(directory: Directory, model: string): SkeinError {
+  return directory.wasKnown(model) ? noProvider(model) : modelNotFound(directory, model);
+}
+
+export function noProvider(model: string): SkeinError {
+  return new SkeinError("no_provider", `No provider of '${model.slice(0, 100)}' is available now.`, {
+    hint: "It was served before and may come back; `skein providers` shows what is there.",
+  });
+}
+
+export function allBusy(model: string, providers: number): SkeinError {
+  const who = providers === 1 ? "The only provider" : `All ${providers} providers`;
+  return new SkeinError(
+    "overloaded",
+    `${who} of '${model.slice(0, 100)}' ${providers === 1 ? "is" : "are"} busy.`,
+    { hint: "Try again in a few seconds." },
+  );
+}
