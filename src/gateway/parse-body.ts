@@ -21,13 +21,21 @@ export async function parseBody(request: Request): Promise<Record<string, unknow
   try {
     value = JSON.parse(text);
   } catch (error) {
-    const where = error instanceof Error ? error.message.slice(0, 200) : "";
-    throw new SkeinError("invalid_json", `The body is not valid JSON: ${where}.`, { cause: error });
+    throw new SkeinError("invalid_json", `The body is not valid JSON: ${reasonOf(error, text)}.`, {
+      hint: "Send one JSON object.",
+      cause: error,
+    });
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new SkeinError("invalid_request", "The body must be a JSON object.");
   }
   return value as Record<string, unknown>;
+}
+
+/** Says where: the engine's message names a position, shows the surroundings, or means the end. */
+function reasonOf(error: unknown, text: string): string {
+  const message = error instanceof Error ? error.message.slice(0, 200) : "";
+  return /end of JSON/i.test(message) ? `it ends too early, after ${text.length} characters` : message;
 }
 
 async function readBytes(request: Request): Promise<Uint8Array> {

@@ -1,8 +1,11 @@
 /** From the JSON of OpenAI's endpoints to what is asked of the network. */
 import { z } from "zod";
+import { frameBytesMax } from "../network/port.ts";
 import type { ChatMessage, Prompt, Sampling } from "../protocol/generate.ts";
+import { utf8 } from "../util/bytes.ts";
 import { SkeinError } from "../util/errors.ts";
 import type { Random } from "../util/random.ts";
+import { checkShape, wrongParameter } from "./check-shape.ts";
 import { choicesMax } from "./options.ts";
 import { refuseUnsupported } from "./unsupported.ts";
 
@@ -23,7 +26,6 @@ export interface CompletionRequest {
   readonly allowOtherModels: boolean;
 }
 
-const textPart = z.looseObject({ type: z.literal("text"), text: z.string() });
 const content = z.union([z.string(), z.array(z.looseObject({ type: z.string() })).min(1)]).nullish();
 
 const message = z.looseObject({
@@ -70,41 +72,70 @@ const textSchema = z.looseObject({
 
 type Shared = z.infer<z.ZodObject<typeof shared>>;
 
+/** One prompt travels in one frame, with room for what was emitted when an answer is continued elsewhere. */
+const promptBytesMax: number = (frameBytesMax * 3) / 4;
+/** More than any context; what sessions carry. */
+const outputTokensLimit: number = 2 ** 31;
+
 /** OpenAI's default for the older endpoint. */
 const textOutputTokensDefault = 16;
 
 /** @throws SkeinError `invalid_request`, `unsupported_parameter` */
 export function parseChatRequest(body: Record<string, unknown>, random: Random): CompletionRequest {
   refuseUnsupported("chat", body);
-  const request = check(chatSchema, body);
+  const request = checkShape(chatSchema, body);
+  const prompt: Prompt = { kind: "chat", messages: request.messages.map(toMessage) };
+  checkSize(prompt, "messages");
   return {
     ...common(request, random),
     endpoint: "chat",
-    prompts: [{ kind: "chat", messages: request.messages.map(toMessage) }],
-    outputTokensMax: request.max_completion_tokens ?? request.max_tokens ?? null,
+    prompts: [prompt],
+    outputTokensMax: bounded(request.max_completion_tokens ?? request.max_tokens ?? null),
   };
 }
 
 /** @throws SkeinError `invalid_request`, `unsupported_parameter` */
 export function parseTextRequest(body: Record<string, unknown>, random: Random): CompletionRequest {
   refuseUnsupported("text", body);
-  const request = check(textSchema, body);
+  const request = checkShape(textSchema, body);
   const prompts = toPrompts(request.prompt);
+  for (const prompt of prompts) checkSize(prompt, "prompt");
   if (prompts.length * (request.n ?? 1) > choicesMax) {
     throw new SkeinError(
       "invalid_request",
       `${prompts.length} prompts times n are more than ${choicesMax} choices.`,
-      {
-        param: "n",
-      },
+      { param: "n", hint: "Send several requests." },
     );
   }
   return {
     ...common(request, random),
     endpoint: "text",
     prompts,
-    outputTokensMax: request.max_tokens ?? textOutputTokensDefault,
+    outputTokensMax: bounded(request.max_tokens ?? textOutputTokensDefault),
   };
+}
+
+function bounded(tokens: number | null): number | null {
+  return tokens === null ? null : Math.min(tokens, outputTokensLimit);
+}
+
+/** A prompt that no session can carry must not reach one. @throws SkeinError `request_too_large` */
+function checkSize(prompt: Prompt, param: string): void {
+  if (bytesOf(prompt) <= promptBytesMax) return;
+  throw new SkeinError("request_too_large", `A prompt is larger than ${promptBytesMax} bytes.`, {
+    param,
+    hint: "Shorten it; the contexts of models are far smaller.",
+  });
+}
+
+/** At least what the prompt takes in a frame. */
+function bytesOf(prompt: Prompt): number {
+  if (prompt.kind === "tokens") return 5 * prompt.tokenIds.length;
+  if (prompt.kind === "text") return utf8(prompt.text).length;
+  return prompt.messages.reduce(
+    (sum, { content: text, name }) => sum + 48 + utf8(text).length + utf8(name ?? "").length,
+    0,
+  );
 }
 
 function common(request: Shared, random: Random) {
@@ -137,27 +168,35 @@ function seedOf(seed: number): number {
   return Number((bits ^ (bits >> 32n)) & 0xffff_ffffn);
 }
 
-function toMessage({ role, content: given, name }: z.infer<typeof message>, index: number): ChatMessage {
-  return { role, content: toText(given, `messages.${index}.content`), ...(name == null ? {} : { name }) };
+function toMessage(given: z.infer<typeof message>, index: number): ChatMessage {
+  const { role, content: parts, name } = given;
+  const path = ["messages", String(index), "content"];
+  // Only an assistant may have said nothing.
+  if (parts == null && role !== "assistant") throw wrongParameter(path, { messages: { [index]: given } }, "");
+  return { role, content: toText(parts, path), ...(name == null ? {} : { name }) };
 }
 
-function toText(given: z.infer<typeof content>, param: string): string {
+/** Joined by line breaks, as other servers of open models do. */
+function toText(given: z.infer<typeof content>, path: readonly string[]): string {
   if (given == null) return "";
   if (typeof given === "string") return given;
   return given
-    .map((part) => {
-      const text = textPart.safeParse(part);
-      if (text.success) return text.data.text;
-      throw new SkeinError(
-        "unsupported_parameter",
-        `Parts of type ${part.type.slice(0, 50)} are not supported.`,
-        {
-          param,
-          hint: "The models here read text only.",
-        },
-      );
+    .map((part, index) => {
+      const param = [...path, String(index)].join(".");
+      if (part.type !== "text") {
+        throw new SkeinError(
+          "unsupported_parameter",
+          `'${part.type.slice(0, 50)}' parts are not supported.`,
+          {
+            param,
+            hint: "The models here read text only.",
+          },
+        );
+      }
+      if (typeof part["text"] === "string") return part["text"];
+      throw new SkeinError("invalid_request", `'${param}.text' must be a text.`, { param: `${param}.text` });
     })
-    .join("");
+    .join("\n");
 }
 
 function toPrompts(prompt: z.infer<typeof textSchema>["prompt"]): Prompt[] {
@@ -166,12 +205,4 @@ function toPrompts(prompt: z.infer<typeof textSchema>["prompt"]): Prompt[] {
   return (prompt as (string | number[])[]).map((item) =>
     typeof item === "string" ? { kind: "text", text: item } : { kind: "tokens", tokenIds: item },
   );
-}
-
-function check<T extends z.ZodType>(schema: T, body: unknown): z.infer<T> {
-  const result = schema.safeParse(body);
-  if (result.success) return result.data;
-  const issue = result.error.issues[0]!;
-  const param = issue.path.join(".");
-  throw new SkeinError("invalid_request", `'${param}' is wrong: ${issue.message}.`, { param });
 }

@@ -1,6 +1,9 @@
 import { SkeinError } from "../util/errors.ts";
 
-/** Parameters that would change the answer but are not served yet: whether a value asks for nothing. */
+/**
+ * Parameters that would change the answer but are not served yet: whether a value asks for nothing. Those
+ * that change no answer (`user`, `metadata`, `store`, …) and those nobody here has heard of are ignored.
+ */
 type Neutral = (value: unknown) => boolean;
 
 const empty: Neutral = (value) => Array.isArray(value) && value.length === 0;
@@ -15,6 +18,7 @@ const never: Neutral = () => false;
 
 const everywhere: Record<string, Neutral> = {
   logit_bias: emptyObject,
+  response_format: (value) => (value as { type?: unknown }).type === "text",
 };
 
 const chatOnly: Record<string, Neutral> = {
@@ -23,7 +27,6 @@ const chatOnly: Record<string, Neutral> = {
   parallel_tool_calls: (value) => typeof value === "boolean",
   functions: empty,
   function_call: oneOf("none", "auto"),
-  response_format: (value) => (value as { type?: unknown })?.type === "text",
   logprobs: off,
   top_logprobs: off,
   audio: never,
@@ -31,7 +34,6 @@ const chatOnly: Record<string, Neutral> = {
   prediction: never,
   web_search_options: never,
   reasoning_effort: oneOf("none"),
-  store: off,
 };
 
 const textOnly: Record<string, Neutral> = {
