@@ -41,12 +41,12 @@ export function checkShape<T extends z.ZodType>(schema: T, body: unknown): z.inf
 }
 
 export function wrongParameter(path: readonly string[], body: unknown, reason: string): SkeinError {
-  const param = path.join(".");
   const known = path.map((step) => (/^\d+$/.test(step) ? "*" : step));
   // Deep inside a list of alternatives, the innermost known parameter says most.
   let depth = known.length;
   while (depth > 0 && expectations[known.slice(0, depth).join(".")] === undefined) depth -= 1;
   const expected = expectations[known.slice(0, depth).join(".")];
+  const param = path.slice(0, depth === 0 ? path.length : depth).join(".");
   const value = valueAt(body, path.slice(0, depth));
   const message =
     expected === undefined

@@ -162,10 +162,12 @@ function randomSeed(random: Random): number {
   return new DataView(random.bytes(4).buffer).getUint32(0);
 }
 
-/** Clients' seeds have up to 53 bits and a sign; both halves count. */
+/** Clients' seeds have up to 53 bits and a sign; both halves count, and 32-bit ones stay what they are. */
 function seedOf(seed: number): number {
   const bits = BigInt.asUintN(64, BigInt(seed));
-  return Number((bits ^ (bits >> 32n)) & 0xffff_ffffn);
+  const high = Number(bits >> 32n);
+  const mixed = Math.imul(high ^ (high >>> 16), 0x85ebca6b);
+  return (Number(bits & 0xffff_ffffn) ^ mixed ^ (mixed >>> 13)) >>> 0;
 }
 
 function toMessage(given: z.infer<typeof message>, index: number): ChatMessage {
