@@ -167,7 +167,8 @@ engine
 try {
   await program.parseAsync();
 } catch (error) {
-  process.exitCode = explain(error);
+  // Whatever a half-started command left open must not keep the process alive.
+  process.exit(explain(error));
 }
 
 /** Prints what a person needs; returns the exit code: 1 failed, 2 wrong usage. */

@@ -2,16 +2,15 @@
  * The `openai` engine: an OpenAI-compatible server that already runs (Ollama, vLLM, llama-server, LM Studio,
  * a cloud). Its weights and token ids are unknown, so answers cannot be continued elsewhere.
  */
-import { EventSourceParserStream } from "eventsource-parser/stream";
-import { z } from "zod";
 import type { FinishReason, GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
 import { sha256, toHex, utf8 } from "../util/bytes.ts";
 import type { Clock } from "../util/clock.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
 import type { Logger } from "../util/log.ts";
-import { abortError, Admission } from "./admission.ts";
+import { Admission } from "./admission.ts";
 import { StopMatcher } from "./stop-matcher.ts";
 import type { Engine, EngineStatus } from "./port.ts";
+import { readChunks } from "./openai-chunks.ts";
 import { createUpstream, type Upstream } from "./openai-upstream.ts";
 
 export interface OpenAiEngineOptions {
@@ -29,22 +28,6 @@ export interface OpenAiEngineOptions {
 const healthIntervalMs = 5_000;
 /** Assumed when the operator does not say: the smallest context in common use. */
 const contextTokensDefault = 4_096;
-
-const chunkSchema = z.looseObject({
-  choices: z
-    .array(
-      z.looseObject({
-        delta: z.looseObject({ content: z.string().nullish() }).nullish(),
-        text: z.string().nullish(),
-        finish_reason: z.string().nullish(),
-      }),
-    )
-    .nullish(),
-  usage: z
-    .looseObject({ prompt_tokens: z.number().int().min(0), completion_tokens: z.number().int().min(0) })
-    .nullish(),
-  error: z.unknown().optional(),
-});
 
 /** @throws SkeinError `upstream_failed`, `invalid_config` when there is nothing to offer */
 export async function createOpenAiEngine(
@@ -101,6 +84,7 @@ export async function createOpenAiEngine(
     signal: AbortSignal,
   ): AsyncGenerator<GenerateEvent> {
     const startMs = clock.monotonicMs();
+    const limit = request.outputTokensMax ?? Number.POSITIVE_INFINITY;
     const abort = new AbortController();
     const body = await upstream.open(upstreamModel, request, AbortSignal.any([signal, abort.signal]));
     const stop = new StopMatcher(request.stop);
@@ -111,40 +95,32 @@ export async function createOpenAiEngine(
     const estimatedTokens = estimateTokens(request.prompt);
     yield { type: "start", promptTokens: estimatedTokens, cachedTokens: 0 };
     try {
-      const events = body.pipeThrough(new TextDecoderStream()).pipeThrough(new EventSourceParserStream());
-      for await (const { data } of events) {
-        if (data === "[DONE]") break;
-        const chunk = parseChunk(data);
+      for await (const chunk of readChunks(body, signal)) {
         usage = chunk.usage ?? usage;
         const choice = chunk.choices?.[0];
         const content = choice?.delta?.content ?? choice?.text ?? "";
         if (content !== "") {
           firstMs ??= clock.monotonicMs();
           const { text, stopped } = stop.push(content);
-          if (request.outputTokensMax !== null && position >= request.outputTokensMax)
-            finishReason = "length";
-          else yield { type: "tokens", position: position++, tokenIds: [], tokenCount: 1, text };
+          // Usually a piece is a token; pieces beyond the limit are text without a token of their own.
+          const tokenCount = position < limit ? 1 : 0;
+          yield { type: "tokens", position, tokenIds: [], tokenCount, text };
+          position += tokenCount;
           if (stopped) finishReason = "stop";
         }
-        if (choice?.finish_reason != null)
+        if (choice?.finish_reason != null) {
           finishReason = choice.finish_reason === "length" ? "length" : "stop";
+        }
       }
-    } catch (error) {
-      if (signal.aborted) throw abortError(signal);
-      throw error instanceof SkeinError
-        ? error
-        : new SkeinError("upstream_failed", `The upstream's answer broke off: ${String(error)}`, {
-            cause: error,
-          });
     } finally {
       abort.abort();
     }
-    if (finishReason === null)
+    if (finishReason === null) {
       throw new SkeinError("upstream_failed", "The upstream's answer ended too early.");
+    }
     const rest = stop.flush();
     if (rest !== "") yield { type: "tokens", position, tokenIds: [], tokenCount: 0, text: rest };
     const endMs = clock.monotonicMs();
-    const limit = request.outputTokensMax ?? Number.POSITIVE_INFINITY;
     yield {
       type: "end",
       finishReason,
@@ -197,24 +173,6 @@ async function chooseModel(upstream: Upstream, options: OpenAiEngineOptions): Pr
       : `${url} does not serve '${upstreamModel}'. ${list}`,
     { hint: "Choose one with --upstream-model." },
   );
-}
-
-function parseChunk(data: string): z.infer<typeof chunkSchema> {
-  let value: unknown;
-  try {
-    value = JSON.parse(data);
-  } catch (error) {
-    throw new SkeinError("upstream_failed", "The upstream sent an event that is not JSON.", { cause: error });
-  }
-  const result = chunkSchema.safeParse(value);
-  if (!result.success) throw new SkeinError("upstream_failed", "The upstream sent a malformed event.");
-  if (result.data.error != null) {
-    throw new SkeinError(
-      "upstream_failed",
-      `The upstream failed: ${JSON.stringify(result.data.error).slice(0, 300)}`,
-    );
-  }
-  return result.data;
 }
 
 /** Characters per token of English text in common vocabularies; an estimate that errs on the high side. */

@@ -58,7 +58,17 @@ export async function createLibp2pNetwork(options: Libp2pOptions): Promise<Netwo
   return {
     peerId: node.peerId.toString(),
     addresses: () => node.getMultiaddrs().map(String),
-    dial: (address, signal) => dial(node, address, signal),
+    async dial(address, signal) {
+      const connection = await connect(node, address, signal);
+      try {
+        return wrap(await connection.newStream(sessionProtocol, { signal }), connection);
+      } catch (error) {
+        throw cannotConnect(address, error, signal);
+      }
+    },
+    async connect(address, signal) {
+      await connect(node, address, signal);
+    },
     onConnection(next) {
       handler = next;
     },
@@ -145,7 +155,11 @@ function cannotListen(error: unknown, listen: readonly string[]): SkeinError {
   );
 }
 
-async function dial(node: Libp2p<Services>, address: string, signal: AbortSignal): Promise<Connection> {
+async function connect(
+  node: Libp2p<Services>,
+  address: string,
+  signal: AbortSignal,
+): Promise<PeerConnection> {
   const peerId = /\/p2p\/([^/]+)$/.exec(address)?.[1];
   let target;
   try {
@@ -163,18 +177,23 @@ async function dial(node: Libp2p<Services>, address: string, signal: AbortSignal
     });
   }
   if (peerId === node.peerId.toString()) {
-    throw new SkeinError("connection_failed", "The address is this process's own.", { retry: "never" });
-  }
-  try {
-    const connection = await node.dial(target, { signal });
-    const stream = await connection.newStream(sessionProtocol, { signal });
-    return wrap(stream, connection);
-  } catch (error) {
-    throw new SkeinError("connection_failed", `Cannot connect to ${address}: ${explain(error, signal)}.`, {
-      hint: "Check the address, that the gateway runs, and that no firewall is in between.",
-      cause: error,
+    throw new SkeinError("connection_failed", "The address is this process's own.", {
+      hint: "Two gateways need two identities: give one of them another SKEIN_HOME.",
+      retry: "never",
     });
   }
+  try {
+    return await node.dial(target, { signal });
+  } catch (error) {
+    throw cannotConnect(address, error, signal);
+  }
+}
+
+function cannotConnect(address: string, error: unknown, signal: AbortSignal): SkeinError {
+  return new SkeinError("connection_failed", `Cannot connect to ${address}: ${explain(error, signal)}.`, {
+    hint: "Check the address, that the gateway runs, and that no firewall is in between.",
+    cause: error,
+  });
 }
 
 /** libp2p's nested errors as a few words that a person understands. */

@@ -55,6 +55,11 @@ class MemoryNetwork implements Network {
     return here;
   }
 
+  async connect(address: string, _signal: AbortSignal): Promise<void> {
+    if (this.#hub.peers.has(address.split("/p2p/")[1] ?? "")) return;
+    throw new SkeinError("connection_failed", `Nobody answers at ${address}.`);
+  }
+
   #keep(connection: MemoryConnection): void {
     this.#connections.add(connection);
     connection.onClose(() => this.#connections.delete(connection));

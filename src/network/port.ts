@@ -42,6 +42,8 @@ export interface Network {
    * @throws SkeinError `connection_failed` with a reason that a person understands.
    */
   dial(address: string, signal: AbortSignal): Promise<Connection>;
+  /** Makes sure of a connection to a peer, for gossip alone. @throws SkeinError `connection_failed` */
+  connect(address: string, signal: AbortSignal): Promise<void>;
   /** Sets the handler for incoming session connections. */
   onConnection(handler: (connection: Connection) => void): void;
 

@@ -172,9 +172,9 @@ test("a port in use and a gateway that is not there are named", async () => {
   assert.equal(up.code, 1, up.output);
   assert.match(up.output, new RegExp(`${port}`));
   assert.match(up.output, /--port/);
-  const network = await skeinToEnd(home.path, "gateway", "--port", "0", "--network-port", String(port));
-  assert.equal(network.code, 1, network.output);
-  assert.match(network.output, new RegExp(`${port}.*--network-port`, "s"));
+  const networkPort = await skeinToEnd(home.path, "gateway", "--port", "0", "--network-port", String(port));
+  assert.equal(networkPort.code, 1, networkPort.output);
+  assert.match(networkPort.output, new RegExp(`${port}.*--network-port`, "s"));
   await new Promise((resolve) => taken.close(resolve));
 
   const models = await skeinToEnd(home.path, "models", "--gateway", `http://127.0.0.1:${port}`);

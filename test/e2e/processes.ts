@@ -1,6 +1,6 @@
 /** Real processes for end-to-end tests: started like a user starts them, watched, and always stopped. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -85,6 +85,21 @@ export function skein(home: string, ...args: string[]): Running {
   started.add(running);
   void ended.then(() => started.delete(running));
   return running;
+}
+
+/** Process ids of everything that runs with a home folder, by its environment (Linux only; else none). */
+export function processesWith(home: string): number[] {
+  if (process.platform !== "linux") return [];
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/environ`, "utf8").includes(`SKEIN_HOME=${home}\0`);
+      } catch {
+        return false; // Gone meanwhile, or not ours.
+      }
+    })
+    .map(Number);
 }
 
 /** Runs `skein …` to its end and returns exit code and output. */

@@ -1,15 +1,16 @@
 /** Constructs a gateway from its configuration and runs it. */
-import { createGateway } from "../../gateway/index.ts";
+import { createGateway, type Gateway } from "../../gateway/index.ts";
 import { listen, type Listening } from "../../gateway/listen.ts";
 import { createAnnouncer } from "../../network/announce.ts";
 import { acceptProviderSession } from "../../network/gateway-session.ts";
 import { createSigner } from "../../network/identity.ts";
 import { createLibp2pNetwork } from "../../network/libp2p.ts";
 import type { Network } from "../../network/port.ts";
-import type { JoinPolicy } from "../../network/session.ts";
+import type { JoinPolicy, SessionDeps } from "../../network/session.ts";
 import { resolveJoinTarget } from "../../client/join-address.ts";
 import { systemClock } from "../../util/clock.ts";
 import { toSkeinError } from "../../util/errors.ts";
+import type { Logger } from "../../util/log.ts";
 import { systemRandom } from "../../util/random.ts";
 import { loadOrCreateIdentity } from "../home.ts";
 import { createLogger } from "../logger.ts";
@@ -47,13 +48,7 @@ export async function runGateway(
     cloudPrice: config.cloudPrice,
     limits: config.limits,
   });
-  network.onConnection((connection) => {
-    acceptProviderSession(deps, connection, { gatewayId: network.peerId, policy, software })
-      .then((session) => gateway.addSession(session))
-      .catch((error: unknown) => {
-        log.warn({ peer: connection.peerId, reason: toSkeinError(error).message }, "a peer was not let in");
-      });
-  });
+  admitProviders(deps, network, gateway, policy);
   // 3. The door for clients.
   let listening: Listening;
   try {
@@ -65,13 +60,18 @@ export async function runGateway(
   // 4. Tell other peers of the network.
   const token = config.restrictJoin?.token ?? null;
   const announcer = await createAnnouncer({ ...deps, network, signer }, { token });
-  await Promise.all(config.join.map((target) => meet(network, target)));
+  const stopMeeting = config.join.map((target) => keepMeeting(network, target, log));
 
-  const shown = config.host === "0.0.0.0" || config.host === "::" ? "127.0.0.1" : config.host;
-  const url = `http://${shown.includes(":") ? `[${shown}]` : shown}:${listening.port}`;
-  report({ type: "ready", role: "gateway", id: network.peerId, url, addresses: network.addresses() });
+  report({
+    type: "ready",
+    role: "gateway",
+    id: network.peerId,
+    url: urlOf(config.host, listening.port),
+    addresses: network.addresses(),
+  });
   return {
     async close() {
+      for (const stop of stopMeeting) stop();
       announcer.close();
       gateway.close();
       await listening.close();
@@ -80,10 +80,50 @@ export async function runGateway(
   };
 }
 
-/** Connects to another gateway's peer, so that gossip flows between the two. */
-async function meet(network: Network, target: string): Promise<void> {
-  const signal = AbortSignal.timeout(10_000);
-  const [address] = await resolveJoinTarget(target, signal);
-  // The session is refused (a gateway is no provider), but the connection below stays and carries gossip.
-  if (address !== undefined) (await network.dial(address, signal)).close();
+function admitProviders(deps: SessionDeps, network: Network, gateway: Gateway, policy: JoinPolicy): void {
+  network.onConnection((connection) => {
+    acceptProviderSession(deps, connection, { gatewayId: network.peerId, policy, software })
+      .then((session) => gateway.addSession(session))
+      .catch((error: unknown) => {
+        deps.log.warn(
+          { peer: connection.peerId, reason: toSkeinError(error).message },
+          "a peer was not let in",
+        );
+      });
+  });
+}
+
+/** Where programs on this machine reach the gateway. */
+function urlOf(host: string, port: number): string {
+  const shown = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
+  return `http://${shown.includes(":") ? `[${shown}]` : shown}:${port}`;
+}
+
+const meetIntervalMs = 5_000;
+const meetTimeoutMs = 10_000;
+
+/** Stays connected to another gateway's peer, so that gossip flows between the two, in whatever order they start. */
+function keepMeeting(network: Network, target: string, log: Logger): () => void {
+  const stopped = new AbortController();
+  let cancel = (): void => undefined;
+  let lastReason = "";
+  async function meet(): Promise<void> {
+    try {
+      const signal = AbortSignal.any([stopped.signal, AbortSignal.timeout(meetTimeoutMs)]);
+      const [address] = await resolveJoinTarget(target, signal);
+      if (address !== undefined) await network.connect(address, signal);
+      lastReason = "";
+    } catch (error) {
+      const reason = toSkeinError(error).message;
+      if (reason !== lastReason && !stopped.signal.aborted)
+        log.warn({ target, reason }, "another gateway is not reached");
+      lastReason = reason;
+    }
+    if (!stopped.signal.aborted) cancel = systemClock.schedule(meetIntervalMs, () => void meet());
+  }
+  void meet();
+  return () => {
+    stopped.abort();
+    cancel();
+  };
 }

@@ -79,13 +79,17 @@ export async function runProvider(config: ProviderConfig, report: Reporter): Pro
     },
   };
   firstLink.promise.catch(() => undefined);
-  if (config.once) {
-    await firstLink.promise.catch(async (error: unknown) => {
-      await running.close();
-      throw error;
-    });
-  }
+  if (config.once) await orClose(firstLink.promise, running);
   return running;
+}
+
+async function orClose(joined: Promise<void>, running: RunningRole): Promise<void> {
+  try {
+    await joined;
+  } catch (error) {
+    await running.close();
+    throw error;
+  }
 }
 
 async function connect(
