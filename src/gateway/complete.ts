@@ -120,8 +120,7 @@ async function* sseEvents(
   const ends: ChoiceEnd[] = [];
   const render = (event: AnswerEvent): string => {
     let text = "";
-    if (!opened.has(event.choice) && frame.request.endpoint === "chat")
-      text += sseData(chunks.opening(event.choice));
+    if (!opened.has(event.choice) && chunks.opening !== null) text += sseData(chunks.opening(event.choice));
     opened.add(event.choice);
     if (event.type === "text") return text + sseText(chunks.text(event.choice, event.text));
     ends[event.choice] = event.end;

@@ -25,7 +25,7 @@ export interface Frame {
   readonly cloudPrice: CloudPrice | null;
 }
 
-function header(frame: Frame, kind: string, ends: readonly ChoiceEnd[]) {
+function header<K extends string>(frame: Frame, kind: K, ends: readonly ChoiceEnd[]) {
   const { request } = frame;
   const chat = request.endpoint === "chat";
   const modelId = ends[0]?.slices.at(-1)?.offer.modelId;
@@ -67,52 +67,80 @@ export function servedView(frame: Frame, ends: readonly ChoiceEnd[]): ServedView
 
 /** A whole answer. */
 export function completionObject(frame: Frame, ends: readonly ChoiceEnd[]) {
-  const rest = { usage: usageView(frame, billOf(frame.request, ends)), skein: servedView(frame, ends) };
-  if (frame.request.endpoint === "text") {
-    const choices = ends.map(({ text, finishReason }, index) => ({ index, text, ...closing(finishReason) }));
-    return { ...header(frame, "text_completion", ends), choices, ...rest };
-  }
+  return frame.request.endpoint === "chat" ? chatCompletion(frame, ends) : textCompletion(frame, ends);
+}
+
+export function chatCompletion(frame: Frame, ends: readonly ChoiceEnd[]) {
   const choices = ends.map(({ text, finishReason }, index) => {
     const message = { role: "assistant" as const, content: text, refusal: null };
     return { index, message, ...closing(finishReason) };
   });
-  return { ...header(frame, "chat.completion", ends), choices, ...rest };
+  return { ...header(frame, "chat.completion", ends), choices, ...accounts(frame, ends) };
+}
+
+export function textCompletion(frame: Frame, ends: readonly ChoiceEnd[]) {
+  const choices = ends.map(({ text, finishReason }, index) => ({ index, text, ...closing(finishReason) }));
+  return { ...header(frame, "text_completion", ends), choices, ...accounts(frame, ends) };
+}
+
+function accounts(frame: Frame, ends: readonly ChoiceEnd[]) {
+  return { usage: usageView(frame, billOf(frame.request, ends)), skein: servedView(frame, ends) };
 }
 
 function closing<T extends FinishReason | null>(finishReason: T) {
   return { logprobs: null, finish_reason: finishReason };
 }
 
-/** The chunks of a stream, in order: one opening per choice, texts, one end per choice, usage. */
+/** The chunks of a stream, in order: one opening per choice (chat only), texts, one end per choice, usage. */
 export function chunkObjects(frame: Frame) {
-  const kind = frame.request.endpoint === "chat" ? "chat.completion.chunk" : "text_completion";
-  const unknownUsage = frame.request.includeUsage ? { usage: null } : {};
-  const chunk = (choice: object, ends: readonly ChoiceEnd[] = []) => ({
-    ...header(frame, kind, ends),
-    choices: [choice],
-    ...unknownUsage,
-  });
-  // Texts are by far the most frequent: only what differs is written anew.
-  const head = JSON.stringify(header(frame, kind, [])).slice(0, -1);
-  const tail = frame.request.includeUsage ? `],"usage":null}` : "]}";
-  const nothingMore = frame.request.endpoint === "chat" ? { delta: {} } : { text: "" };
-  const wrap =
-    frame.request.endpoint === "chat" ? ([`"delta":{"content":`, "}"] as const) : ([`"text":`, ""] as const);
+  return frame.request.endpoint === "chat" ? chatChunks(frame) : textChunks(frame);
+}
+
+export function chatChunks(frame: Frame) {
+  const kind = "chat.completion.chunk";
   return {
-    opening: (index: number) =>
-      chunk({ index, delta: { role: "assistant", content: "", refusal: null }, ...closing(null) }),
+    ...chunksOf(frame, kind, { delta: {} }, ['"delta":{"content":', "}"]),
+    opening: (index: number) => ({
+      ...header(frame, kind, []),
+      choices: [
+        { index, delta: { role: "assistant" as const, content: "", refusal: null }, ...closing(null) },
+      ],
+      ...unknownUsage(frame),
+    }),
+  };
+}
+
+export function textChunks(frame: Frame) {
+  return { ...chunksOf(frame, "text_completion", { text: "" }, ['"text":', ""]), opening: null };
+}
+
+/** Whoever asked for usage finds the field in every chunk. */
+function unknownUsage(frame: Frame): { usage?: null } {
+  return frame.request.includeUsage ? { usage: null } : {};
+}
+
+function chunksOf<K extends string, C extends object>(
+  frame: Frame,
+  kind: K,
+  nothingMore: C,
+  around: readonly [string, string],
+) {
+  // Texts are by far the most frequent: only what differs is written anew.
+  const head = `${JSON.stringify(header(frame, kind, [])).slice(0, -1)},"choices":[{"index":`;
+  const tail = `${around[1]},"logprobs":null,"finish_reason":null}]${frame.request.includeUsage ? ',"usage":null}' : "}"}`;
+  return {
     /** Serialized. */
-    text: (index: number, text: string) =>
-      `${head},"choices":[{"index":${index},${wrap[0]}${JSON.stringify(text)}${wrap[1]},"logprobs":null,"finish_reason":null}${tail}`,
+    text: (index: number, text: string) => `${head}${index},${around[0]}${JSON.stringify(text)}${tail}`,
     end: (index: number, end: ChoiceEnd) => ({
-      ...chunk({ index, ...nothingMore, ...closing(end.finishReason) }, [end]),
+      ...header(frame, kind, [end]),
+      choices: [{ index, ...nothingMore, ...closing(end.finishReason) }],
+      ...unknownUsage(frame),
       skein: servedView(frame, [end]),
     }),
     usage: (ends: readonly ChoiceEnd[]) => ({
       ...header(frame, kind, ends),
       choices: [],
-      usage: usageView(frame, billOf(frame.request, ends)),
-      skein: servedView(frame, ends),
+      ...accounts(frame, ends),
     }),
   };
 }

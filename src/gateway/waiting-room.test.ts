@@ -1,0 +1,57 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ManualClock } from "../util/clock.ts";
+import { SkeinError } from "../util/errors.ts";
+import { WaitingRoom, waitingMax } from "./waiting-room.ts";
+
+const never = new AbortController().signal;
+const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+test("first come, first served; whoever found nothing keeps the place", async () => {
+  const room = new WaitingRoom(new ManualClock());
+  const order: string[] = [];
+  const come = (name: string, ticket: number): void =>
+    void room.turn("m", ticket, 1000, never).then(() => order.push(name));
+  const [a, b, c] = [room.ticket(), room.ticket(), room.ticket()];
+  come("b", b);
+  come("a", a);
+  come("c", c);
+  room.wake();
+  await settle();
+  assert.deepEqual(order, ["a"]);
+  come("a again", a);
+  room.wake();
+  room.wake();
+  await settle();
+  assert.deepEqual(order, ["a", "a again", "b"]);
+  assert.equal(room.length, 1);
+});
+
+test("each model has its own line; the first looks for itself now and then; time is bounded", async () => {
+  const clock = new ManualClock();
+  const room = new WaitingRoom(clock);
+  const turns: boolean[] = [];
+  for (const name of ["m", "m", "other"]) {
+    void room.turn(name, room.ticket(), 300, never).then((turn) => turns.push(turn));
+  }
+  assert.ok(room.isWaiting("m") && !room.isWaiting("third"));
+  clock.advance(200);
+  await settle();
+  assert.deepEqual(turns, [true, true], "the first of both lines");
+  clock.advance(100);
+  await settle();
+  assert.deepEqual(turns, [true, true, false]);
+  assert.equal(room.length, 0);
+});
+
+test("a request that is given up leaves its place; the room is bounded", async () => {
+  const room = new WaitingRoom(new ManualClock());
+  const abort = new AbortController();
+  const gone = room.turn("m", room.ticket(), 1000, abort.signal);
+  abort.abort(new SkeinError("cancelled", "left"));
+  await assert.rejects(gone, { code: "cancelled" });
+  assert.equal(room.length, 0);
+  await assert.rejects(async () => room.turn("m", 9, 1000, abort.signal), { code: "cancelled" });
+  for (let i = 0; i < waitingMax; i++) void room.turn("m", room.ticket(), 1000, never);
+  await assert.rejects(async () => room.turn("m", room.ticket(), 1000, never), { code: "overloaded" });
+});
