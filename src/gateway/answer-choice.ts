@@ -90,7 +90,6 @@ export async function* answerChoice(
     search.tried.add(candidate.providerId);
     const entry = deps.directory.entryOf(candidate.providerId);
     if (entry === undefined) continue;
-    if (home !== null) home.providerId ??= candidate.providerId;
     try {
       // 2. One attempt, passed through as it comes.
       const end = yield* runAttempt(deps, request, { candidate, entry }, progress, watch, signal);
@@ -193,7 +192,11 @@ async function nextCandidate(
       ({ providerId, cooling }) => providerId === search.home?.providerId && !cooling,
     );
     const [planned] = preferred === undefined ? planAttempts(fresh, deps.random) : [preferred];
-    if (planned !== undefined && mayTry) return planned;
+    if (planned !== undefined && mayTry) {
+      // At once: the other choices of the prompt are looking for a provider in this very moment.
+      if (search.home !== null) search.home.providerId ??= planned.providerId;
+      return planned;
+    }
     if (directory.offersOf(model).length === 0) throw search.failure ?? notOffered(directory, model);
     // Everybody was full or failed: at its next turn even those already tried may do.
     const leftMs = limits.queueTimeoutMs - search.waitedMs;

@@ -117,7 +117,8 @@ export async function* runAttempt(
     guard.release();
     entry.inFlight -= 1;
     charge(progress, candidate, { startPosition, end, elapsedMs: attempt.elapsedMs });
-    deps.directory.reportRoom();
+    // One that was refused held no slot; to announce it would make those who wait try for nothing.
+    if (started) deps.directory.reportRoom();
   }
 }
 
