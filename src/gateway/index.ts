@@ -23,7 +23,7 @@ export type { CloudPrice, GatewayOptions } from "./options.ts";
 
 export interface Gateway {
   /** Answers one HTTP request; never rejects. */
-  fetch(request: Request): Promise<Response>;
+  readonly fetch: (request: Request) => Promise<Response>;
   /** Takes in a provider whose session is established. */
   addSession(session: ProviderSession): void;
   /** Ends all sessions; running requests fail. */

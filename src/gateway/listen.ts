@@ -5,6 +5,7 @@ import { SkeinError } from "../util/errors.ts";
 
 /** Requests in progress get this long to finish when the gateway stops. */
 const closeTimeoutMs = 3_000;
+const closeSweepMs = 50;
 /** A client that opens a connection must send its headers within this time. */
 const headersTimeoutMs = 20_000;
 
@@ -53,10 +54,16 @@ function close(server: ServerType): Promise<void> {
     const timer = setTimeout(() => {
       if ("closeAllConnections" in server) server.closeAllConnections();
     }, closeTimeoutMs);
+    // A connection whose last answer just ended is kept open by its client for the next request.
+    const closeIdle = (): void => {
+      if ("closeIdleConnections" in server) server.closeIdleConnections();
+    };
+    const sweep = setInterval(closeIdle, closeSweepMs);
     server.close(() => {
       clearTimeout(timer);
+      clearInterval(sweep);
       resolve();
     });
-    if ("closeIdleConnections" in server) server.closeIdleConnections();
+    closeIdle();
   });
 }

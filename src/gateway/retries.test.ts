@@ -126,7 +126,10 @@ test("n choices: each its own draws, one provider, one stream with every index, 
     }
   }
   assert.deepEqual(seen, texts);
-  assert.deepEqual(ended.toSorted(), [0, 1, 2]);
+  assert.deepEqual(
+    ended.toSorted((a, b) => a - b),
+    [0, 1, 2],
+  );
 });
 
 test("one failing choice ends the request and frees all slots", async () => {

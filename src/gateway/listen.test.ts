@@ -1,0 +1,102 @@
+/** Over real sockets: what only they can show. */
+import assert from "node:assert/strict";
+import { request as httpRequest } from "node:http";
+import { test } from "node:test";
+import { SkeinError } from "../util/errors.ts";
+import { question, testGateway } from "./fixture.suite.ts";
+import { listen } from "./listen.ts";
+
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+const body = JSON.stringify(question);
+const post = (url: string, init: RequestInit = {}): Promise<Response> =>
+  fetch(`${url}/v1/chat/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body,
+    ...init,
+  });
+
+async function eventually(what: string, holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 200; i++) {
+    if (holds()) return;
+    await pause(10);
+  }
+  assert.fail(what);
+}
+
+test("answers over HTTP; a port in use is named, with what to do", async () => {
+  const setup = testGateway();
+  await setup.add("p1");
+  const server = await listen(setup.gateway.fetch, { host: "127.0.0.1", port: 0 });
+  try {
+    assert.equal((await post(`http://127.0.0.1:${server.port}`)).status, 200);
+    await assert.rejects(
+      listen(setup.gateway.fetch, { host: "127.0.0.1", port: server.port }),
+      (error) =>
+        error instanceof SkeinError &&
+        error.code === "port_in_use" &&
+        error.text.includes(String(server.port)),
+    );
+  } finally {
+    await server.close();
+  }
+});
+
+test("a client that hangs up frees its slot, streaming or not", async () => {
+  const setup = testGateway();
+  const { engine } = await setup.add("p1", { msPerToken: 10, answerTokens: 400 });
+  const server = await listen(setup.gateway.fetch, { host: "127.0.0.1", port: 0 });
+  try {
+    for (const stream of [false, true]) {
+      const leaving = new AbortController();
+      const asked = post(`http://127.0.0.1:${server.port}`, {
+        body: JSON.stringify({ ...question, stream }),
+        signal: leaving.signal,
+      });
+      asked.catch(() => undefined);
+      await eventually("it runs", () => engine.load().active === 1);
+      if (stream) await (await asked).body!.getReader().read();
+      leaving.abort();
+      await eventually(`stream: ${stream}: the slot is free`, () => engine.load().active === 0);
+    }
+  } finally {
+    await server.close();
+  }
+});
+
+test("a huge body without a length is refused while it comes, in bounded memory", async () => {
+  const setup = testGateway();
+  await setup.add("p1");
+  const server = await listen(setup.gateway.fetch, { host: "127.0.0.1", port: 0 });
+  try {
+    const status = await new Promise<number | undefined>((resolve, reject) => {
+      const request = httpRequest(
+        { port: server.port, method: "POST", path: "/v1/chat/completions" },
+        (response) => resolve(response.resume().statusCode),
+      );
+      request.on("error", (error: NodeJS.ErrnoException) =>
+        // The gateway may hang up while the client still sends.
+        ["ECONNRESET", "EPIPE"].includes(error.code ?? "") ? resolve(413) : reject(error),
+      );
+      request.write('{"model":"');
+      for (let i = 0; i < 50; i++) request.write("x".repeat(1024 * 1024));
+      request.end('"}');
+    });
+    assert.equal(status, 413);
+    assert.equal((await post(`http://127.0.0.1:${server.port}`)).status, 200);
+  } finally {
+    await server.close();
+  }
+});
+
+test("closing lets a short answer end and does not wait for a long one", async () => {
+  const setup = testGateway();
+  await setup.add("p1", { msPerToken: 5, answerTokens: 20 });
+  const server = await listen(setup.gateway.fetch, { host: "127.0.0.1", port: 0 });
+  const short = post(`http://127.0.0.1:${server.port}`);
+  await pause(30);
+  const closing = server.close();
+  assert.equal((await short).status, 200);
+  await closing;
+  await assert.rejects(post(`http://127.0.0.1:${server.port}`));
+});
