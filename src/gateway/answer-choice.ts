@@ -55,6 +55,8 @@ interface Search {
   readonly ticket: number;
   readonly watch: Stopwatch;
   attempts: number;
+  /** A provider had no room since the last turn. */
+  refused: boolean;
   waitedMs: number;
   /** A context of this length was too short. */
   contextTokensMin: number;
@@ -80,6 +82,7 @@ export async function* answerChoice(
     ticket: deps.waitingRoom.ticket(),
     watch,
     attempts: 0,
+    refused: false,
     waitedMs: 0,
     contextTokensMin: 0,
     failure: null,
@@ -100,7 +103,10 @@ export async function* answerChoice(
       const error = toSkeinError(thrown);
       deps.metrics.attempted(signal.aborted ? "cancelled" : error.code);
       if (signal.aborted) throw signal.reason instanceof SkeinError ? signal.reason : error;
-      if (error.code === "overloaded") continue;
+      if (error.code === "overloaded") {
+        search.refused = true;
+        continue;
+      }
       search.attempts += 1;
       search.failure = error;
       considerRetry(deps, { candidate, entry }, search, progress, together, error);
@@ -178,7 +184,7 @@ async function nextCandidate(
   const { directory, waitingRoom, limits } = deps;
   const { model } = together;
   // Nobody overtakes those who wait already.
-  let mayTry = search.waitedMs > 0 || !waitingRoom.isWaiting(model);
+  let mayTry = search.waitedMs > 0 || search.attempts > 0 || !waitingRoom.hasLine(model);
   for (;;) {
     if (!together.allowOtherModels) together.modelId ??= directory.identityOf(model);
     const all = directory.candidates(model, together.modelId);
@@ -199,10 +205,13 @@ async function nextCandidate(
     }
     if (directory.offersOf(model).length === 0) throw search.failure ?? notOffered(directory, model);
     // Everybody was full or failed: at its next turn even those already tried may do.
+    const waitingFor = search.refused || planned !== undefined ? "slot" : "provider";
+    const place = { name: model, ticket: search.ticket, waitingFor } as const;
     const leftMs = limits.queueTimeoutMs - search.waitedMs;
     const startMs = search.watch.elapsedMs;
-    mayTry = leftMs > 0 && (await waitingRoom.turn(model, search.ticket, leftMs, signal));
+    mayTry = leftMs > 0 && (await waitingRoom.turn(place, leftMs, signal));
     search.waitedMs += search.watch.elapsedMs - startMs;
+    search.refused = false;
     if (!mayTry) throw search.failure ?? (all.length > 0 ? allBusy(model, all.length) : noProvider(model));
     search.tried.clear();
   }

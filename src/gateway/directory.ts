@@ -154,8 +154,10 @@ export class Directory {
     const served = entry.served(offer.modelId);
     served.health = { state: "probing" };
     try {
-      const ttftMs = await probe(this.#deps, entry.session, offer);
-      if (ttftMs !== null) {
+      const answeredMs = await probe(this.#deps, entry.session, offer);
+      if (answeredMs !== null) {
+        // The router adds the present round trip by itself.
+        const ttftMs = Math.max(0, answeredMs - (entry.session.roundTripMs ?? 0));
         served.pace.ttftMs ??= ttftMs;
         entry.pace.ttftMs ??= ttftMs;
       }
@@ -163,7 +165,7 @@ export class Directory {
       this.#know(offer);
       served.health = { state: entry.session.status.ready ? "proved" : "unproved" };
       this.#deps.log.info(
-        { provider: entry.session.providerId, model: offer.name, ttftMs },
+        { provider: entry.session.providerId, model: offer.name, answeredMs },
         "provider answered the probe",
       );
       this.#changed();

@@ -157,7 +157,7 @@ function unknownPath(c: Context): SkeinError {
 }
 
 function errorResponse(c: Context, error: SkeinError): Response {
-  const headers: Record<string, string> = error.status === 429 ? { "retry-after": "2" } : {};
+  const headers: Record<string, string> = [429, 503].includes(error.status) ? { "retry-after": "2" } : {};
   // Hono's type lists the statuses it knows; 499 (client left) is not among them, and nobody reads it.
   return c.json(errorObject(error), (error.status === 499 ? 400 : error.status) as 400, headers);
 }

@@ -106,6 +106,38 @@ test("more requests than there is room wait in order and are all answered", asyn
   assert.ok(Math.max(...places) <= 4, `served in order: ${order.join(" ")}`);
 });
 
+test("a request that only an absent provider could serve holds up nobody", async () => {
+  const setup = testGateway({ limits: { ...defaultLimits, queueTimeoutMs: 2_000 } });
+  await setup.add("short", { contextTokensMax: 40 });
+  const away = await setup.add("long", { contextTokensMax: 400 });
+  away.generate = () => {
+    throw new SkeinError("engine_failed", "away");
+  };
+  const messages = [{ role: "user", content: "moo ".repeat(60) }];
+  let ended = false;
+  const waiting = ask(setup, { ...question, messages }).finally(() => (ended = true));
+  await pause(50);
+  const others = await Promise.all(Array.from({ length: 8 }, () => ask(setup)));
+  assert.equal(ended, false);
+  for (const { status } of others) assert.equal(status, 200);
+  assert.equal((await waiting).error?.code, "engine_failed");
+});
+
+test("what happened can be seen in the metrics", async () => {
+  const setup = testGateway();
+  const onToken = failingAt(3);
+  await setup.add("p1", { onToken });
+  await setup.add("p2", { onToken });
+  await ask(setup);
+  const text = await (await setup.get("/metrics")).text();
+  assert.match(text, /skein_attempts_total\{outcome="engine_failed"\} 1/);
+  assert.match(text, /skein_attempts_total\{outcome="ok"\} 1/);
+  assert.match(text, /skein_provider_state\{state="available"\} 1/);
+  assert.match(text, /skein_provider_state\{state="cooling"\} 1/);
+  assert.match(text, /skein_requests_waiting 0/);
+  assert.match(text, /skein_attempts_in_flight 0/);
+});
+
 test("n choices: each its own draws, one provider, one stream with every index, the prompt charged once", async () => {
   const setup = testGateway();
   const sessions = [await setup.add("p1"), await setup.add("p2"), await setup.add("p3")];

@@ -2,16 +2,22 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ManualClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
-import { WaitingRoom, waitingMax } from "./waiting-room.ts";
+import { type WaitingFor, WaitingRoom, waitingMax } from "./waiting-room.ts";
 
 const never = new AbortController().signal;
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+const placeOf = (name: string, ticket: number, waitingFor: WaitingFor = "slot") => ({
+  name,
+  ticket,
+  waitingFor,
+});
 
 test("first come, first served; whoever found nothing keeps the place", async () => {
   const room = new WaitingRoom(new ManualClock());
   const order: string[] = [];
   const come = (name: string, ticket: number): void =>
-    void room.turn("m", ticket, 1000, never).then(() => order.push(name));
+    void room.turn(placeOf("m", ticket), 1000, never).then(() => order.push(name));
   const [a, b, c] = [room.ticket(), room.ticket(), room.ticket()];
   come("b", b);
   come("a", a);
@@ -32,9 +38,9 @@ test("each model has its own line; the first looks for itself now and then; time
   const room = new WaitingRoom(clock);
   const turns: boolean[] = [];
   for (const name of ["m", "m", "other"]) {
-    void room.turn(name, room.ticket(), 300, never).then((turn) => turns.push(turn));
+    void room.turn(placeOf(name, room.ticket()), 300, never).then((turn) => turns.push(turn));
   }
-  assert.ok(room.isWaiting("m") && !room.isWaiting("third"));
+  assert.ok(room.hasLine("m") && !room.hasLine("third"));
   clock.advance(200);
   await settle();
   assert.deepEqual(turns, [true, true], "the first of both lines");
@@ -47,11 +53,32 @@ test("each model has its own line; the first looks for itself now and then; time
 test("a request that is given up leaves its place; the room is bounded", async () => {
   const room = new WaitingRoom(new ManualClock());
   const abort = new AbortController();
-  const gone = room.turn("m", room.ticket(), 1000, abort.signal);
+  const gone = room.turn(placeOf("m", room.ticket()), 1000, abort.signal);
   abort.abort(new SkeinError("cancelled", "left"));
   await assert.rejects(gone, { code: "cancelled" });
   assert.equal(room.length, 0);
-  await assert.rejects(async () => room.turn("m", 9, 1000, abort.signal), { code: "cancelled" });
-  for (let i = 0; i < waitingMax; i++) void room.turn("m", room.ticket(), 1000, never);
-  await assert.rejects(async () => room.turn("m", room.ticket(), 1000, never), { code: "overloaded" });
+  await assert.rejects(async () => room.turn(placeOf("m", 9), 1000, abort.signal), { code: "cancelled" });
+  for (let i = 0; i < waitingMax; i++) void room.turn(placeOf("m", room.ticket()), 1000, never);
+  await assert.rejects(async () => room.turn(placeOf("m", room.ticket()), 1000, never), {
+    code: "overloaded",
+  });
+});
+
+test("those who wait for a provider hold up nobody, and look around now and then", async () => {
+  const clock = new ManualClock();
+  const room = new WaitingRoom(clock);
+  const order: string[] = [];
+  const come = (name: string, waitingFor: WaitingFor): void =>
+    void room.turn(placeOf("m", room.ticket(), waitingFor), 1000, never).then(() => order.push(name));
+  come("looks", "provider");
+  assert.equal(room.hasLine("m"), false);
+  come("first", "slot");
+  come("looks too", "provider");
+  come("second", "slot");
+  room.wake();
+  await settle();
+  assert.deepEqual(order, ["first"]);
+  clock.advance(200);
+  await settle();
+  assert.deepEqual(order.toSorted(), ["first", "looks", "looks too", "second"]);
 });

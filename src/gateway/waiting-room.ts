@@ -1,18 +1,23 @@
 /**
- * Where requests wait while every provider of their model is full: first come, first served, bounded in
- * length and time. Whoever was woken for a slot that was gone already keeps its place.
+ * Where requests wait, bounded in number and time. Those that found every provider full stand in line:
+ * first come, first served, one for each slot that may be free, and whoever finds it taken already keeps
+ * its place. Those that wait for a provider to come (back) only look around now and then: they hold up nobody.
  */
 import type { Clock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 
 /** Requests that wait in all; each holds its prompt in memory. */
 export const waitingMax = 1_000;
-/** Slots that other gateways free are not announced: the first in line looks for itself this often. */
+/** Slots that other gateways free are not announced: whoever waits looks for itself this often. */
 const pulseMs = 200;
+
+/** What a request waits for: a free slot, or a provider that can serve it at all. */
+export type WaitingFor = "slot" | "provider";
 
 interface Waiter {
   readonly name: string;
   readonly ticket: number;
+  readonly waitingFor: WaitingFor;
   readonly settle: (turn: boolean) => void;
 }
 
@@ -36,16 +41,16 @@ export class WaitingRoom {
     return this.#nextTicket++;
   }
 
-  /** Whether somebody waits for a model, so that newcomers must not overtake. */
-  isWaiting(name: string): boolean {
-    return this.#waiting.some((waiter) => waiter.name === name);
+  /** Whether somebody stands in line for a model, so that newcomers must not overtake. */
+  hasLine(name: string): boolean {
+    return this.#waiting.some((waiter) => waiter.name === name && waiter.waitingFor === "slot");
   }
 
   /** A slot may be free: the first in each model's line gets a turn. */
   wake(): void {
     const seen = new Set<string>();
     for (const waiter of this.#waiting) {
-      if (seen.has(waiter.name)) continue;
+      if (waiter.waitingFor !== "slot" || seen.has(waiter.name)) continue;
       seen.add(waiter.name);
       waiter.settle(true);
     }
@@ -56,7 +61,11 @@ export class WaitingRoom {
    *
    * @throws SkeinError `overloaded` when too many wait already; the signal's reason when aborted
    */
-  turn(name: string, ticket: number, timeoutMs: number, signal: AbortSignal): Promise<boolean> {
+  turn(
+    { name, ticket, waitingFor }: Pick<Waiter, "name" | "ticket" | "waitingFor">,
+    timeoutMs: number,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     if (this.#waiting.length >= waitingMax) {
       throw new SkeinError("overloaded", `${waitingMax} requests wait at this gateway already.`, {
         hint: "Try again in a few seconds.",
@@ -76,6 +85,7 @@ export class WaitingRoom {
       const waiter: Waiter = {
         name,
         ticket,
+        waitingFor,
         settle: (turn) => {
           leave();
           resolve(turn);
@@ -95,6 +105,7 @@ export class WaitingRoom {
     this.#cancelPulse = this.#clock.schedule(pulseMs, () => {
       this.#cancelPulse = null;
       this.wake();
+      for (const waiter of this.#waiting) if (waiter.waitingFor === "provider") waiter.settle(true);
       if (this.#waiting.length > 0) this.#pulse();
     });
   }
