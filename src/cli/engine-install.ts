@@ -132,11 +132,16 @@ function npm(folder: string, args: string[], onOutput: (line: string) => void): 
       stdio: ["ignore", "pipe", "pipe"],
       shell: process.platform === "win32",
     });
-    let last = "";
+    let reason = "";
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding("utf8");
       stream.on("data", (text: string) => {
-        for (const line of text.split("\n").filter((part) => part.trim() !== "")) onOutput((last = line));
+        for (const line of text.split("\n").filter((part) => part.trim() !== "")) {
+          // npm explains a failure on many lines; the first says what it was.
+          if (!line.startsWith("npm error")) onOutput(line);
+          else if (reason === "" && !line.startsWith("npm error code"))
+            reason = line.slice("npm error ".length);
+        }
       });
     }
     const fail = (why: string): void =>
@@ -146,6 +151,6 @@ function npm(folder: string, args: string[], onOutput: (line: string) => void): 
         }),
       );
     child.on("error", (error) => fail(error.message));
-    child.on("close", (code) => (code === 0 ? resolve() : fail(last.slice(0, 300))));
+    child.on("close", (code) => (code === 0 ? resolve() : fail(reason.slice(0, 300) || `exit code ${code}`)));
   });
 }
