@@ -20,7 +20,10 @@ if (node === process.execPath) {
   });
   // A terminal's Ctrl-C reaches the whole group; signals sent to this process alone are passed on.
   for (const signal of ["SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
-  process.on("SIGINT", () => undefined);
+  // Without a terminal nobody else passes Ctrl-C's signal on; with one, a second SIGINT would mean "at once".
+  process.on("SIGINT", () => {
+    if (!process.stdin.isTTY) child.kill("SIGTERM");
+  });
   child.on("exit", (code, signal) => {
     process.exitCode = code ?? (signal === "SIGINT" ? 130 : 143);
   });
