@@ -21,13 +21,16 @@ export class FrameWriter {
     this.#connection = connection;
   }
 
-  write(frame: Frame): void {
+  /** @param isUrgent somebody waits for this very frame (a first token, a request): it takes the rest along */
+  write(frame: Frame, isUrgent = false): void {
     this.#pending.push(frame);
     if (this.#pending.length > pendingFramesMax) {
       this.#connection.close("the peer does not read");
       return;
     }
-    if (this.#blocked || this.#timer !== null) return;
+    if (this.#blocked) return;
+    if (isUrgent) return this.#flush();
+    if (this.#timer !== null) return;
     if (performance.now() - this.#lastWriteMs > flushDelayMs) this.#flush();
     else this.#timer = setTimeout(() => this.#flush(), flushDelayMs);
   }

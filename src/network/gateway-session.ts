@@ -154,7 +154,7 @@ class GatewaySideSession implements ProviderSession {
     let unreported = 0;
     let finished = false;
     try {
-      this.#writer.write({ type: "generate", stream: id, body: request });
+      this.#writer.write({ type: "generate", stream: id, body: request }, true);
       for await (const frame of stream.queue) {
         if (frame.type === "error") {
           finished = true;

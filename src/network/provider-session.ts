@@ -118,11 +118,13 @@ class ProviderSideSession implements GatewaySession {
       ),
     );
     try {
+      let isFirst = true;
       for await (const event of this.#handler.generate(request, signal)) {
         if (event.type === "tokens") {
           await stream.credit.spend(signal);
           if (signal.aborted) return;
-          this.#writer.write({ ...event, stream: id, tokenIds: [...event.tokenIds] });
+          this.#writer.write({ ...event, stream: id, tokenIds: [...event.tokenIds] }, isFirst);
+          isFirst = false;
         } else {
           const { type, ...body } = event;
           this.#writer.write({ type, stream: id, body } as Frame);
