@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { request as httpRequest } from "node:http";
 import { test } from "node:test";
 import { SkeinError } from "../util/errors.ts";
-import { question, testGateway } from "./fixture.suite.ts";
+import { seededRandom } from "../util/random.ts";
+import { type FakeSession, question, testGateway } from "./fixture.suite.ts";
 import { listen } from "./listen.ts";
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -59,6 +60,40 @@ test("a client that hangs up frees its slot, streaming or not", async () => {
       leaving.abort();
       await eventually(`stream: ${stream}: the slot is free`, () => engine.load().active === 0);
     }
+  } finally {
+    await server.close();
+  }
+});
+
+test("a storm of leaving clients and failing providers leaves nothing behind", async () => {
+  const random = seededRandom(4);
+  const setup = testGateway();
+  const sessions: FakeSession[] = [];
+  for (const id of ["p1", "p2", "p3"]) {
+    const onToken = ({ requestId }: { requestId: string }): void => {
+      if (requestId !== "probe" && random.next() < 0.005) throw new SkeinError("engine_failed", "boom");
+    };
+    const slots = { parallelMax: 6, queueLengthMax: 2 };
+    sessions.push(await setup.add(id, { ...slots, msPerToken: 1, answerTokens: 20, onToken }));
+  }
+  const server = await listen(setup.gateway.fetch, { host: "127.0.0.1", port: 0 });
+  const client = async (): Promise<void> => {
+    for (let i = 0; i < 4; i++) {
+      const leaving = new AbortController();
+      const timer = setTimeout(() => leaving.abort(), random.next() * 120);
+      const given = { ...question, stream: random.next() < 0.7, n: 1 + Math.floor(random.next() * 3) };
+      await post(`http://127.0.0.1:${server.port}`, { body: JSON.stringify(given), signal: leaving.signal })
+        .then((response) => response.text())
+        .catch(() => undefined);
+      clearTimeout(timer);
+    }
+  };
+  try {
+    await Promise.all(Array.from({ length: 30 }, client));
+    await eventually("all slots are free", () => sessions.every(({ engine }) => engine.load().active === 0));
+    const metrics = await (await setup.get("/metrics")).text();
+    assert.match(metrics, /^skein_attempts_in_flight 0$/m);
+    assert.match(metrics, /^skein_requests_waiting 0$/m);
   } finally {
     await server.close();
   }

@@ -30,9 +30,14 @@ export function listen(
       },
       (address: AddressInfo) => {
         server.off("error", onError);
-        resolve({ host: options.host, port: address.port, close: () => close(server) });
+        resolve({ host: options.host, port: address.port, close: () => close(server, () => running) });
       },
     );
+    let running = 0;
+    server.on("request", (_, response) => {
+      running += 1;
+      response.once("close", () => (running -= 1));
+    });
     const onError = (error: NodeJS.ErrnoException): void => reject(cannotListen(error, options));
     server.once("error", onError);
   });
@@ -49,21 +54,21 @@ function cannotListen(
   });
 }
 
-function close(server: ServerType): Promise<void> {
+/** Ends at once when nothing runs, else when what runs has ended or its time is over. */
+function close(server: ServerType, running: () => number): Promise<void> {
   return new Promise((resolve) => {
-    const timer = setTimeout(() => {
+    const hangUp = (): void => {
       if ("closeAllConnections" in server) server.closeAllConnections();
-    }, closeTimeoutMs);
-    // A connection whose last answer just ended is kept open by its client for the next request.
-    const closeIdle = (): void => {
-      if ("closeIdleConnections" in server) server.closeIdleConnections();
     };
-    const sweep = setInterval(closeIdle, closeSweepMs);
+    const timer = setTimeout(hangUp, closeTimeoutMs);
+    // Clients keep connections open for a next request, or opened one and never asked.
+    const sweep = setInterval(() => {
+      if (running() === 0) hangUp();
+    }, closeSweepMs);
     server.close(() => {
       clearTimeout(timer);
       clearInterval(sweep);
       resolve();
     });
-    closeIdle();
   });
 }
