@@ -101,6 +101,12 @@ function quantile(values: readonly number[], q: number): number {
 const median = (values: readonly number[]): number => quantile(values, 0.5);
 const round = (value: number): number => Math.round(value * 100) / 100;
 
+/** The newest value with its sign. */
+const signed = (values: readonly number[]): string => {
+  const value = round(values.at(-1)!);
+  return value < 0 ? String(value) : `+${value}`;
+};
+
 const added = {
   p50: [] as number[],
   p99: [] as number[],
@@ -117,8 +123,8 @@ for (let run = 1; run <= runs; run++) {
   added.directCpu.push(rival.cpuUs / tokensPerRun);
   added.gatewayP50.push(median(ours.ttftMs));
   console.log(
-    `run ${run} of ${runs}: first token +${round(added.p50.at(-1)!)} ms (p50), +${round(added.p99.at(-1)!)} ms (p99), ` +
-      `CPU +${round(added.cpu.at(-1)!)} µs per token (engine alone ${round(added.directCpu.at(-1)!)} µs)`,
+    `run ${run} of ${runs}: first token ${signed(added.p50)} ms (p50), ${signed(added.p99)} ms (p99), ` +
+      `CPU ${signed(added.cpu)} µs per token (engine alone ${round(added.directCpu.at(-1)!)} µs)`,
   );
 }
 console.log(
