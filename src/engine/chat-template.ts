@@ -2,9 +2,10 @@
  * Chat templates (Jinja, from the model's file) without prompt injection: whatever a message contains,
  * its text can never become a special token.
  */
-import { Template } from "@huggingface/jinja";
 import type { ChatMessage } from "../protocol/generate.ts";
+import { type Clock, systemClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
+import { compileTemplate } from "./jinja.ts";
 
 export interface ChatTemplate {
   readonly source: string;
@@ -20,71 +21,157 @@ export interface Segment {
   readonly special: boolean;
 }
 
-/** The longest templates in use have about 20,000 characters. */
-export const chatTemplateCharsMax = 200_000;
-
-const compiled = new WeakMap<ChatTemplate, Template>();
-
 /**
  * Renders messages with the generation prompt at the end.
  *
- * When no message contains the text of a special token, the result is one segment that tokenizes
- * exactly as llama.cpp would. Otherwise the offending contents are rendered as placeholders and cut out
- * into segments of their own.
+ * Usually the result is one segment, which tokenizes exactly as llama.cpp would tokenize it. Texts that contain
+ * a special token are rendered as placeholders and cut out into segments of their own. Whether that was
+ * enough is checked against a rendering in which every text is a placeholder, for it shows which special tokens
+ * the template itself writes: a template may also put one together, from pieces that are harmless alone.
  *
- * @throws SkeinError `invalid_request` when the template refuses the messages.
+ * @throws SkeinError `invalid_request` when the template refuses the messages or cannot be used
  */
-export function renderChat(template: ChatTemplate, messages: readonly ChatMessage[]): Segment[] {
-  // Text that looks like a placeholder is taken out as well, so that none can be forged.
-  const hostile = (text: string): boolean =>
-    text.includes(placeholderStart) ||
-    template.specialTokens.some((token) => token !== "" && text.includes(token));
-  const plain = messages.map((message) => withKnownRole(template, message));
-  if (!plain.some(({ content, name }) => hostile(content) || hostile(name ?? ""))) {
-    return [{ text: render(template, plain), special: true }];
+export function renderChat(
+  template: ChatTemplate,
+  messages: readonly ChatMessage[],
+  clock: Clock = systemClock,
+): Segment[] {
+  if (messages.length === 0) {
+    throw new SkeinError("invalid_request", "There are no messages.", {
+      hint: "Send at least one.",
+      param: "messages",
+    });
   }
-  const contents: string[] = [];
-  const replaced = plain.map((message): ChatMessage => {
-    if (hostile(message.name ?? "")) {
-      throw new SkeinError("invalid_request", "A message's name contains a special token of the model.", {
-        param: "messages",
-      });
-    }
-    if (!hostile(message.content)) return message;
-    // Templates commonly trim contents; a placeholder has nothing to trim, so that is done here.
-    contents.push(message.content.trim());
-    return { ...message, content: placeholder(contents.length - 1) };
-  });
-  return cut(render(template, replaced), contents);
+  const { special, render } = prepare(template);
+  const known = messages.map((message) => withKnownRole(template, message));
+  const nowMs = clock.nowMs();
+  const rendered = (masked: (text: string) => boolean): Rendering =>
+    renderMasked((values) => render({ ...values, ...tokensOf(template) }, nowMs), known, masked);
+  const containsSpecial = (text: string): boolean => specialsIn(special, text) !== "";
+  // Text that looks like a placeholder is taken out as well, so that none can be forged.
+  const isHostile = (text: string): boolean => text.includes(placeholderStart) || containsSpecial(text);
+
+  const anyHostile = known.some(
+    ({ content, name }) => containsSpecial(content) || containsSpecial(name ?? ""),
+  );
+  const wanted = rendered(anyHostile ? isHostile : () => false);
+  const reference = special === null ? null : orNull(() => rendered(() => true));
+  const isSafe =
+    reference === null || writtenSpecials(special, wanted) === writtenSpecials(special, reference);
+  const chosen = isSafe ? wanted : reference;
+  if (!chosen.isComplete) throw unrepresentable();
+  return chosen.segments;
+}
+
+interface Prepared {
+  /** Finds special tokens, longest first; null when the model has none. */
+  readonly special: RegExp | null;
+  readonly render: ReturnType<typeof compileTemplate>;
+}
+
+const prepared = new WeakMap<ChatTemplate, Prepared>();
+
+function prepare(template: ChatTemplate): Prepared {
+  const known = prepared.get(template);
+  if (known !== undefined) return known;
+  const tokens = template.specialTokens
+    .filter((token) => token !== "")
+    .toSorted((a, b) => b.length - a.length)
+    .map((token) => token.replaceAll(/[\\^$.*+?()[\]{}|]/g, String.raw`\$&`));
+  const fresh = {
+    special: tokens.length === 0 ? null : new RegExp(tokens.join("|"), "g"),
+    render: compileTemplate(template.source),
+  };
+  prepared.set(template, fresh);
+  return fresh;
+}
+
+function tokensOf({ bosToken, eosToken }: ChatTemplate): object {
+  // Templates test `tools is not none`; undefined would pass.
+  return {
+    bos_token: bosToken,
+    eos_token: eosToken,
+    add_generation_prompt: true,
+    tools: null,
+    documents: null,
+  };
+}
+
+function specialsIn(special: RegExp | null, text: string): string {
+  return special === null ? "" : (text.match(special) ?? []).join("\0");
+}
+
+function writtenSpecials(special: RegExp | null, { segments }: Rendering): string {
+  return segments
+    .filter((segment) => segment.special)
+    .map(({ text }) => specialsIn(special, text))
+    .filter((found) => found !== "")
+    .join("\0");
+}
+
+interface Rendering {
+  readonly segments: Segment[];
+  /** Whether every placeholder came through, unaltered. */
+  readonly isComplete: boolean;
 }
 
 /** Characters of Unicode's private use area: no template looks for them, none changes them. */
 const placeholderStart = "\uE000";
+const placeholder = /\uE000\uE001(\d+)\uE002/;
+const remnant = /[\uE000-\uE002]/;
 
-function placeholder(index: number): string {
-  return `${placeholderStart}\uE001${index}\uE002`;
+function renderMasked(
+  render: (values: { messages: readonly ChatMessage[] }) => string,
+  messages: readonly ChatMessage[],
+  masked: (text: string) => boolean,
+): Rendering {
+  const texts: string[] = [];
+  const mask = (text: string): string => {
+    const core = text.trim();
+    if (core === "" || !masked(text)) return text;
+    // Space around it stays where it is: some templates trim it off, some do not.
+    const start = text.indexOf(core);
+    texts.push(core);
+    return `${text.slice(0, start)}\uE000\uE001${texts.length - 1}\uE002${text.slice(start + core.length)}`;
+  };
+  const replaced = messages.map(({ role, content, name }): ChatMessage => ({
+    role,
+    content: mask(content),
+    ...(name === undefined ? {} : { name: mask(name) }),
+  }));
+  const output = render({ messages: replaced });
+  return texts.length === 0 ? whole(output) : cut(output, texts);
 }
 
-function cut(rendered: string, contents: readonly string[]): Segment[] {
-  const parts = rendered.split(/\uE000\uE001(\d+)\uE002/);
-  const found = parts.filter((_, i) => i % 2 === 1);
-  // A message shown twice or in another order is the template's business; one that vanished is too.
-  if (found.some((index) => contents[Number(index)] === undefined)) throw unrepresentable();
-  return parts
-    .map((part, i): Segment =>
-      i % 2 === 0 ? { text: part, special: true } : { text: contents[Number(part)]!, special: false },
-    )
-    .filter(({ text }) => text !== "");
+function whole(output: string): Rendering {
+  return { segments: output === "" ? [] : [{ text: output, special: true }], isComplete: true };
+}
+
+function cut(output: string, texts: readonly string[]): Rendering {
+  const parts = output.split(placeholder);
+  const missing = new Set(texts.keys());
+  let isAltered = false;
+  const segments = parts.map((part, i): Segment => {
+    if (i % 2 === 0) {
+      isAltered ||= remnant.test(part);
+      return { text: part, special: true };
+    }
+    missing.delete(Number(part));
+    const text = texts[Number(part)];
+    isAltered ||= text === undefined;
+    return { text: text ?? "", special: false };
+  });
+  return {
+    segments: segments.filter(({ text }) => text !== ""),
+    isComplete: missing.size === 0 && !isAltered,
+  };
 }
 
 function unrepresentable(): SkeinError {
   return new SkeinError(
     "invalid_request",
-    "A message contains characters that this model's template reserves.",
-    {
-      hint: "Remove private-use characters (U+E000 to U+E002) from the messages.",
-      param: "messages",
-    },
+    "A message contains text of the model's special tokens, and its template alters or drops that message.",
+    { hint: "Remove texts such as <|im_end|> from the messages.", param: "messages" },
   );
 }
 
@@ -94,31 +181,12 @@ function withKnownRole(template: ChatTemplate, message: ChatMessage): ChatMessag
   return { ...message, role: "system" };
 }
 
-function render(template: ChatTemplate, messages: readonly ChatMessage[]): string {
+/** The reference may be refused where the request is not: by templates that look into messages. */
+function orNull<T>(make: () => T): T | null {
   try {
-    return compile(template).render({
-      messages: messages.map((message) => ({ ...message })),
-      add_generation_prompt: true,
-      bos_token: template.bosToken,
-      eos_token: template.eosToken,
-    });
+    return make();
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new SkeinError(
-      "invalid_request",
-      `The model's chat template refused the messages: ${reason.slice(0, 300)}`,
-      {
-        param: "messages",
-        cause: error,
-      },
-    );
+    if (error instanceof SkeinError) return null;
+    throw error;
   }
-}
-
-function compile(template: ChatTemplate): Template {
-  const known = compiled.get(template);
-  if (known !== undefined) return known;
-  const fresh = new Template(template.source);
-  compiled.set(template, fresh);
-  return fresh;
 }

@@ -1,5 +1,6 @@
 import { basename } from "node:path";
-import { type ChatTemplate, chatTemplateCharsMax } from "../chat-template.ts";
+import type { ChatTemplate } from "../chat-template.ts";
+import { chatTemplateCharsMax } from "../jinja.ts";
 import { SkeinError } from "../../util/errors.ts";
 import { type GgufHeader, readGgufHeader } from "./read.ts";
 
