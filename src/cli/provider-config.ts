@@ -13,12 +13,13 @@ export function threadsDefault(): number {
 
 /** A provider's configuration from the flags of `provide` (or of `up`) and the settings. */
 export function providerConfigOf(context: Context, identityFile: string): ProviderConfig {
-  const { settings, flags, home } = context;
+  const { settings, flags, home, resolved } = context;
   return {
     role: "provider",
     identityFile,
     identityCacheFolder: join(home, "cache", "identities"),
-    join: settings.join,
+    // With --lan the gateway is somewhere else than on this machine, unless somebody says so.
+    join: settings.lan && resolved.sources.join === "default" ? [] : settings.join,
     joinToken: (flags["token"] as string | undefined) ?? settings.joinToken,
     lan: settings.lan,
     region: settings.region,

@@ -100,6 +100,7 @@ export function watchGateways(
   const expected = networkIdOf(options.token);
   /** When each known gateway's newest announcement expires. */
   const known = new Map<string, number>();
+  const report = inTurn(onGateway);
 
   async function hear(data: Uint8Array): Promise<void> {
     const nowMs = clock.nowMs();
@@ -116,8 +117,10 @@ export function watchGateways(
     if (!known.has(announcement.gatewayId) && known.size >= gatewaysKnownMax) return;
     known.set(announcement.gatewayId, announcement.expiresAtMs);
     const suffix = `/p2p/${announcement.gatewayId}`;
-    const address = announcement.addresses.find((candidate) => candidate.endsWith(suffix));
-    if (address !== undefined) onGateway(announcement.gatewayId, address);
+    report(
+      announcement.gatewayId,
+      announcement.addresses.filter((address) => address.endsWith(suffix)),
+    );
   }
 
   const unsubscribe = network.subscribe(announceTopic, (data) => {
@@ -125,10 +128,41 @@ export function watchGateways(
       log.debug({ reason: toSkeinError(error).message }, "an announcement was ignored");
     });
   });
+  /** Neighbours on the local network; only if one is a gateway will the session's handshake succeed. */
+  const neighbours = new Map<string, readonly string[]>();
   network.onDiscovery(({ peerId, addresses }) => {
-    // A neighbour on the local network: only if it is a gateway will the session's handshake succeed.
-    const [address] = addresses;
-    if (address !== undefined) onGateway(peerId, address);
+    if (neighbours.size >= gatewaysKnownMax) return;
+    neighbours.set(peerId, addresses);
+    report(peerId, addresses);
   });
-  return unsubscribe;
+  // They are discovered once; like announcements they are reported again and again.
+  let cancel = (): void => undefined;
+  const remind = (): void => {
+    for (const [peerId, addresses] of neighbours) report(peerId, addresses);
+    cancel = clock.schedule(announceIntervalMs, remind);
+  };
+  remind();
+  return () => {
+    cancel();
+    unsubscribe();
+  };
+}
+
+/** Reports one of a gateway's addresses, each time another: a machine has many, and not all lead to it. */
+function inTurn(
+  onGateway: (gatewayId: string, address: string) => void,
+): (gatewayId: string, addresses: readonly string[]) => void {
+  const turns = new Map<string, number>();
+  return (gatewayId, addresses) => {
+    // Another machine's loopback address leads nowhere; a gateway on this one may have no other.
+    const sorted = addresses.toSorted((a, b) => Number(isLoopback(a)) - Number(isLoopback(b)));
+    const turn = turns.get(gatewayId) ?? 0;
+    if (turns.size < 2 * gatewaysKnownMax) turns.set(gatewayId, turn + 1);
+    const address = sorted[turn % sorted.length];
+    if (address !== undefined) onGateway(gatewayId, address);
+  };
+}
+
+function isLoopback(address: string): boolean {
+  return address.startsWith("/ip4/127.") || address.startsWith("/ip6/::1/");
 }

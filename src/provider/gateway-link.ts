@@ -15,6 +15,8 @@ export interface GatewayLink {
   /** What was asked for: a URL or a multiaddr. */
   readonly target: string;
   readonly session: GatewaySession | null;
+  /** Whether an attempt to connect is running now. */
+  readonly connecting: boolean;
   close(): void;
 }
 
@@ -43,10 +45,12 @@ export function keepJoined(
   const { clock, random, log } = deps;
   const closed = new AbortController();
   let session: GatewaySession | null = null;
+  let connecting = true;
 
   async function run(): Promise<void> {
     let attempt = 0;
     while (!closed.signal.aborted) {
+      connecting = true;
       onState({ state: "connecting", attempt }, null);
       let error: SkeinError;
       try {
@@ -54,6 +58,7 @@ export function keepJoined(
           target,
           AbortSignal.any([closed.signal, AbortSignal.timeout(connectTimeoutMs)]),
         );
+        connecting = false;
         onState({ state: "joined", gatewayId: session.gatewayId, address: session.remoteAddress }, session);
         attempt = 0;
         error = toSkeinError(new Error(await closing(session)), "connection_failed");
@@ -61,6 +66,7 @@ export function keepJoined(
         error = toSkeinError(thrown, "connection_failed");
       }
       session = null;
+      connecting = false;
       if (closed.signal.aborted) return;
       attempt += 1;
       const retryInMs = retryDelayMs(error, attempt, random);
@@ -75,6 +81,9 @@ export function keepJoined(
     target,
     get session() {
       return session;
+    },
+    get connecting() {
+      return connecting;
     },
     close() {
       closed.abort();

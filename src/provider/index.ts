@@ -125,9 +125,9 @@ export function createProvider(deps: ProviderDeps, options: ProviderOptions): Pr
   return {
     join: (target) => join(target, true),
     joinHeardOf(gatewayId, address) {
-      const open = [...links.values()].map(({ session }) => session);
-      // A link that still connects may be to this very gateway; the next announcement will tell.
-      if (open.includes(null) || open.some((session) => session?.gatewayId === gatewayId)) return;
+      const all = [...links.values()];
+      // A link that connects just now may be to this very gateway; the next time it is heard of will tell.
+      if (all.some(({ connecting, session }) => connecting || session?.gatewayId === gatewayId)) return;
       join(address, false);
     },
     gateways: () => sessions().map((session) => session.gatewayId),

@@ -203,3 +203,28 @@ test("close leaves all gateways, closes the engines once and never reconnects", 
   await settle();
   assert.equal(attempts.length, 1);
 });
+
+test("a gateway that was heard of is joined once, not while a link connects, and given up when it is gone", async () => {
+  let isUp = true;
+  const { clock, provider, attempts } = setUp((target) => {
+    if (target === "down" || !isUp) throw new SkeinError("connection_failed", "nobody there");
+    return new FakeSession("g");
+  });
+  provider.join("down");
+  provider.joinHeardOf("g", "address");
+  assert.equal(attempts.length, 1, "the first link still connects, and may be to this very gateway");
+  await settle();
+  provider.joinHeardOf("g", "address");
+  await settle();
+  assert.deepEqual(provider.gateways(), ["g"]);
+  provider.joinHeardOf("g", "another address");
+  await settle();
+  assert.deepEqual(provider.gateways(), ["g"]);
+  isUp = false;
+  provider.joinHeardOf("h", "unreachable");
+  await settle();
+  clock.advance(10);
+  await settle();
+  assert.equal(provider.join("unreachable"), true, "it was forgotten, and can be named again");
+  await provider.close();
+});

@@ -1,25 +1,31 @@
 /**
- * Model identity of a GGUF file. `gguf-sha256:` and the SHA-256 of this canonical CBOR map:
+ * Model identity of GGUF files. `gguf-sha256:` and the SHA-256 of this map in canonical CBOR (RFC 8949, 4.2.1):
  *
  *     { version: 1, architecture, hyperparameters, tokenizer, template, weights }
  *
- * - hyperparameters: SHA-256 of CBOR [[key, value], …] of all `<architecture>.*` keys, sorted
+ * - architecture: the text of `general.architecture`
+ * - hyperparameters: SHA-256 of CBOR [[key, type, bytes], …] of all `<architecture>.*` keys, sorted by key;
+ *   type and bytes are those of the value in the file
  * - tokenizer: the same of all `tokenizer.*` keys except chat templates
  * - template: SHA-256 of the UTF-8 bytes of `tokenizer.chat_template` (of nothing when absent)
- * - weights: SHA-256 of CBOR [[name, type, [dimensions…], dataRoot], …] of all tensors, sorted by name;
- *   dataRoot is the RFC 6962 Merkle root over 8 MiB chunks of the tensor's bytes.
+ * - weights: SHA-256 of CBOR [[name, type, [dimensions…], dataRoot], …] of all tensors, sorted by name; type is
+ *   ggml's number. dataRoot is the Merkle tree hash of RFC 6962, section 2.1, whose leaves are the tensor's bytes
+ *   in chunks of 8 MiB; the last one may be shorter.
  *
- * File name, `general.*` metadata, the order and padding of tensors do not matter.
+ * Sorted means by UTF-16 code units. File name, other metadata, order and padding of tensors, and whether the model
+ * was split into several files do not matter.
  */
 import { createHash, randomUUID } from "node:crypto";
 import { mkdir, open, readFile, rename, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { encode, rfc8949EncodeOptions } from "cborg";
 import { throwIfAborted } from "../admission.ts";
-import { type GgufHeader, type GgufTensor, readGgufHeader } from "./read.ts";
+import { scalarOf } from "./parse.ts";
+import { type GgufHeader, type GgufTensor, invalidFile, readGgufHeader } from "./read.ts";
 
-/** Large enough that hashing dominates, small enough that a step does not block for long. */
-export const chunkBytes: number = 8 * 1024 * 1024;
+const manifestVersion = 1;
+/** Large enough that hashing dominates, small enough that a step blocks only for some milliseconds. */
+const chunkBytes: number = 8 * 1024 * 1024;
 
 export interface IdentityOptions {
   /** Folder where results are kept by path, size and time of change; null: none. */
@@ -30,68 +36,76 @@ export interface IdentityOptions {
 
 /** @throws SkeinError `invalid_model_file`, `cancelled` */
 export async function modelIdOfGguf(path: string, options: IdentityOptions): Promise<string> {
+  throwIfAborted(options.signal);
   const header = await readGgufHeader(path);
-  const cacheFile = await cacheFileOf(path, options.cacheFolder);
+  const state = await stateOf(header);
+  const cacheFile = options.cacheFolder === null ? null : join(options.cacheFolder, `${state}.id`);
   if (cacheFile !== null) {
     const cached = await readFile(cacheFile, "utf8").catch(() => "");
     if (/^gguf-sha256:[0-9a-f]{64}$/.test(cached)) return cached;
   }
   const modelId = `gguf-sha256:${sha256(await manifestOf(header, options)).toString("hex")}`;
-  if (cacheFile !== null) await writeAtomically(cacheFile, modelId);
+  if ((await stateOf(header)) !== state) throw invalidFile(path, "changed while it was read");
+  // Without the cache the next start is slower, nothing else.
+  if (cacheFile !== null) await writeAtomically(cacheFile, modelId).catch(() => undefined);
   return modelId;
 }
 
 async function manifestOf(header: GgufHeader, options: IdentityOptions): Promise<Uint8Array> {
-  const architecture = String(header.metadata.get("general.architecture"));
+  const architecture = String(scalarOf(header.metadata.get("general.architecture")) ?? "");
   const isTemplate = (key: string): boolean => key.startsWith("tokenizer.chat_template");
   const template = header.metadata.get("tokenizer.chat_template");
   return canonical({
-    version: 1,
+    version: manifestVersion,
     architecture,
     hyperparameters: hashOfKeys(header, (key) => key.startsWith(`${architecture}.`)),
     tokenizer: hashOfKeys(header, (key) => key.startsWith("tokenizer.") && !isTemplate(key)),
-    template: sha256(Buffer.from(typeof template === "string" ? template : "")),
+    template: sha256(Buffer.from(String(scalarOf(template) ?? ""))),
     weights: await hashOfWeights(header, options),
   });
 }
 
 function hashOfKeys({ metadata }: GgufHeader, wanted: (key: string) => boolean): Buffer {
-  const pairs = [...metadata].filter(([key]) => wanted(key)).toSorted(([a], [b]) => (a < b ? -1 : 1));
-  return sha256(canonical(pairs));
+  const rows = [...metadata]
+    .filter(([key]) => wanted(key))
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, { type, bytes }]) => [key, type, bytes]);
+  return sha256(canonical(rows));
 }
 
-async function hashOfWeights(header: GgufHeader, options: IdentityOptions): Promise<Buffer> {
-  const total = header.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
-  const file = await open(header.path, "r");
+async function hashOfWeights({ tensors }: GgufHeader, options: IdentityOptions): Promise<Buffer> {
+  const total = tensors.reduce((sum, { bytes }) => sum + bytes, 0);
+  const buffer = Buffer.alloc(chunkBytes);
+  const rows: unknown[] = [];
   let hashed = 0;
-  try {
-    const rows: unknown[] = [];
-    const buffer = Buffer.alloc(chunkBytes);
-    for (const tensor of header.tensors.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
-      const root = await merkleRootOf(tensor, async (start, length) => {
-        throwIfAborted(options.signal);
-        const { bytesRead } = await file.read(buffer, 0, length, start);
-        if (bytesRead !== length) throw new Error(`${header.path} became shorter while it was read`);
-        hashed += length;
-        options.onProgress?.(hashed, total);
-        return buffer.subarray(0, length);
-      });
-      rows.push([tensor.name, tensor.type, tensor.shape, root]);
-    }
-    return sha256(canonical(rows));
-  } finally {
-    await file.close();
+  for (const tensor of tensors.toSorted((a, b) => (a.name < b.name ? -1 : 1))) {
+    const root = await rootOfTensor(tensor, buffer, (bytes) => {
+      throwIfAborted(options.signal);
+      hashed += bytes;
+      options.onProgress?.(hashed, total);
+    });
+    rows.push([tensor.name, tensor.type, tensor.shape, root]);
   }
+  return sha256(canonical(rows));
 }
 
-async function merkleRootOf(
-  tensor: GgufTensor,
-  read: (start: number, length: number) => Promise<Uint8Array>,
+async function rootOfTensor(
+  { path, start, bytes }: GgufTensor,
+  buffer: Buffer,
+  onChunk: (bytes: number) => void,
 ): Promise<Buffer> {
   const leaves: Buffer[] = [];
-  for (let offset = 0; offset < tensor.bytes; offset += chunkBytes) {
-    const length = Math.min(chunkBytes, tensor.bytes - offset);
-    leaves.push(sha256(Buffer.of(0x00), await read(tensor.start + offset, length)));
+  const file = await open(path, "r");
+  try {
+    for (let offset = 0; offset < bytes; offset += chunkBytes) {
+      const length = Math.min(chunkBytes, bytes - offset);
+      const { bytesRead } = await file.read(buffer, 0, length, start + offset);
+      if (bytesRead !== length) throw invalidFile(path, "became shorter while it was read");
+      leaves.push(sha256(Buffer.of(0x00), buffer.subarray(0, length)));
+      onChunk(length);
+    }
+  } finally {
+    await file.close();
   }
   return merkleRoot(leaves);
 }
@@ -114,15 +128,20 @@ function canonical(value: unknown): Uint8Array {
   return encode(value, rfc8949EncodeOptions);
 }
 
-async function cacheFileOf(path: string, folder: string | null): Promise<string | null> {
-  if (folder === null) return null;
-  const { size, mtimeMs, ino, dev } = await stat(path, { bigint: false });
-  const key = sha256(Buffer.from(JSON.stringify([path, size, mtimeMs, ino, dev]))).toString("hex");
-  return join(folder, `${key.slice(0, 32)}.id`);
+/** Changes whenever a file of the model does, as far as its directory entry tells. */
+async function stateOf({ paths }: GgufHeader): Promise<string> {
+  const states = await Promise.all(
+    paths.map(async (path) => {
+      const { size, mtimeMs, ino, dev } = await stat(path);
+      return [path, size, mtimeMs, ino, dev];
+    }),
+  );
+  const key = JSON.stringify([manifestVersion, ...states]);
+  return sha256(Buffer.from(key)).toString("hex").slice(0, 32);
 }
 
 async function writeAtomically(file: string, text: string): Promise<void> {
-  await mkdir(join(file, ".."), { recursive: true, mode: 0o700 });
+  await mkdir(dirname(file), { recursive: true, mode: 0o700 });
   const temporary = `${file}.${randomUUID()}`;
   await writeFile(temporary, text, { mode: 0o600 });
   await rename(temporary, file);

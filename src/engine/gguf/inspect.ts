@@ -1,8 +1,9 @@
 import { basename } from "node:path";
 import type { ChatTemplate } from "../chat-template.ts";
 import { chatTemplateCharsMax } from "../jinja.ts";
-import { SkeinError } from "../../util/errors.ts";
-import { type GgufHeader, readGgufHeader } from "./read.ts";
+import { arrayOf, type GgufScalar, scalarOf } from "./parse.ts";
+import { type GgufHeader, invalidFile, readGgufHeader } from "./read.ts";
+import { elementsOf, fileTypeName, tensorTypeName } from "./tensor-types.ts";
 
 export interface GgufInfo {
   readonly path: string;
@@ -14,44 +15,48 @@ export interface GgufInfo {
   readonly title: string;
   readonly contextTokensTrained: number;
   readonly vocabularySize: number;
+  readonly tensorCount: number;
   readonly parameters: bigint;
   /** Type of most weights: Q8_0, F16, … */
   readonly weightType: string;
+  /** How the file as a whole was quantised (`general.file_type`): Q4_K_M, …; else the weightType. */
+  readonly quantization: string;
   /** Null when the file has none: then only plain prompts work. */
   readonly chatTemplate: ChatTemplate | null;
 }
 
-/** Token types of `tokenizer.ggml.token_type` that are parsed as special (llama.cpp's enum). */
-const controlType = 3;
-const userDefinedType = 4;
+/**
+ * Token types of `tokenizer.ggml.token_type` that llama.cpp parses only when asked to. User-defined tokens are not
+ * among them: it finds those in any text, and templates look for some of them in messages (`</think>`).
+ */
+const specialTypes: readonly unknown[] = [2, 3];
 
 /** What a GGUF file says about itself. @throws SkeinError `invalid_model_file` */
 export async function inspectGguf(path: string): Promise<GgufInfo> {
-  return describeGguf(await readGgufHeader(path));
-}
-
-export function describeGguf(header: GgufHeader): GgufInfo {
-  const { metadata, path, tensors } = header;
-  const architecture = text(metadata.get("general.architecture"));
-  const tokens = list(metadata.get("tokenizer.ggml.tokens"));
+  const header = await readGgufHeader(path);
+  const { metadata, tensors } = header;
+  const architecture = text(scalarOf(metadata.get("general.architecture")));
+  const tokens = arrayOf(metadata.get("tokenizer.ggml.tokens"));
   if (architecture === "" || tokens.length === 0) {
-    throw new SkeinError("invalid_model_file", `${path} names no architecture or has no vocabulary.`, {
-      hint: "It may be an adapter or a projector, not a language model. Give the model's own file.",
-    });
+    throw invalidFile(
+      path,
+      "names no architecture or has no vocabulary",
+      "It may be an adapter or a projector, not a language model. Give the model's own file.",
+    );
   }
+  const weightType = mostCommonType(header);
   return {
     path,
     fileBytes: header.fileBytes,
     architecture,
     name: nameOf(path),
-    title: text(metadata.get("general.name")) || nameOf(path),
-    contextTokensTrained: Number(metadata.get(`${architecture}.context_length`) ?? 0),
+    title: text(scalarOf(metadata.get("general.name"))) || nameOf(path),
+    contextTokensTrained: natural(scalarOf(metadata.get(`${architecture}.context_length`))) ?? 0,
     vocabularySize: tokens.length,
-    parameters: tensors.reduce(
-      (sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1n),
-      0n,
-    ),
-    weightType: mostCommonType(header),
+    tensorCount: tensors.length,
+    parameters: tensors.reduce((sum, { shape }) => sum + elementsOf(shape), 0n),
+    weightType,
+    quantization: fileTypeName(natural(scalarOf(metadata.get("general.file_type"))) ?? -1) ?? weightType,
     chatTemplate: chatTemplateOf(header, tokens),
   };
 }
@@ -60,41 +65,43 @@ export function describeGguf(header: GgufHeader): GgufInfo {
 export function nameOf(path: string): string {
   const stem = basename(path)
     .replace(/\.gguf$/i, "")
+    .replace(/-\d{5}-of-\d{5}$/, "")
     .replace(/[-._](?:I?Q\d\w*|F16|BF16|F32|MXFP4)$/i, "");
   return stem.toLowerCase().replaceAll(/[^a-z0-9.:_-]+/g, "-") || "model";
 }
 
-function chatTemplateOf({ metadata, path }: GgufHeader, tokens: readonly unknown[]): ChatTemplate | null {
-  const source = text(metadata.get("tokenizer.chat_template"));
+function chatTemplateOf({ metadata, path }: GgufHeader, tokens: readonly GgufScalar[]): ChatTemplate | null {
+  const source = text(scalarOf(metadata.get("tokenizer.chat_template")));
   if (source === "") return null;
   if (source.length > chatTemplateCharsMax) {
-    throw new SkeinError("invalid_model_file", `${path} has a chat template of ${source.length} characters.`);
+    throw invalidFile(
+      path,
+      `has a chat template of ${source.length} characters; at most ${chatTemplateCharsMax} are supported`,
+    );
   }
-  const types = list(metadata.get("tokenizer.ggml.token_type"));
-  const token = (key: string): string => {
-    const id = metadata.get(`tokenizer.ggml.${key}`);
-    return id === undefined ? "" : text(tokens[Number(id)]);
-  };
+  const types = arrayOf(metadata.get("tokenizer.ggml.token_type"));
+  const token = (key: string): string =>
+    text(tokens[natural(scalarOf(metadata.get(`tokenizer.ggml.${key}`))) ?? -1]);
   return {
     source,
     bosToken: token("bos_token_id"),
     eosToken: token("eos_token_id"),
-    specialTokens: tokens.flatMap((value, i) =>
-      types[i] === controlType || types[i] === userDefinedType ? [text(value)] : [],
-    ),
+    specialTokens: tokens.filter((_, i) => specialTypes.includes(types[i])).map(text),
   };
 }
 
 function mostCommonType({ tensors }: GgufHeader): string {
-  const bytes = new Map<string, number>();
+  const bytes = new Map<number, number>();
   for (const tensor of tensors) bytes.set(tensor.type, (bytes.get(tensor.type) ?? 0) + tensor.bytes);
-  return [...bytes].toSorted((a, b) => b[1] - a[1])[0]?.[0] ?? "unknown";
+  const [most] = [...bytes].toSorted((a, b) => b[1] - a[1]);
+  return most === undefined ? "unknown" : tensorTypeName(most[0]);
 }
 
-function text(value: unknown): string {
+function text(value: GgufScalar | undefined): string {
   return typeof value === "string" ? value : "";
 }
 
-function list(value: unknown): readonly unknown[] {
-  return Array.isArray(value) ? value : [];
+function natural(value: GgufScalar | undefined): number | null {
+  const number = typeof value === "bigint" ? Number(value) : value;
+  return typeof number === "number" && Number.isSafeInteger(number) && number >= 0 ? number : null;
 }
