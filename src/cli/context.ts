@@ -13,13 +13,17 @@ export interface Context {
   client(): Client;
 }
 
-/** Settings for a command from its flags, the environment and the file. */
-export function contextOf(command: Command): Context {
+/**
+ * Settings for a command from its flags, the environment and the file.
+ *
+ * @param ownFlags flags of this command that share their name with a setting but mean something else
+ */
+export function contextOf(command: Command, ownFlags: readonly string[] = []): Context {
   const home = homeFolder(process.env);
   const path = configFile(home);
   const flags = command.optsWithGlobals();
   const resolved = resolveSettings({
-    flags: onlyGiven(command),
+    flags: Object.fromEntries(Object.entries(onlyGiven(command)).filter(([key]) => !ownFlags.includes(key))),
     environment: process.env,
     file: { path, content: readConfigFile(path) },
   });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { withGpu } from "./engine-install.ts";
+import { lockWithGpu, withGpu } from "./engine-install.ts";
 import { packageFolder } from "./package-info.ts";
 
 const manifest = readFileSync(join(packageFolder, "engines", "llama", "package.json"), "utf8");
@@ -22,6 +22,19 @@ test("a wanted backend is installed, the other one is not", () => {
   assert.ok(!replaced(withGpu(manifest, "cuda")).some((name) => name.includes("cuda")));
   assert.ok(replaced(withGpu(manifest, "cuda")).some((name) => name.includes("vulkan")));
   assert.ok(!replaced(withGpu(manifest, "vulkan")).some((name) => name.includes("vulkan")));
+});
+
+test("the lockfile forgets the empty stand-ins of a wanted backend, and nothing else", () => {
+  const lock = readFileSync(join(packageFolder, "engines", "llama", "package-lock.json"), "utf8");
+  const keysOf = (text: string): string[] =>
+    Object.keys((JSON.parse(text) as { packages: Record<string, unknown> }).packages);
+  const kept = keysOf(lockWithGpu(lock, "vulkan"));
+  const gone = keysOf(lock).filter((key) => !kept.includes(key));
+  assert.deepEqual(gone.sort(), [
+    "node_modules/@node-llama-cpp/linux-x64-vulkan",
+    "node_modules/@node-llama-cpp/win-x64-vulkan",
+  ]);
+  assert.equal(lockWithGpu(lock, null), lock);
 });
 
 test("the lockfile pins the version that the manifest names, with hashes", () => {

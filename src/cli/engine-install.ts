@@ -5,16 +5,7 @@
  */
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { SkeinError } from "../util/errors.ts";
 import { packageFolder } from "./package-info.ts";
@@ -73,7 +64,7 @@ export async function installLlamaEngine(
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   if (!options.bundled) {
     writeFileSync(join(folder, "package.json"), withGpu(manifest, options.gpu));
-    cpSync(join(templateFolder, "package-lock.json"), join(folder, "package-lock.json"));
+    writeFileSync(join(folder, "package-lock.json"), lockWithGpu(lock, options.gpu));
   }
   // `ci` installs the lockfile to the letter; a GPU backend is not in it and has to be added.
   const command = options.gpu === null ? "ci" : "install";
@@ -93,6 +84,16 @@ export function withGpu(manifest: string, gpu: GpuBackend | null): string {
   const parsed = JSON.parse(manifest) as { overrides: Record<string, Record<string, string>> };
   const overrides = parsed.overrides[moduleName]!;
   for (const name of Object.keys(overrides)) if (name.includes(gpu)) delete overrides[name];
+  return `${JSON.stringify(parsed, null, 2)}\n`;
+}
+
+/** The lockfile without the empty packages that stand for the wanted backend: npm then resolves the real ones. */
+export function lockWithGpu(lock: string, gpu: GpuBackend | null): string {
+  if (gpu === null) return lock;
+  const parsed = JSON.parse(lock) as { packages: Record<string, unknown> };
+  for (const name of Object.keys(parsed.packages)) {
+    if (name.includes("@node-llama-cpp/") && name.includes(gpu)) delete parsed.packages[name];
+  }
   return `${JSON.stringify(parsed, null, 2)}\n`;
 }
 

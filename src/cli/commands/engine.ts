@@ -23,7 +23,7 @@ function requireKnown(name: string): void {
 /** `skein engine add` */
 export async function addEngine(name: string, command: Command): Promise<void> {
   requireKnown(name);
-  const { home, flags } = contextOf(command);
+  const { home, flags } = contextOf(command, ["gpu"]);
   const startMs = performance.now();
   const gpu = (flags["gpu"] as GpuBackend | undefined) ?? null;
   const { folder, installed } = await installLlamaEngine(home, {
