@@ -26,10 +26,13 @@ export interface GgufInfo {
 }
 
 /**
- * Token types of `tokenizer.ggml.token_type` that llama.cpp parses only when asked to. User-defined tokens are not
- * among them: it finds those in any text, and templates look for some of them in messages (`</think>`).
+ * Unknown and control, of `tokenizer.ggml.token_type`: what llama.cpp parses only when asked to. User-defined tokens
+ * are not among them: it finds those in any text, and templates look for some in messages (`</think>`).
  */
 const specialTypes: readonly unknown[] = [2, 3];
+/** Files with wrong types are common; llama.cpp treats tokens of such names as control tokens anyway. */
+const looksSpecial = /^<(?:[|｜].*[|｜]|(?:start|end)_of_turn|EOT|EOD)>$/s;
+const specialIdKey = /^tokenizer\.ggml\.\w+_token_id$/;
 
 /** What a GGUF file says about itself. @throws SkeinError `invalid_model_file` */
 export async function inspectGguf(path: string): Promise<GgufInfo> {
@@ -79,14 +82,16 @@ function chatTemplateOf({ metadata, path }: GgufHeader, tokens: readonly GgufSca
       `has a chat template of ${source.length} characters; at most ${chatTemplateCharsMax} are supported`,
     );
   }
+  const idOf = (key: string): number => natural(scalarOf(metadata.get(key))) ?? -1;
+  const specialIds = new Set([...metadata.keys()].filter((key) => specialIdKey.test(key)).map(idOf));
   const types = arrayOf(metadata.get("tokenizer.ggml.token_type"));
-  const token = (key: string): string =>
-    text(tokens[natural(scalarOf(metadata.get(`tokenizer.ggml.${key}`))) ?? -1]);
+  const isSpecial = (token: GgufScalar, id: number): boolean =>
+    specialTypes.includes(types[id]) || specialIds.has(id) || looksSpecial.test(text(token));
   return {
     source,
-    bosToken: token("bos_token_id"),
-    eosToken: token("eos_token_id"),
-    specialTokens: tokens.filter((_, i) => specialTypes.includes(types[i])).map(text),
+    bosToken: text(tokens[idOf("tokenizer.ggml.bos_token_id")]),
+    eosToken: text(tokens[idOf("tokenizer.ggml.eos_token_id")]),
+    specialTokens: tokens.filter(isSpecial).map(text),
   };
 }
 

@@ -37,6 +37,8 @@ export class HeaderGoesOn extends Error {}
 
 /** Ten times what the largest models have. */
 const entriesMax = 100_000;
+/** The largest vocabularies in use have 600,000 merges. */
+const arrayElementsMax = 4_000_000;
 const keyBytesMax = 65_535;
 /** llama.cpp allows 63, some of its relatives 127. */
 const tensorNameBytesMax = 127;
@@ -94,7 +96,8 @@ function checkVersion(cursor: Cursor): void {
   }
   const version = cursor.u32();
   if (version === 2 || version === 3) return;
-  if (version % 65_536 === 0) throw new BrokenGguf("is a big-endian GGUF file, which is not supported");
+  if (version !== 0 && version % 65_536 === 0)
+    throw new BrokenGguf("is a big-endian GGUF file, which is not supported");
   throw new BrokenGguf(`has GGUF version ${version}, which is not supported`);
 }
 
@@ -108,7 +111,7 @@ function readValue(cursor: Cursor): GgufValue {
 
 function skipArray(cursor: Cursor): void {
   const type = cursor.u32();
-  skipElements(cursor, type, cursor.length());
+  skipElements(cursor, type, cursor.count(arrayElementsMax, "values in a list"));
 }
 
 function skipElements(cursor: Cursor, type: number, count: number): void {

@@ -41,8 +41,9 @@ export function invalidFile(path: string, why: string, hint = askForAnother, cau
  */
 export async function readGgufHeader(path: string): Promise<GgufHeader> {
   const first = await readPart(path);
-  const others = await Promise.all(otherPartsOf(path, first).map(readPart));
-  const parts = [first, ...others];
+  const parts = [first];
+  // One by one: each header may take memory.
+  for (const other of otherPartsOf(path, first)) parts.push(await readPart(other));
   const tensors = parts.flatMap((part) => part.tensors);
   if (tensors.length === 0) throw invalidFile(path, "holds no tensors");
   if (new Set(tensors.map(({ name }) => name)).size < tensors.length) {
