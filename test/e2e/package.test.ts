@@ -1,12 +1,13 @@
 /** The published package: `npm pack`, installed into an empty folder, works there. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { publint } from "publint";
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -23,6 +24,12 @@ test("npm pack's result installs into an empty folder and runs there", async () 
   const paths = files.map((file) => file.path);
   assert.ok(paths.includes("dist/cli/main.js") && paths.includes("models/tiny.Q8_0.gguf"));
   assert.ok(!paths.some((path) => /\.test\.|^src\/|^test\//.test(path)), "no sources or tests inside");
+
+  const { messages } = await publint({
+    pack: { tarball: Uint8Array.from(readFileSync(join(folder, filename))).buffer },
+    strict: true,
+  });
+  assert.deepEqual(messages, []);
 
   writeFileSync(join(folder, "package.json"), '{"name": "empty", "private": true}');
   await run("npm", ["install", ...npm, join(folder, filename)], { cwd: folder });
