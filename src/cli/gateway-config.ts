@@ -1,3 +1,4 @@
+import { isIP } from "node:net";
 import { join } from "node:path";
 import { usdToNano } from "../protocol/price.ts";
 import { SkeinError } from "../util/errors.ts";
@@ -58,7 +59,7 @@ function hostOf(configured: string, listen: unknown): string {
   if (listen === true) return "0.0.0.0";
   if (typeof listen !== "string") return configured;
   const host = listen;
-  if (/^[\w.:-]+$/.test(host) && !/:\d+$/.test(host.replace(/^.*::/, ""))) return host;
+  if (isIP(host) !== 0 || host === "localhost") return host;
   throw new SkeinError("invalid_config", `--listen ${host} is not an address of this machine.`, {
     hint: "Give an IP address, and the ports with --port and --network-port.",
   });

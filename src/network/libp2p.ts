@@ -37,6 +37,7 @@ type Services = { identify: unknown; pubsub: GossipSub };
 
 /** @throws SkeinError `port_in_use`, `invalid_config` */
 export async function createLibp2pNetwork(options: Libp2pOptions): Promise<Network> {
+  options.announce.forEach(checkAddress);
   const node = await start(options);
   const pubsub = node.services.pubsub;
   const topics = new Map<string, Set<(data: Uint8Array, from: string) => void>>();
@@ -134,6 +135,18 @@ async function start(options: Libp2pOptions): Promise<Libp2p<Services>> {
   } catch (error) {
     await Promise.resolve(node.stop()).catch(() => undefined);
     throw cannotListen(error, options.listen);
+  }
+}
+
+/** libp2p would fail on a wrong one later, where nobody hears it. */
+function checkAddress(address: string): void {
+  try {
+    multiaddr(address);
+  } catch (error) {
+    throw new SkeinError("invalid_config", `${address} is not an address to announce.`, {
+      hint: "Give multiaddrs such as /ip4/192.0.2.1/tcp/4142.",
+      cause: error,
+    });
   }
 }
 

@@ -130,7 +130,7 @@ async function converse(conversation: Conversation): Promise<void> {
   let interrupts = 0;
   lines.on("SIGINT", () => {
     if (answering !== null) answering.abort(new SkeinError("cancelled", "Stopped."));
-    else if (++interrupts > 1) lines.close();
+    else if (++interrupts > 1) return lines.close();
     else console.error(styled("dim", "\n(Ctrl-C again, or /exit, to leave)", process.stderr));
     if (answering === null) lines.prompt();
   });

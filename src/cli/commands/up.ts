@@ -48,18 +48,23 @@ async function start(context: Context, startMs: number, onFailure: (error: unkno
   await ensureEngine(context);
   // 2. The gateway.
   const gatewayStartMs = performance.now();
-  const gateway = await startProcess(networkConfig(context), () => undefined);
+  const config = networkConfig(context);
+  const gateway = await startProcess(config, () => undefined);
   gateway.onExit((how) => onFailure(new SkeinError("internal_error", `The gateway ended (${how}).`)));
   step("done", `gateway at ${gateway.ready.url} (${seconds(gatewayStartMs)})`);
   // 3. The providers, side by side.
   const providersStartMs = performance.now();
   await Promise.all(
     Array.from({ length: count }, (_, i) =>
-      keepProvider(providerConfig(context, i + 1, gateway), `provider ${i + 1}`, onFailure),
+      keepProvider(
+        providerConfig(context, i + 1, gateway, config.restrictJoin?.token ?? null),
+        `provider ${i + 1}`,
+        onFailure,
+      ),
     ),
   );
   // 4. Ready means: the gateway had a real answer from each.
-  const model = await untilServed(gateway.ready.url, count);
+  const model = await untilServed(gateway.ready.url, count, config.apiKeys[0] ?? null);
   step(
     "done",
     `${count === 1 ? "1 provider serves" : `${count} providers serve`} '${model}' (${seconds(providersStartMs)})`,
@@ -91,7 +96,12 @@ function networkConfig(context: Context): GatewayConfig {
   return { ...config, networkPort, identityFile: join(context.home, "up", "gateway.key") };
 }
 
-function providerConfig(context: Context, number: number, gateway: Supervised<"gateway">): ProviderConfig {
+function providerConfig(
+  context: Context,
+  number: number,
+  gateway: Supervised<"gateway">,
+  joinToken: string | null,
+): ProviderConfig {
   const { sources } = context.resolved;
   const model = (context.flags["model"] as string | undefined) ?? demoModelFile;
   const isDemo = context.flags["model"] === undefined;
@@ -106,6 +116,7 @@ function providerConfig(context: Context, number: number, gateway: Supervised<"g
   return {
     ...base,
     join: [gateway.ready.url],
+    joinToken,
     region: base.region || "local",
     price: {
       ...base.price,
@@ -146,8 +157,8 @@ async function keepProvider(
   watch(await startProcess(config, onReport));
 }
 
-async function untilServed(url: string, count: number): Promise<string> {
-  const client = createClient({ baseUrl: url, apiKey: process.env["SKEIN_API_KEY"] ?? null, fetch });
+async function untilServed(url: string, count: number, apiKey: string | null): Promise<string> {
+  const client = createClient({ baseUrl: url, apiKey, fetch });
   const endMs = performance.now() + readyTimeoutMs;
   for (;;) {
     const [model] = await client.models();

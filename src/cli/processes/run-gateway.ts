@@ -1,4 +1,5 @@
 /** Constructs a gateway from its configuration and runs it. */
+import { isIPv6 } from "node:net";
 import { createGateway, type Gateway } from "../../gateway/index.ts";
 import { listen, type Listening } from "../../gateway/listen.ts";
 import { createAnnouncer } from "../../network/announce.ts";
@@ -29,7 +30,7 @@ export async function runGateway(
   // 1. The door for providers.
   const network = await createLibp2pNetwork({
     seed,
-    listen: [`/ip4/${config.networkHost}/tcp/${config.networkPort}`],
+    listen: [`/ip${isIPv6(config.networkHost) ? 6 : 4}/${config.networkHost}/tcp/${config.networkPort}`],
     announce: config.announce,
     lan: config.lan,
     log,
