@@ -47,35 +47,40 @@ export function createUpstream(
     }
   }
 
-  return {
-    async models(signal) {
-      const bound = AbortSignal.timeout(modelsTimeoutMs);
-      const either = AbortSignal.any([signal, bound]);
-      try {
-        const response = await call("/models", {}, either);
-        if (!response.ok) throw refused(base, response.status, await readRefusal(response, either));
-        const parsed = modelsSchema.safeParse(jsonIn(await readText(response, modelsCharsMax, either)));
-        if (parsed.success) return parsed.data.data.map(({ id }) => id);
-      } catch (error) {
-        throw bound.aborted && !signal.aborted ? unanswered(base, signal, error) : error;
-      }
-      throw new SkeinError("upstream_failed", `${base}/models is not an OpenAI-compatible list of models.`, {
-        hint: "Check that the URL is the server's OpenAI-compatible base (usually ending in /v1).",
-      });
-    },
-    async open(model, request, signal) {
-      for (;;) {
-        const asked = dialect.ask(model, request);
-        const init = { method: "POST", body: JSON.stringify(asked.body) };
-        const response = await call(asked.path, init, signal);
-        if (response.ok && response.body !== null) return response.body;
-        if (response.ok) throw new SkeinError("upstream_failed", "The upstream's answer is empty.");
-        const refusal = await readRefusal(response, signal);
-        if (response.status !== 400 || !dialect.learn(refusal, asked))
-          throw refused(base, response.status, refusal);
-      }
-    },
-  };
+  async function models(signal: AbortSignal): Promise<string[]> {
+    const bound = AbortSignal.timeout(modelsTimeoutMs);
+    const either = AbortSignal.any([signal, bound]);
+    try {
+      const response = await call("/models", {}, either);
+      if (!response.ok) throw refused(base, response.status, await readRefusal(response, either));
+      const parsed = modelsSchema.safeParse(jsonIn(await readText(response, modelsCharsMax, either)));
+      if (parsed.success) return parsed.data.data.map(({ id }) => id);
+    } catch (error) {
+      throw bound.aborted && !signal.aborted ? unanswered(base, signal, error) : error;
+    }
+    throw new SkeinError("upstream_failed", `${base}/models is not an OpenAI-compatible list of models.`, {
+      hint: "Check that the URL is the server's OpenAI-compatible base (usually ending in /v1).",
+    });
+  }
+
+  async function open(
+    model: string,
+    request: GenerateRequest,
+    signal: AbortSignal,
+  ): ReturnType<Upstream["open"]> {
+    for (;;) {
+      const asked = dialect.ask(model, request);
+      const init = { method: "POST", body: JSON.stringify(asked.body) };
+      const response = await call(asked.path, init, signal);
+      if (response.ok && response.body !== null) return response.body;
+      if (response.ok) throw new SkeinError("upstream_failed", "The upstream's answer is empty.");
+      const refusal = await readRefusal(response, signal);
+      if (response.status !== 400 || !dialect.learn(refusal, asked))
+        throw refused(base, response.status, refusal);
+    }
+  }
+
+  return { models, open };
 }
 
 function unanswered(base: string, signal: AbortSignal, cause: unknown): SkeinError {
