@@ -1,6 +1,8 @@
 /** The command line: which commands there are. Each is loaded only when it is used. */
+import { inspect } from "node:util";
 import { Command, CommanderError, Option } from "commander";
 import { SkeinError } from "../util/errors.ts";
+import { printable } from "../util/printable.ts";
 import { packageVersion } from "./package-info.ts";
 
 const program = new Command("skein")
@@ -175,12 +177,12 @@ try {
 function explain(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (error instanceof SkeinError) {
-    console.error(`error: ${error.message}`);
-    if (error.hint !== undefined) console.error(error.hint);
+    console.error(printable(`error: ${error.message}`));
+    if (error.hint !== undefined) console.error(printable(error.hint));
   } else {
-    console.error(`error: ${error instanceof Error ? error.message : String(error)}`);
+    console.error(printable(`error: ${error instanceof Error ? error.message : String(error)}`));
     if (program.opts()["verbose"] !== true) console.error("Add --verbose to see where it comes from.");
   }
-  if (program.opts()["verbose"] === true) console.error(error);
+  if (program.opts()["verbose"] === true) console.error(printable(inspect(error)));
   return 1;
 }
