@@ -2,7 +2,7 @@
 import { EventSourceParserStream } from "eventsource-parser/stream";
 import { z } from "zod";
 import { SkeinError } from "../util/errors.ts";
-import { abortError } from "./admission.ts";
+import { abortError } from "../util/abort.ts";
 import { reasonIn } from "./openai-upstream.ts";
 
 const choiceSchema = z.looseObject({

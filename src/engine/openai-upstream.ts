@@ -2,7 +2,7 @@
 import { z } from "zod";
 import type { GenerateRequest } from "../protocol/generate.ts";
 import { SkeinError } from "../util/errors.ts";
-import { abortError } from "./admission.ts";
+import { abortError } from "../util/abort.ts";
 import { Dialect, type Refusal } from "./openai-dialect.ts";
 
 export interface Upstream {

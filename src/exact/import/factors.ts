@@ -1,0 +1,113 @@
+/** What the rows and columns of a layer's matrices are multiplied with before they are rounded: nothing that changes the model. */
+import { extentOf, type LayerTensor, type ModelSource } from "../../formats/model-source.ts";
+import { readBlocks } from "./convert.ts";
+import { addColumnSquares, addRowSquares, equalizingShifts, groupSizes } from "./equalize.ts";
+
+/** One factor per row (q, k, v, up), per column (attnOutput, down) or per weight (qNorm, kNorm). */
+export interface LayerFactors {
+  readonly q: Float64Array;
+  readonly k: Float64Array;
+  readonly qNorm: Float64Array;
+  readonly kNorm: Float64Array;
+  readonly v: Float64Array;
+  readonly attnOutput: Float64Array;
+  readonly up: Float64Array;
+  readonly down: Float64Array;
+}
+
+/** Scores are binary logarithms: this, 1 / √headDim and the rotation's magnitude go into the query. */
+const log2OfE = 1.4426950408889634;
+
+export async function layerFactors(
+  source: ModelSource,
+  layer: number,
+  signal: AbortSignal,
+): Promise<LayerFactors> {
+  const { shape } = source;
+  const { heads, headsKv, headDim, ffnDim } = shape;
+  const read = await layerSizes(source, layer, signal);
+  const group = heads / headsKv;
+  const kvHead = (channel: number): number => Math.floor(Math.floor(channel / headDim) / group);
+  // Pairs of a key head, and the same pairs of all query heads that read it.
+  const pairs = headDim / 2;
+  const pairOf = (channel: number): number => (shape.hasQkNorm ? channel % pairs : channel % pairs);
+  const pairGroups = shape.hasQkNorm ? pairs : headsKv * pairs;
+  const keyShifts = equalizingShifts(
+    groupSizes(read.k, pairGroups, (c) => (shape.hasQkNorm ? 0 : Math.floor(c / headDim) * pairs) + pairOf(c)),
+    groupSizes(read.q, pairGroups, (c) => (shape.hasQkNorm ? 0 : kvHead(c) * pairs) + pairOf(c)),
+  );
+  const scoreFactor = (log2OfE / Math.sqrt(headDim)) * shape.ropeMagnitude ** 2;
+  const keyShift = (kv: number, channel: number): number =>
+    keyShifts[(shape.hasQkNorm ? 0 : kv * pairs) + pairOf(channel)]!;
+  const queryFactors = Float64Array.from(
+    { length: shape.hasQkNorm ? headDim : heads * headDim },
+    (_, c) => scoreFactor * 2 ** -keyShift(shape.hasQkNorm ? 0 : kvHead(c), c),
+  );
+  const keyFactors = Float64Array.from(
+    { length: shape.hasQkNorm ? headDim : headsKv * headDim },
+    (_, c) => 2 ** keyShift(Math.floor(c / headDim), c),
+  );
+  const valueShifts = equalizingShifts(
+    read.v.map((square) => Math.sqrt(square)),
+    groupSizes(read.attnOutput, headsKv * headDim, (c) => kvHead(c) * headDim + (c % headDim)),
+  );
+  const hiddenShifts = equalizingShifts(
+    read.up.map((square) => Math.sqrt(square)),
+    read.down.map((square) => Math.sqrt(square)),
+  );
+  const ones = (length: number): Float64Array => new Float64Array(length).fill(1);
+  return {
+    q: shape.hasQkNorm ? ones(heads * headDim) : queryFactors,
+    k: shape.hasQkNorm ? ones(headsKv * headDim) : keyFactors,
+    qNorm: queryFactors,
+    kNorm: keyFactors,
+    v: Float64Array.from(valueShifts, (shift) => 2 ** shift),
+    attnOutput: Float64Array.from(
+      { length: heads * headDim },
+      (_, c) => 2 ** -valueShifts[kvHead(c) * headDim + (c % headDim)]!,
+    ),
+    up: Float64Array.from({ length: ffnDim }, (_, c) => 2 ** hiddenShifts[c]!),
+    down: Float64Array.from({ length: ffnDim }, (_, c) => 2 ** -hiddenShifts[c]!),
+  };
+}
+
+type Sizes = Record<"q" | "k" | "v" | "attnOutput" | "up" | "down", Float64Array>;
+
+/** Squares of what each channel of a layer is likely to hold: of rows for producers, of columns for consumers. */
+async function layerSizes(source: ModelSource, layer: number, signal: AbortSignal): Promise<Sizes> {
+  const { shape } = source;
+  const vector = async (kind: LayerTensor): Promise<Float64Array> => {
+    const { columns } = extentOf(shape, kind);
+    const values = await source.readRows({ kind, layer }, 0, 1, signal);
+    return Float64Array.from(values.subarray(0, columns));
+  };
+  const produced = async (kind: "q" | "k" | "v" | "up", norm: Float64Array): Promise<Float64Array> => {
+    const squares = new Float64Array(extentOf(shape, kind).rows);
+    for await (const [first, rows] of readBlocks(source, { kind, layer }, signal)) {
+      addRowSquares(rows, norm, squares, first);
+    }
+    return squares;
+  };
+  const consumed = async (kind: "attnOutput" | "down"): Promise<Float64Array> => {
+    const squares = new Float64Array(extentOf(shape, kind).columns);
+    for await (const [, rows] of readBlocks(source, { kind, layer }, signal)) addColumnSquares(rows, squares);
+    return squares;
+  };
+  const addSquares = async (squares: Float64Array, bias: "qBias" | "kBias" | "vBias"): Promise<Float64Array> => {
+    if (!shape.hasQkvBias) return squares;
+    const values = await vector(bias);
+    return squares.map((square, i) => square + values[i]! ** 2);
+  };
+  const attnNorm = await vector("attnNorm");
+  const headNorm = async (kind: "qNorm" | "kNorm"): Promise<Float64Array> =>
+    (await vector(kind)).map((weight) => weight ** 2);
+  return {
+    // After a norm per head, its weights are what is left of sizes.
+    q: shape.hasQkNorm ? await headNorm("qNorm") : await addSquares(await produced("q", attnNorm), "qBias"),
+    k: shape.hasQkNorm ? await headNorm("kNorm") : await addSquares(await produced("k", attnNorm), "kBias"),
+    v: await addSquares(await produced("v", attnNorm), "vBias"),
+    attnOutput: await consumed("attnOutput"),
+    up: await produced("up", await vector("ffnNorm")),
+    down: await consumed("down"),
+  };
+}

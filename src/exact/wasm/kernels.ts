@@ -1,0 +1,144 @@
+/** The compiled kernels and the memory they work in. */
+import { SkeinError } from "../../util/errors.ts";
+import { exp2Table, sigmoidTable } from "../ops/tables.ts";
+import { kernelsBase64 } from "./kernels.wasm.ts";
+
+/** Addresses and sizes are bytes in the module's memory, or counts; 64-bit values are bigints. */
+export interface Kernels {
+  matmul(
+    matrix: number,
+    x: number,
+    xExponents: number,
+    tokens: number,
+    y: number,
+    yStride: number,
+    fraction: number,
+    max: number,
+    scratch: number,
+  ): void;
+  addTo(x: number, y: number, length: number): void;
+  embed(weights: number, multiplier: number, exponent: number, columns: number, into: number): void;
+  normToBlock(
+    x: number,
+    length: number,
+    mantissas: number,
+    exponent: number,
+    epsilon: bigint,
+    root: bigint,
+    into: number,
+    wide: number,
+  ): number;
+  normHead(
+    x: number,
+    length: number,
+    mantissas: number,
+    exponent: number,
+    epsilon: bigint,
+    root: bigint,
+  ): void;
+  toBlock(x: number, length: number, keep: number, into: number): number;
+  rotate(x: number, pairs: number, angles: number): void;
+  gatedBlock(
+    gate: number,
+    up: number,
+    length: number,
+    sigmoid: number,
+    into: number,
+    wide: number,
+  ): number;
+  attend(
+    query: number,
+    queryExponent: number,
+    keys: number,
+    keyExponents: number,
+    values: number,
+    valueExponents: number,
+    count: number,
+    headDim: number,
+    exp2: number,
+    out: number,
+    scratch: number,
+  ): void;
+  keepValue(value: number, headDim: number, values: number, position: number): void;
+}
+
+const pageBytes = 65_536;
+/** 32-bit addresses reach 4 GiB. */
+const pagesMax = 65_536;
+const alignmentBytes = 64;
+
+let compiled: WebAssembly.Module | null = null;
+
+/** Grows as things are allocated; nothing is given back one by one. */
+export class KernelMemory {
+  readonly #memory: WebAssembly.Memory;
+  #end: number = alignmentBytes;
+  readonly kernels: Kernels;
+  readonly exp2: number;
+  readonly sigmoid: number;
+
+  constructor() {
+    this.#memory = new WebAssembly.Memory({ initial: 16, maximum: pagesMax });
+    compiled ??= new WebAssembly.Module(bytesOfBase64(kernelsBase64));
+    const instance = new WebAssembly.Instance(compiled, { env: { memory: this.#memory } });
+    this.kernels = instance.exports as unknown as Kernels;
+    this.exp2 = this.place(exp2Table);
+    this.sigmoid = this.place(sigmoidTable);
+  }
+
+  get usedBytes(): number {
+    return this.#end;
+  }
+
+  /** The memory as it is now; growing it makes earlier views useless. */
+  get buffer(): ArrayBuffer {
+    return this.#memory.buffer as ArrayBuffer;
+  }
+
+  /** Address of `bytes` zeros. @throws SkeinError `overloaded` when 4 GiB or the machine's memory are used up */
+  allocate(bytes: number): number {
+    const address = this.#end;
+    const end = Math.ceil((address + bytes) / alignmentBytes) * alignmentBytes;
+    const missing = Math.ceil((end - this.buffer.byteLength) / pageBytes);
+    if (missing > 0) this.#grow(missing, bytes);
+    this.#end = end;
+    return address;
+  }
+
+  #grow(pages: number, bytes: number): void {
+    // In larger steps, as far as possible: each one may move everything.
+    const current = this.buffer.byteLength / pageBytes;
+    for (const step of [Math.max(pages, Math.ceil(current / 8)), pages]) {
+      try {
+        this.#memory.grow(step);
+        return;
+      } catch {
+        // The smaller step may still do.
+      }
+    }
+    throw new SkeinError("overloaded", `There is no memory for another ${Math.ceil(bytes / 1e6)} MB.`, {
+      hint: "One exact model and its contexts fit in 4 GiB. Use a smaller model or context, or split it over several stages.",
+    });
+  }
+
+  place(values: Int8Array | Int16Array | Int32Array): number {
+    const address = this.allocate(values.byteLength);
+    new Uint8Array(this.buffer).set(
+      new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+      address,
+    );
+    return address;
+  }
+
+  bytes(address: number, length: number): Uint8Array {
+    return new Uint8Array(this.buffer, address, length);
+  }
+
+  integers(address: number, count: number): Int32Array {
+    return new Int32Array(this.buffer, address, count);
+  }
+}
+
+function bytesOfBase64(text: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+}

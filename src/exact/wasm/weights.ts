@@ -1,0 +1,70 @@
+/** Puts the weights of a model into the kernels' memory as they arrive. */
+import type { LayerTensor, TensorRef } from "../../formats/model-source.ts";
+import type { ExactShape, LayerRange, Matrix, NormWeights } from "../model/model.ts";
+import { isInRange, type ModelSink } from "../model/sink.ts";
+import type { KernelMemory } from "./kernels.ts";
+
+/** Addresses of a matrix, and of the record that kernels read (`MatrixRef` in assembly/linear.ts). */
+export interface PlacedMatrix {
+  readonly record: number;
+  readonly weights: number;
+  readonly columns: number;
+  readonly rows: number;
+  readonly multipliers: number;
+  readonly exponents: number;
+}
+
+export interface PlacedNorm {
+  readonly mantissas: number;
+  readonly exponent: number;
+}
+
+export type PlacedLayer = Record<"q" | "k" | "v" | "attnOutput" | "gate" | "up" | "down", PlacedMatrix> &
+  Record<"attnNorm" | "ffnNorm", PlacedNorm> &
+  Partial<Record<"qNorm" | "kNorm", PlacedNorm>>;
+
+export interface PlacedModel {
+  readonly layers: readonly PlacedLayer[];
+  readonly embedding: PlacedMatrix | undefined;
+  readonly outputNorm: PlacedNorm | undefined;
+  readonly output: PlacedMatrix | undefined;
+}
+
+/** A sink into memory; `placed()` is complete when every tensor of the range has come. */
+export function placeModel(
+  memory: KernelMemory,
+  shape: ExactShape,
+  range: LayerRange,
+): ModelSink & { placed(): PlacedModel } {
+  const globals: Partial<Record<TensorRef["kind"], PlacedMatrix | PlacedNorm>> = {};
+  const layers: Partial<Record<LayerTensor, PlacedMatrix | PlacedNorm>>[] = [];
+  const keep = (tensor: TensorRef, value: PlacedMatrix | PlacedNorm): void => {
+    if ("layer" in tensor) (layers[tensor.layer - range.start] ??= {})[tensor.kind] = value;
+    else globals[tensor.kind] = value;
+  };
+  return {
+    norm(tensor: TensorRef, { mantissas, exponent }: NormWeights) {
+      if (!isInRange(tensor, shape, range)) return;
+      keep(tensor, { mantissas: memory.place(mantissas), exponent });
+    },
+    matrix(tensor: TensorRef, matrix: Matrix) {
+      if (isInRange(tensor, shape, range)) keep(tensor, placeMatrix(memory, matrix));
+    },
+    placed: () => ({
+      layers: layers as PlacedLayer[],
+      embedding: globals["embedding"] as PlacedMatrix | undefined,
+      outputNorm: globals["outputNorm"] as PlacedNorm | undefined,
+      output: globals["output"] as PlacedMatrix | undefined,
+    }),
+  };
+}
+
+function placeMatrix(memory: KernelMemory, matrix: Matrix): PlacedMatrix {
+  const { rows, columns } = matrix;
+  const weights = memory.place(matrix.weights);
+  const multipliers = memory.place(matrix.multipliers);
+  const exponents = memory.place(matrix.exponents);
+  const bias = matrix.bias === null ? 0 : memory.place(matrix.bias);
+  const record = memory.place(Int32Array.of(weights, multipliers, exponents, bias, rows, columns));
+  return { record, weights, columns, rows, multipliers, exponents };
+}
