@@ -70,8 +70,10 @@ export interface ModelSource {
   readRows(tensor: TensorRef, start: number, count: number, signal: AbortSignal): Promise<Float32Array>;
 }
 
+type Widths = Pick<DecoderShape, "dim" | "ffnDim" | "heads" | "headsKv" | "headDim" | "vocabularySize">;
+
 /** Rows and columns of a tensor; vectors are one row. */
-export function extentOf(shape: DecoderShape, tensor: TensorRef["kind"]): { rows: number; columns: number } {
+export function extentOf(shape: Widths, tensor: TensorRef["kind"]): { rows: number; columns: number } {
   const { dim, ffnDim, headDim, vocabularySize } = shape;
   const q = shape.heads * headDim;
   const kv = shape.headsKv * headDim;

@@ -1,69 +1,30 @@
-/** Which decoders the exact engine runs, and their shape in integers. */
-import { SkeinError } from "../../util/errors.ts";
+/** The shape of a decoder in integers. */
 import type { DecoderShape } from "../../formats/model-source.ts";
-import type { ExactShape } from "../model/model.ts";
+import { checkShape, contextTokensMaxSupported } from "../model/limits.ts";
+import { type ExactShape, qkvFraction, residualFraction } from "../model/model.ts";
 import { turnBits } from "../ops/rotation.ts";
 import { roundHalfAway } from "./quantize.ts";
 
-/** Squares of 2^19 must sum to 2^53 at most. */
-const dimMax = 16_384;
-/** 2^7 · 2^13 · 2^16 · 2^15 (weight, activation, columns, multiplier) is below 2^52. */
-const columnsMax = 65_536;
-/** 2^24 · 2^13 · 2^16 (softmax weight, value, positions) is 2^53. */
-export const contextTokensMaxSupported = 65_536;
-const headDimMax = 256;
-const layersMax = 1_024;
-const vocabularyMax = 1_048_576;
-/** SIMD kernels read 16 weights at a time. */
-const columnsStep = 16;
-
 /** @throws SkeinError `unsupported_model` when a limit of the arithmetic does not hold */
 export function exactShapeOf(shape: DecoderShape): ExactShape {
-  const { dim, heads, headsKv, headDim, ffnDim } = shape;
-  requireWhole("layers", shape.layers, 1, layersMax);
-  requireWhole("embedding width", dim, columnsStep, dimMax, columnsStep);
-  requireWhole("feed-forward width", ffnDim, columnsStep, columnsMax, columnsStep);
-  requireWhole("head size", headDim, columnsStep, headDimMax, columnsStep);
-  requireWhole("number of heads", heads, 1, columnsMax / headDim);
-  requireWhole("number of key heads", headsKv, 1, heads);
-  requireWhole("vocabulary", shape.vocabularySize, 1, vocabularyMax);
-  requireWhole("context", shape.contextTokensMax, 1, Number.MAX_SAFE_INTEGER);
-  if (heads % headsKv !== 0) throw unsupported(`${heads} heads cannot share ${headsKv} key heads evenly`);
-  if (shape.ropeFrequencies.length !== headDim / 2) throw unsupported("not every pair of a head is rotated");
   const epsilon = (n: number, fraction: number): number =>
     roundHalfAway(n * shape.rmsEpsilon * 4 ** fraction);
-  if (!(epsilon(dim, 16) <= 2 ** 45)) throw unsupported(`an epsilon of ${shape.rmsEpsilon}`);
-  return {
+  const exact: ExactShape = {
     layers: shape.layers,
-    dim,
-    heads,
-    headsKv,
-    headDim,
-    ffnDim,
+    dim: shape.dim,
+    heads: shape.heads,
+    headsKv: shape.headsKv,
+    headDim: shape.headDim,
+    ffnDim: shape.ffnDim,
     vocabularySize: shape.vocabularySize,
     contextTokensMax: Math.min(shape.contextTokensMax, contextTokensMaxSupported),
-    normEpsilon: epsilon(dim, 14),
-    headNormEpsilon: shape.hasQkNorm ? epsilon(headDim, 16) : 0,
-    turns: shape.ropeFrequencies.map(turnOf),
+    normEpsilon: epsilon(shape.dim, residualFraction),
+    headNormEpsilon: shape.hasQkNorm ? epsilon(shape.headDim, qkvFraction) : 0,
+    turns: shape.ropeFrequencies.map((radians) => roundHalfAway((radians / (2 * Math.PI)) * 2 ** turnBits)),
     hasTiedEmbeddings: shape.hasTiedEmbeddings,
     hasQkvBias: shape.hasQkvBias,
     hasQkNorm: shape.hasQkNorm,
   };
-}
-
-function turnOf(radians: number): number {
-  if (!(radians >= 0 && radians <= Math.PI)) throw unsupported(`a rotation by ${radians} a position`);
-  return roundHalfAway((radians / (2 * Math.PI)) * 2 ** turnBits);
-}
-
-function requireWhole(what: string, value: number, min: number, max: number, step = 1): void {
-  if (Number.isSafeInteger(value) && value >= min && value <= max && value % step === 0) return;
-  const multiple = step === 1 ? "" : `, in steps of ${step}`;
-  throw unsupported(`${what} ${value}; supported are ${min} to ${max}${multiple}`);
-}
-
-function unsupported(what: string): SkeinError {
-  return new SkeinError("unsupported_model", `The exact engine cannot run this model: ${what}.`, {
-    hint: "Serve it with --engine llama instead.",
-  });
+  checkShape(exact);
+  return exact;
 }

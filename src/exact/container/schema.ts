@@ -1,0 +1,66 @@
+/** What the header of a container may hold. */
+import { z } from "zod";
+import { preTokenizers } from "../tokenizer/pre-tokenizers.ts";
+
+const whole = z.number().int().nonnegative();
+const hash = z.instanceof(Uint8Array).refine((bytes) => bytes.length === 32, "is no SHA-256");
+const bytes = z.instanceof(Uint8Array);
+
+const shapeSchema = z.strictObject({
+  layers: whole,
+  dim: whole,
+  heads: whole,
+  headsKv: whole,
+  headDim: whole,
+  ffnDim: whole,
+  vocabularySize: whole,
+  contextTokensMax: whole,
+  normEpsilon: whole,
+  headNormEpsilon: whole,
+  turns: z.array(whole).max(1_024),
+  hasTiedEmbeddings: z.boolean(),
+  hasQkvBias: z.boolean(),
+  hasQkNorm: z.boolean(),
+});
+
+export const headerSchema = z.strictObject({
+  name: z.string().max(200),
+  manifest: z.strictObject({
+    version: z.literal(0),
+    opsVersion: whole,
+    opsHash: hash,
+    quantization: z.literal("int8-row"),
+    shape: shapeSchema,
+    tokenizer: hash,
+    template: hash,
+    weights: hash,
+  }),
+  tokenizer: bytes,
+  chatTemplate: z.string().nullable(),
+  tensorRoots: bytes,
+});
+
+export type HeaderFields = z.infer<typeof headerSchema>;
+
+const tokenId = z.number().int().nonnegative();
+
+export const tokenizerSchema = z.strictObject({
+  model: z.enum(["gpt2", "llama"]),
+  pre: z.enum(preTokenizers).nullable(),
+  tokens: z.array(z.string()),
+  types: bytes,
+  scores: bytes.nullable(),
+  merges: z.array(z.string()),
+  ignoreMerges: z.boolean(),
+  bosId: tokenId.nullable(),
+  eosId: tokenId.nullable(),
+  unkId: tokenId.nullable(),
+  padId: tokenId.nullable(),
+  endIds: z.array(tokenId),
+  fillInMiddleIds: z.partialRecord(
+    z.enum(["prefix", "suffix", "middle", "pad", "repository", "separator"]),
+    tokenId,
+  ),
+  addBos: z.boolean(),
+  addSpacePrefix: z.boolean(),
+});
