@@ -22,7 +22,7 @@ import { checkStep } from "../step-checks.ts";
 import { KernelMemory } from "./kernels.ts";
 import { angleBytes, placeAngles, Workspace } from "./workspace.ts";
 import { SequencePool, type WasmSequence } from "./sequences.ts";
-import { type PlacedLayer, type PlacedMatrix, type PlacedNorm, placeModel } from "./weights.ts";
+import { firstOfRow, type PlacedLayer, type PlacedMatrix, type PlacedNorm, placeModel } from "./weights.ts";
 
 export interface WasmExecutorOptions {
   /** Default: the whole model. */
@@ -124,7 +124,7 @@ class WasmExecutor implements Executor {
         const view = new DataView(this.#memory.buffer);
         const multiplier = view.getInt16(multipliers + 2 * input, true);
         kernels.embed(
-          weights + input * columns,
+          firstOfRow(weights, columns, input),
           multiplier,
           view.getInt8(exponents + input),
           columns,
