@@ -23,7 +23,7 @@ export async function chat(words: string[], command: Command): Promise<void> {
     words.length > 0 ? words.join(" ") : process.stdin.isTTY ? null : (await readAll(process.stdin)).trim();
   if (question === null) return converse(conversation);
   if (question === "")
-    throw new SkeinError("invalid_request", "There is no question.", {
+    throw new SkeinError("invalid_config", "There is no question.", {
       hint: 'skein chat "What sound does a cow make?"',
     });
   const asJson = context.flags["json"] === true;
@@ -65,10 +65,7 @@ async function begin(context: Context): Promise<Conversation> {
 
 function numberFlag(flags: Context["flags"], key: string, name: string): Record<string, number> {
   const value = flags[key];
-  if (value === undefined) return {};
-  if (typeof value !== "number" || Number.isNaN(value))
-    throw new SkeinError("invalid_request", `${name} must be a number.`);
-  return { [name]: value };
+  return typeof value === "number" ? { [name]: value } : {};
 }
 
 /** Asks, prints as it comes, and remembers both sides. A failed or stopped question is forgotten. */

@@ -13,7 +13,6 @@ import { providerConfigOf } from "../provider-config.ts";
 import { startProcess, stopAll, type Supervised } from "../supervisor.ts";
 import { reportLine, seconds, step, styled } from "../terminal.ts";
 
-const providersMax = 16;
 /** From the last provider's start until the gateway has probed all of them. */
 const readyTimeoutMs = 120_000;
 const restartMinMs = 1_000;
@@ -43,7 +42,7 @@ export async function up(command: Command): Promise<void> {
 let stopping = false;
 
 async function start(context: Context, startMs: number, onFailure: (error: unknown) => void): Promise<void> {
-  const count = providerCount(context);
+  const count = context.flags["providers"] as number;
   // 1. The engine.
   await ensureEngine(context);
   // 2. The gateway.
@@ -70,12 +69,6 @@ async function start(context: Context, startMs: number, onFailure: (error: unkno
     `${count === 1 ? "1 provider serves" : `${count} providers serve`} '${model}' (${seconds(providersStartMs)})`,
   );
   console.log(instructions(gateway.ready.url, model, seconds(startMs)));
-}
-
-function providerCount({ flags }: Context): number {
-  const count = Number(flags["providers"]);
-  if (Number.isInteger(count) && count >= 1 && count <= providersMax) return count;
-  throw new SkeinError("invalid_config", `--providers must be a whole number from 1 to ${providersMax}.`);
 }
 
 async function ensureEngine({ home }: Context): Promise<void> {

@@ -102,6 +102,8 @@ function urlOf(host: string, port: number): string {
 
 const meetIntervalMs = 5_000;
 const meetTimeoutMs = 10_000;
+/** One address that swallows packets must leave time for the others. */
+const dialTimeoutMs = 4_000;
 
 /** Stays connected to another gateway's peer, so that gossip flows between the two, in whatever order they start. */
 function keepMeeting(network: Network, target: string, log: Logger): () => void {
@@ -111,8 +113,7 @@ function keepMeeting(network: Network, target: string, log: Logger): () => void 
   async function meet(): Promise<void> {
     try {
       const signal = AbortSignal.any([stopped.signal, AbortSignal.timeout(meetTimeoutMs)]);
-      const [address] = await resolveJoinTarget(target, signal);
-      if (address !== undefined) await network.connect(address, signal);
+      await connectToAny(network, await resolveJoinTarget(target, signal), signal);
       lastReason = "";
     } catch (error) {
       const reason = toSkeinError(error).message;
@@ -127,4 +128,21 @@ function keepMeeting(network: Network, target: string, log: Logger): () => void 
     stopped.abort();
     cancel();
   };
+}
+
+/** @throws what the last address answered, when none can be connected to */
+async function connectToAny(
+  network: Network,
+  addresses: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  let failure: unknown = null;
+  for (const address of addresses) {
+    try {
+      return await network.connect(address, AbortSignal.any([signal, AbortSignal.timeout(dialTimeoutMs)]));
+    } catch (error) {
+      failure = error;
+    }
+  }
+  if (failure !== null) throw failure;
 }

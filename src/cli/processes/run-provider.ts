@@ -20,6 +20,7 @@ import { systemRandom } from "../../util/random.ts";
 import { loadOrCreateIdentity } from "../home.ts";
 import { createLogger } from "../logger.ts";
 import { software } from "../package-info.ts";
+import { createFirstJoin } from "./first-join.ts";
 import type { EngineConfig, ProviderConfig, Report, RunningRole } from "./config.ts";
 
 type Reporter = (report: Report) => void;
@@ -40,7 +41,7 @@ export async function runProvider(config: ProviderConfig, report: Reporter): Pro
   const network = await createLibp2pNetwork({ seed, listen: [], announce: [], lan: config.lan, log });
   // 3. The provider between the two.
   const token = config.joinToken;
-  const firstLink = Promise.withResolvers<void>();
+  const firstJoin = createFirstJoin(systemClock, { targets: config.join, lan: config.lan });
   const provider = createProvider(
     {
       ...deps,
@@ -53,8 +54,7 @@ export async function runProvider(config: ProviderConfig, report: Reporter): Pro
       served: [{ engine, name, price: config.price }],
       onGateway: (target, state) => {
         reportLink(report, target, state);
-        if (state.state === "joined") firstLink.resolve();
-        if (state.state === "waiting") firstLink.reject(state.error);
+        firstJoin.onGateway(target, state);
       },
     },
   );
@@ -78,8 +78,7 @@ export async function runProvider(config: ProviderConfig, report: Reporter): Pro
       await network.close();
     },
   };
-  firstLink.promise.catch(() => undefined);
-  if (config.once) await orClose(firstLink.promise, running);
+  if (config.once) await orClose(firstJoin.settled, running);
   return running;
 }
 
@@ -91,6 +90,9 @@ async function orClose(joined: Promise<void>, running: RunningRole): Promise<voi
     throw error;
   }
 }
+
+/** A gateway tells several addresses; one that swallows packets must leave time for the others. */
+const dialTimeoutMs = 4_000;
 
 async function connect(
   network: Network,
@@ -104,7 +106,10 @@ async function connect(
   let failure: unknown = new SkeinError("connection_failed", `${target} names no address to connect to.`);
   for (const address of addresses) {
     try {
-      const connection = await network.dial(address, signal);
+      const connection = await network.dial(
+        address,
+        AbortSignal.any([signal, AbortSignal.timeout(dialTimeoutMs)]),
+      );
       return await openGatewaySession(
         deps,
         connection,
