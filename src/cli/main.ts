@@ -47,6 +47,7 @@ program
   .option("--name <name>", "name of the model")
   .option("--port <port>", "port for HTTP; 0 picks a free one (default: 4141)")
   .option("--network-port <port>", "port for providers; 0 picks a free one (default: 4142)")
+  .addOption(new Option("--show-secrets", "print configured keys").hideHelp())
   .addHelpText(
     "after",
     "\nExamples:\n  skein up\n  skein up --providers 1 --model ~/models/qwen2.5-1.5b-q8_0.gguf --port 8080",
@@ -58,7 +59,10 @@ program
   .description("run a gateway: the OpenAI-compatible door that providers join")
   .option("--port <port>", "port for HTTP (default: 4141)")
   .option("--network-port <port>", "port for providers (default: 4142)")
-  .option("--listen [address]", "listen beyond this machine, on all addresses or the given one")
+  .option(
+    "--listen [address]",
+    "listen beyond this machine: on all addresses, or on IP, IP:port, [IPv6]:port",
+  )
   .option(
     "--announce <multiaddrs>",
     "addresses to tell providers, when behind a port forwarding",
@@ -70,10 +74,11 @@ program
   .option("--allowed-hosts <names>", "names that the gateway answers to, besides loopback ones", collectList)
   .option("--cors-origins <origins>", "web origins whose pages may call", collectList)
   .option("--join <gateways>", "other gateways of the same network", collectList)
+  .option("--show-secrets", "print API key and join token also when they are not new")
   .option("--lan", "be found on the local network (mDNS)")
   .addHelpText(
     "after",
-    "\nOn loopback no key is needed. With --listen, clients need an API key and providers a join token;\nboth are made at first use and printed.\n\nExamples:\n  skein gateway\n  skein gateway --listen\n  skein gateway --listen 192.0.2.7 --cors-origins https://chat.example.org",
+    "\nOn loopback no key is needed. With --listen, clients need an API key and providers a join token;\nboth are made at first use, printed then, and kept in files that only you can read.\n\nExamples:\n  skein gateway\n  skein gateway --listen\n  skein gateway --listen 192.0.2.7:8080 --cors-origins https://chat.example.org",
   )
   .action(async (_, command: Command) => (await import("./commands/gateway.ts")).gateway(command));
 

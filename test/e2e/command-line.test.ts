@@ -67,7 +67,12 @@ test("of several gateways each is tried: one that is gone does not keep a provid
   const url = `http://127.0.0.1:${(upstream.address() as AddressInfo).port}/v1`;
   const gone = ["http://127.0.0.1:9", "http://127.0.0.1:10"];
   const provide = (...targets: string[]): string[] => [
-    ...["provide", "--engine", "openai", "--url", url, "--once"],
+    "provide",
+    "--engine",
+    "openai",
+    "--url",
+    url,
+    "--once",
     ...targets.flatMap((target) => ["--join", target]),
   ];
   try {

@@ -6,7 +6,8 @@ import { SkeinError } from "../../util/errors.ts";
 import { type Context, contextOf } from "../context.ts";
 import { findLlamaEngine, installLlamaEngine } from "../engine-install.ts";
 import { untilStopped } from "../foreground.ts";
-import { gatewayConfigOf } from "../gateway-config.ts";
+import { gatewayConfigOf, type GatewaySecrets } from "../gateway-config.ts";
+import { secretRows } from "../gateway-summary.ts";
 import { demoModelFile, packageFolder } from "../package-info.ts";
 import type { GatewayConfig, ProviderConfig, Report } from "../processes/config.ts";
 import { providerConfigOf } from "../provider-config.ts";
@@ -47,7 +48,7 @@ async function start(context: Context, startMs: number, onFailure: (error: unkno
   await ensureEngine(context);
   // 2. The gateway.
   const gatewayStartMs = performance.now();
-  const config = networkConfig(context);
+  const { config, secrets } = networkConfig(context);
   const gateway = await startProcess(config, () => undefined);
   gateway.onExit((how) => onFailure(new SkeinError("internal_error", `The gateway ended (${how}).`)));
   step("done", `gateway at ${gateway.ready.url} (${seconds(gatewayStartMs)})`);
@@ -68,7 +69,8 @@ async function start(context: Context, startMs: number, onFailure: (error: unkno
     "done",
     `${count === 1 ? "1 provider serves" : `${count} providers serve`} '${model}' (${seconds(providersStartMs)})`,
   );
-  console.log(instructions(gateway.ready.url, model, seconds(startMs)));
+  const showSecrets = context.flags["showSecrets"] === true;
+  console.log(instructions({ url: gateway.ready.url, model, secrets, showSecrets, took: seconds(startMs) }));
 }
 
 async function ensureEngine({ home }: Context): Promise<void> {
@@ -81,12 +83,13 @@ async function ensureEngine({ home }: Context): Promise<void> {
   step("done", `llama.cpp engine installed (${seconds(startMs)})`);
 }
 
-function networkConfig(context: Context): GatewayConfig {
-  const { config } = gatewayConfigOf(context);
+function networkConfig(context: Context): { config: GatewayConfig; secrets: GatewaySecrets } {
+  const { config, secrets } = gatewayConfigOf(context);
   const { port, sources } = { port: config.port, sources: context.resolved.sources };
   // With a free port for HTTP, a fixed one for providers would still collide.
   const networkPort = port === 0 && sources.networkPort === "default" ? 0 : config.networkPort;
-  return { ...config, networkPort, identityFile: join(context.home, "up", "gateway.key") };
+  const identityFile = join(context.home, "up", "gateway.key");
+  return { config: { ...config, networkPort, identityFile }, secrets };
 }
 
 function providerConfig(
@@ -169,24 +172,36 @@ async function untilServed(url: string, count: number, apiKey: string | null): P
   }
 }
 
-function instructions(url: string, model: string, took: string): string {
-  const address = url === "http://127.0.0.1:4141" ? "" : ` --join ${url}`;
-  const gateway = address === "" ? "" : ` --gateway ${url}`;
+function instructions(facts: {
+  url: string;
+  model: string;
+  secrets: GatewaySecrets;
+  showSecrets: boolean;
+  took: string;
+}): string {
+  const { url, model, secrets, took } = facts;
+  const isUsual = url === "http://127.0.0.1:4141";
+  const joinFlag = isUsual ? "" : ` --join ${url}`;
+  const gateway = isUsual ? "" : ` --gateway ${url}`;
   const body = `{"model": "${model}", "messages": [{"role": "user", "content": "What sound does a cow make?"}]}`;
   const bold = (text: string): string => styled("bold", text);
+  const hasKey = secrets.apiKey !== null;
+  const secretLines = secretRows(secrets, facts.showSecrets).map(
+    ([name, text]) => `  ${name.padEnd(12)}${text}\n`,
+  );
   return `
 ${bold("Skein runs")} (${took}). Base URL for any OpenAI client:
 
   ${bold(`${url}/v1`)}
-
+${secretLines.length === 0 ? "" : `\n${secretLines.join("")}`}
 Try it:
 
-  curl ${url}/v1/chat/completions -H 'content-type: application/json' -d '${body}'
-  npx skein chat${gateway}
+  curl ${url}/v1/chat/completions ${hasKey ? "-H 'authorization: Bearer <API key>' " : ""}-H 'content-type: application/json' -d '${body}'
+  npx skein chat${gateway}${hasKey ? " --api-key <API key>" : ""}
 
 Add a provider, from another terminal:
 
-  npx skein provide --model <file.gguf>${address}
+  npx skein provide --model <file.gguf>${joinFlag}${secrets.joinToken === null ? "" : " --token <join token>"}
 
 Ctrl-C stops everything.`;
 }

@@ -14,6 +14,7 @@ import { toSkeinError } from "../../util/errors.ts";
 import type { Logger } from "../../util/log.ts";
 import { systemRandom } from "../../util/random.ts";
 import { loadOrCreateIdentity } from "../home.ts";
+import { hostAndPort } from "../listen-address.ts";
 import { createLogger } from "../logger.ts";
 import { packageVersion, software } from "../package-info.ts";
 import type { GatewayConfig, Report, RunningRole } from "./config.ts";
@@ -96,8 +97,8 @@ function admitProviders(deps: SessionDeps, network: Network, gateway: Gateway, p
 
 /** Where programs on this machine reach the gateway. */
 function urlOf(host: string, port: number): string {
-  const shown = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
-  return `http://${shown.includes(":") ? `[${shown}]` : shown}:${port}`;
+  const own = host === "::" ? "::1" : host === "0.0.0.0" ? "127.0.0.1" : host;
+  return `http://${hostAndPort(own, port)}`;
 }
 
 const meetIntervalMs = 5_000;
