@@ -4,10 +4,11 @@ import { createClient } from "../../client/client.ts";
 import { usdToNano } from "../../protocol/price.ts";
 import { SkeinError } from "../../util/errors.ts";
 import { type Context, contextOf } from "../context.ts";
-import { findLlamaEngine, installLlamaEngine } from "../engine-install.ts";
-import { untilStopped } from "../foreground.ts";
+import { engineStateOf, findLlamaEngine, installLlamaEngine, userEngineFolder } from "../engine-install.ts";
+import { stopSignal, untilStopped } from "../foreground.ts";
 import { gatewayConfigOf, type GatewaySecrets } from "../gateway-config.ts";
 import { secretRows } from "../gateway-summary.ts";
+import { runNpm } from "../npm.ts";
 import { demoModelFile, packageFolder } from "../package-info.ts";
 import type { GatewayConfig, ProviderConfig, Report } from "../processes/config.ts";
 import { providerConfigOf } from "../provider-config.ts";
@@ -45,7 +46,7 @@ let stopping = false;
 async function start(context: Context, startMs: number, onFailure: (error: unknown) => void): Promise<void> {
   const count = context.flags["providers"] as number;
   // 1. The engine.
-  await ensureEngine(context);
+  await ensureEngine(context, stopSignal());
   // 2. The gateway.
   const gatewayStartMs = performance.now();
   const { config, secrets } = networkConfig(context);
@@ -73,13 +74,16 @@ async function start(context: Context, startMs: number, onFailure: (error: unkno
   console.log(instructions({ url: gateway.ready.url, model, secrets, showSecrets, took: seconds(startMs) }));
 }
 
-async function ensureEngine({ home }: Context): Promise<void> {
+async function ensureEngine({ home }: Context, signal: AbortSignal): Promise<void> {
   if (findLlamaEngine(home) !== null) return;
   const startMs = performance.now();
   step("doing", "installing the llama.cpp engine (once; about 100 MB)");
-  // A checkout keeps its engine beside itself; an installed package may lie where nobody may write.
-  const bundled = !packageFolder.includes("node_modules");
-  await installLlamaEngine(home, { gpu: null, bundled, onOutput: (line) => step("doing", line) });
+  // What the user installed is renewed as it was. Else a checkout keeps its engine beside itself; an installed
+  // package may lie where nobody may write.
+  const own = engineStateOf(userEngineFolder(home));
+  const bundled = own.state === "none" && !packageFolder.includes("node_modules");
+  const onOutput = (line: string): void => step("doing", line);
+  await installLlamaEngine(home, { gpu: own.gpu, bundled, signal, onOutput, runNpm });
   step("done", `llama.cpp engine installed (${seconds(startMs)})`);
 }
 
