@@ -2,6 +2,7 @@
 import { Command, Option } from "commander";
 import { endWithReader, exitCodeOf, exitCodesHelp, explain } from "./exit.ts";
 import { collectList, numberBetween, wholeNumber } from "./flags.ts";
+import { endWithLauncher } from "./launcher.ts";
 import { packageVersion } from "./package-info.ts";
 
 /** More providers than this on one machine starve each other. */
@@ -9,6 +10,7 @@ const providersMax = 16;
 /** Longer answers than any model gives. */
 const answerTokensMax = 100_000_000;
 
+endWithLauncher();
 endWithReader();
 
 const program = new Command("skein")
