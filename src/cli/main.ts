@@ -111,6 +111,7 @@ program
   .addOption(new Option("--gpu <mode>", "auto or off (default: auto)").choices(["auto", "off"]))
   .option("--identity <file>", "key file of this provider (default: a new one per run)")
   .option("--once", "fail when no gateway can be joined, instead of trying again")
+  .addOption(new Option("--json", "print what happens as JSON lines"))
   .addHelpText(
     "after",
     "\nThe provider dials out, so it works behind any NAT.\n\nExamples:\n  skein provide --model qwen2.5-7b-q4_k_m.gguf\n  skein provide --model llama-3.1-8b-q8_0.gguf --join gateway.example.org:4141 --token …\n  skein provide --engine openai --url http://127.0.0.1:11434/v1 --upstream-model llama3.2",

@@ -21,12 +21,18 @@ import { loadOrCreateIdentity } from "../home.ts";
 import { createLogger } from "../logger.ts";
 import { software } from "../package-info.ts";
 import { createFirstJoin } from "./first-join.ts";
+import { createMeter } from "./meter.ts";
+import type { ProviderActivity } from "../status-line.ts";
 import type { EngineConfig, ProviderConfig, Report, RunningRole } from "./config.ts";
+
+export interface RunningProvider extends RunningRole {
+  activity(): ProviderActivity;
+}
 
 type Reporter = (report: Report) => void;
 
 /** @throws SkeinError when the engine cannot start, or (with `once`) no gateway can be joined */
-export async function runProvider(config: ProviderConfig, report: Reporter): Promise<RunningRole> {
+export async function runProvider(config: ProviderConfig, report: Reporter): Promise<RunningProvider> {
   const log = createLogger(config.logLevel, "provider");
   const deps = { clock: systemClock, random: systemRandom, log };
   const seed = loadOrCreateIdentity(config.identityFile);
@@ -41,12 +47,14 @@ export async function runProvider(config: ProviderConfig, report: Reporter): Pro
   const network = await createLibp2pNetwork({ seed, listen: [], announce: [], lan: config.lan, log });
   // 3. The provider between the two.
   const token = config.joinToken;
+  const meter = createMeter();
   const firstJoin = createFirstJoin(systemClock, { targets: config.join, lan: config.lan });
   const provider = createProvider(
     {
       ...deps,
       sign: (offer) => signOffer(signer, offer),
-      connect: (target, handler, signal) => connect(network, target, token, handler, signal, deps),
+      connect: (target, handler, signal) =>
+        connect(network, target, token, meter.metered(handler), signal, deps),
     },
     {
       providerId: signer.providerId,
@@ -71,7 +79,8 @@ export async function runProvider(config: ProviderConfig, report: Reporter): Pro
   const stopWatching = watchGateways({ ...deps, network }, { token }, (gatewayId, address) =>
     provider.joinHeardOf(gatewayId, address),
   );
-  const running: RunningRole = {
+  const running: RunningProvider = {
+    activity: () => ({ ...meter.totals(), gateways: provider.gateways().length }),
     async close() {
       stopWatching();
       await provider.close();
