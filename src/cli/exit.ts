@@ -1,6 +1,8 @@
 /** How a command ends: exit codes, what a person reads about a failure, and readers that went away. */
+import { inspect } from "node:util";
 import { CommanderError } from "commander";
 import { SkeinError } from "../util/errors.ts";
+import { printable } from "../util/printable.ts";
 
 /** The table of `skein --help`. */
 export const exitCodes = {
@@ -26,13 +28,13 @@ export function exitCodeOf(error: unknown): number {
 export function explain(error: unknown, isVerbose: boolean): void {
   if (error instanceof CommanderError) return;
   if (error instanceof SkeinError) {
-    console.error(`error: ${error.message}`);
-    if (error.hint !== undefined) console.error(error.hint);
+    console.error(printable(`error: ${error.message}`));
+    if (error.hint !== undefined) console.error(printable(error.hint));
   } else {
-    console.error(`error: ${error instanceof Error ? error.message : String(error)}`);
+    console.error(printable(`error: ${error instanceof Error ? error.message : String(error)}`));
     if (!isVerbose) console.error("Add --verbose to see where it comes from.");
   }
-  if (isVerbose) console.error(error);
+  if (isVerbose) console.error(printable(inspect(error)));
 }
 
 /**

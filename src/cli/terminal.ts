@@ -1,6 +1,7 @@
 /** Output for people. */
 import { styleText } from "node:util";
 import Table from "cli-table3";
+import { printableLine } from "../util/printable.ts";
 import type { Report } from "./processes/config.ts";
 
 type Style = Parameters<typeof styleText>[0];
@@ -14,7 +15,7 @@ export function styled(style: Style, text: string, stream: NodeJS.WriteStream = 
 export function step(mark: "done" | "doing" | "warning" | "failed", text: string): void {
   const marks = { done: "✔", doing: "…", warning: "!", failed: "✖" };
   const colors = { done: "green", doing: "dim", warning: "yellow", failed: "red" } as const;
-  console.error(`${styled(colors[mark], marks[mark], process.stderr)} ${text}`);
+  console.error(`${styled(colors[mark], marks[mark], process.stderr)} ${printableLine(text)}`);
 }
 
 export function seconds(sinceMs: number): string {
@@ -44,7 +45,8 @@ export function table(head: string[], rows: (string | number)[][]): string {
       middle: "",
     },
   });
-  lines.push(...rows);
+  // Names, reasons and regions come from other parties.
+  lines.push(...rows.map((row) => row.map((cell) => printableLine(String(cell)))));
   return lines.toString();
 }
 

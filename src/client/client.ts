@@ -1,19 +1,13 @@
-/** A client of a gateway, for the terminal commands. */
-import { EventSourceParserStream } from "eventsource-parser/stream";
-import type {
-  GatewayView,
-  ModelView,
-  ProviderView,
-  QuoteView,
-  ServedView,
-  FeeView,
-} from "../protocol/gateway-api.ts";
+/** A client of a gateway, for the terminal commands. Every call ends: by its answer, its time, or its signal. */
+import type { GatewayView, ModelView, ProviderView, QuoteView } from "../protocol/gateway-api.ts";
 import type { ChatMessage } from "../protocol/generate.ts";
 import { isErrorCode, SkeinError } from "../util/errors.ts";
+import { parseGatewayUrl } from "./gateway-url.ts";
+import { type ChatEnd, readChunks } from "./read-chunks.ts";
 
 /** Anything but a completion. */
 const callTimeoutMs = 10_000;
-/** A gateway that sends nothing for this long has lost the request. */
+/** A gateway that has not finished after this long has lost the request. */
 const answerTimeoutMs = 15 * 60_000;
 
 export interface ListedModel {
@@ -30,33 +24,26 @@ export interface ChatRequest {
   readonly seed?: number;
 }
 
-export interface ChatEnd {
-  readonly finishReason: string | null;
-  readonly usage: {
-    readonly prompt_tokens: number;
-    readonly completion_tokens: number;
-    readonly fee: FeeView;
-  } | null;
-  readonly served: ServedView | null;
-}
+export type { ChatEnd };
 
+/** Every call throws SkeinError `connection_failed` when no gateway answers, or what the gateway refused with. */
 export interface Client {
   readonly baseUrl: string;
-  models(): Promise<ListedModel[]>;
-  providers(): Promise<ProviderView[]>;
-  gateway(): Promise<GatewayView>;
-  quote(request: ChatRequest): Promise<QuoteView>;
+  models(signal?: AbortSignal): Promise<ListedModel[]>;
+  providers(signal?: AbortSignal): Promise<ProviderView[]>;
+  gateway(signal?: AbortSignal): Promise<GatewayView>;
+  quote(request: ChatRequest, signal?: AbortSignal): Promise<QuoteView>;
   /** Yields text; returns how the answer ended. */
   chat(request: ChatRequest, signal: AbortSignal): AsyncGenerator<string, ChatEnd>;
 }
 
+/** @throws SkeinError `invalid_config` when `baseUrl` is no address */
 export function createClient(options: {
   baseUrl: string;
   apiKey: string | null;
   fetch: typeof fetch;
 }): Client {
-  // People paste the base URL of OpenAI clients, too.
-  const baseUrl = options.baseUrl.replace(/\/+$/, "").replace(/\/v1$/, "");
+  const baseUrl = baseUrlOf(options.baseUrl);
   const headers: Record<string, string> = { "content-type": "application/json" };
   if (options.apiKey !== null) headers["authorization"] = `Bearer ${options.apiKey}`;
 
@@ -66,68 +53,102 @@ export function createClient(options: {
       const init = body === null ? {} : { method: "POST", body: JSON.stringify(body) };
       response = await options.fetch(baseUrl + path, { ...init, headers, signal });
     } catch (error) {
-      if (signal.aborted && signal.reason instanceof SkeinError) throw signal.reason;
-      throw new SkeinError("connection_failed", `No gateway answers at ${baseUrl}.`, {
-        hint: "Start one with `npm start`, or name another with --gateway.",
-        cause: error,
-      });
+      throw unanswered(baseUrl, signal, error);
     }
     if (!response.ok) throw errorOf(await response.json().catch(() => null), response.status);
     return response;
   }
 
-  async function get<T>(path: string, body: object | null = null): Promise<T> {
-    return (await (await call(path, body, AbortSignal.timeout(callTimeoutMs))).json()) as T;
+  /** @param isExpected tells a gateway's answer from that of another program at the same address */
+  async function get<T>(
+    path: string,
+    body: object | null,
+    signal: AbortSignal | undefined,
+    isExpected: (answer: T) => unknown,
+  ): Promise<T> {
+    const bound = AbortSignal.timeout(callTimeoutMs);
+    const either = signal === undefined ? bound : AbortSignal.any([signal, bound]);
+    const response = await call(path, body, either);
+    try {
+      const answer = (await response.json()) as T;
+      if (isExpected(answer)) return answer;
+    } catch (error) {
+      if (either.aborted) throw unanswered(baseUrl, either, error);
+    }
+    throw notGateway(baseUrl);
   }
 
   return {
     baseUrl,
-    models: async () => (await get<{ data: ListedModel[] }>("/v1/models")).data,
-    providers: async () => (await get<{ data: ProviderView[] }>("/skein/v1/providers")).data,
-    gateway: () => get<GatewayView>("/skein/v1/gateway"),
-    quote: (request) => get<QuoteView>("/v1/quote", request),
+    models: async (signal) => {
+      const isExpected = ({ data }: { data?: ListedModel[] }): boolean | undefined =>
+        data?.every(({ id, skein }) => typeof id === "string" && typeof skein?.providers === "number");
+      return (await get<{ data: ListedModel[] }>("/v1/models", null, signal, isExpected)).data;
+    },
+    providers: async (signal) =>
+      (await get<{ data: ProviderView[] }>("/skein/v1/providers", null, signal, isList)).data,
+    gateway: (signal) => get<GatewayView>("/skein/v1/gateway", null, signal, ({ peer_id }) => peer_id),
+    quote: (request, signal) => get<QuoteView>("/v1/quote", request, signal, ({ offers }) => offers),
     async *chat(request, signal) {
       const body = { ...request, stream: true, stream_options: { include_usage: true } };
       const either = AbortSignal.any([signal, AbortSignal.timeout(answerTimeoutMs)]);
       const response = await call("/v1/chat/completions", body, either);
-      return yield* readChunks(response);
+      if (!/^text\/event-stream/i.test(response.headers.get("content-type") ?? "")) throw notGateway(baseUrl);
+      try {
+        return yield* readChunks(response.body!, (chunk) => errorOf(chunk, 502));
+      } catch (error) {
+        throw either.aborted ? unanswered(baseUrl, either, error) : error;
+      }
     },
   };
 }
 
-interface Chunk {
-  readonly error?: unknown;
-  readonly choices?: {
-    readonly delta?: { readonly content?: string };
-    readonly finish_reason?: string | null;
-  }[];
-  readonly usage?: ChatEnd["usage"];
-  readonly skein?: ServedView;
+function isList({ data }: { data: unknown }): boolean {
+  return Array.isArray(data);
 }
 
-async function* readChunks(response: Response): AsyncGenerator<string, ChatEnd> {
-  let end: ChatEnd = { finishReason: null, usage: null, served: null };
-  const events = response
-    .body!.pipeThrough(new TextDecoderStream())
-    .pipeThrough(new EventSourceParserStream());
-  for await (const { data } of events) {
-    if (data === "[DONE]") return end;
-    const chunk = JSON.parse(data) as Chunk;
-    if (chunk.error !== undefined) throw errorOf(chunk, 502);
-    const [choice] = chunk.choices ?? [];
-    if (choice?.delta?.content) yield choice.delta.content;
-    end = {
-      finishReason: choice?.finish_reason ?? end.finishReason,
-      usage: chunk.usage ?? end.usage,
-      served: chunk.skein ?? end.served,
-    };
+/** People paste the base URL of OpenAI clients, too. */
+function baseUrlOf(given: string): string {
+  const url = parseGatewayUrl(given);
+  if (url !== null) return (url.origin + url.pathname).replace(/\/+$/, "").replace(/\/v1$/, "");
+  throw new SkeinError("invalid_config", `'${given}' is not the address of a gateway.`, {
+    hint: "Give a URL such as http://127.0.0.1:4141.",
+  });
+}
+
+function notGateway(baseUrl: string): SkeinError {
+  return new SkeinError("connection_failed", `What answers at ${baseUrl} is not a Skein gateway.`, {
+    hint: "Name a gateway with --gateway, or start one with `npm start`.",
+  });
+}
+
+/** Why a call has no answer. */
+function unanswered(baseUrl: string, signal: AbortSignal, cause: unknown): SkeinError {
+  const reason: unknown = signal.aborted ? signal.reason : null;
+  if (reason instanceof SkeinError) return reason;
+  if (reason instanceof DOMException && reason.name === "TimeoutError") {
+    return new SkeinError("connection_failed", `The gateway at ${baseUrl} did not answer in time.`, {
+      hint: "Try again, or name another with --gateway.",
+      cause,
+    });
   }
-  throw new SkeinError("provider_failed", "The answer broke off.");
+  if (signal.aborted) return new SkeinError("cancelled", "Stopped.", { cause });
+  return new SkeinError("connection_failed", `No gateway answers at ${baseUrl}.`, {
+    hint: "Start one with `npm start`, or name another with --gateway.",
+    cause,
+  });
 }
 
+/** A gateway's refusal, in OpenAI's shape, as the error it began as. */
 function errorOf(body: unknown, status: number): SkeinError {
   const error = (body as { error?: { message?: unknown; code?: unknown } } | null)?.error;
   const message = typeof error?.message === "string" ? error.message : `The gateway answered ${status}.`;
   const code = typeof error?.code === "string" && isErrorCode(error.code) ? error.code : "internal_error";
-  return new SkeinError(code, message);
+  return new SkeinError(
+    code,
+    message,
+    code === "invalid_api_key"
+      ? { hint: "Set SKEIN_API_KEY to a key of this gateway, or give --api-key." }
+      : {},
+  );
 }

@@ -44,3 +44,20 @@ test("what is no gateway is said so", async () => {
   );
   await assert.rejects(resolveJoinTarget("http://", soon()), refused(/neither/));
 });
+
+test("a host without a port is asked at the port that gateways have", async () => {
+  // Ends at once: the point is where it would have asked.
+  const gone = AbortSignal.abort();
+  for (const [target, origin] of [
+    ["gateway.example.org", "http://gateway.example.org:4141"],
+    ["gateway.example.org:80", "http://gateway.example.org"],
+    ["gateway.example.org:8080/", "http://gateway.example.org:8080"],
+    ["http://gateway.example.org", "http://gateway.example.org"],
+    ["[2001:db8::1]", "http://[2001:db8::1]:4141"],
+  ]) {
+    await assert.rejects(
+      resolveJoinTarget(target!, gone),
+      (error) => error instanceof SkeinError && error.message.endsWith(` ${origin!}.`),
+    );
+  }
+});

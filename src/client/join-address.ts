@@ -1,5 +1,6 @@
 import type { GatewayView } from "../protocol/gateway-api.ts";
 import { SkeinError } from "../util/errors.ts";
+import { parseGatewayUrl } from "./gateway-url.ts";
 
 /**
  * Turns what a person gives as a gateway (URL, `host:port`, or multiaddr) into multiaddrs to dial, the most
@@ -30,8 +31,8 @@ export async function resolveJoinTarget(target: string, signal: AbortSignal): Pr
 }
 
 function joinUrl(target: string): URL {
-  const text = /^https?:\/\//.test(target) ? target : `http://${target}`;
-  if (URL.canParse(text)) return new URL(text);
+  const url = parseGatewayUrl(target);
+  if (url !== null) return url;
   throw new SkeinError("connection_failed", `${target} is neither a URL, nor host:port, nor a multiaddr.`, {
     hint: "Examples: http://127.0.0.1:4141, 192.0.2.7:4141, /ip4/192.0.2.7/tcp/4142/p2p/12D3Koo…",
     retry: "never",
@@ -39,7 +40,7 @@ function joinUrl(target: string): URL {
 }
 
 function isLoopback(host: string): boolean {
-  return host === "localhost" || host.startsWith("127.") || host === "[::1]";
+  return host === "localhost" || /^127\.\d+\.\d+\.\d+$/.test(host) || host === "[::1]";
 }
 
 function isLoopbackAddress(address: string): boolean {

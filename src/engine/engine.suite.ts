@@ -8,6 +8,7 @@ import {
   greedySampling,
 } from "../protocol/generate.ts";
 import { SkeinError } from "../util/errors.ts";
+import { queueLengthMax } from "./admission.ts";
 import type { Engine } from "./port.ts";
 
 export interface SuiteFacts {
@@ -105,6 +106,16 @@ export function describeEngine(name: string, facts: SuiteFacts, make: () => Prom
       assert.equal(answer.finishReason, "stop");
     });
 
+    test("what could have become a stop sequence comes out at the token limit", async () => {
+      const limited = { outputTokensMax: 6 };
+      const { text } = await answerOf(engine, requestOf(question, limited));
+      // Its beginning is held back until the last token.
+      const stop = [`${text.slice(-2)}\u{10fffd}`];
+      const answer = await answerOf(engine, requestOf(question, { ...limited, stop }));
+      assert.equal(answer.text, text);
+      assert.equal(answer.finishReason, "length");
+    });
+
     test("counts prompts as it charges them", async () => {
       const request = requestOf(question);
       const counted = await engine.countPromptTokens(request.prompt, never);
@@ -138,8 +149,9 @@ export function describeEngine(name: string, facts: SuiteFacts, make: () => Prom
       const requests = Array.from({ length: 3 * parallelMax }, (_, i) => requestOf(`${question} ${i}`));
       let activeMost = 0;
       const watching = setInterval(() => (activeMost = Math.max(activeMost, engine.load().active)), 1);
-      const together = await Promise.all(requests.map((request) => answerOf(engine, request)));
-      clearInterval(watching);
+      const together = await Promise.all(requests.map((request) => answerOf(engine, request))).finally(() =>
+        clearInterval(watching),
+      );
       assert.ok(activeMost <= parallelMax);
       const alone = [];
       for (const request of requests) alone.push(await answerOf(engine, request));
@@ -147,6 +159,36 @@ export function describeEngine(name: string, facts: SuiteFacts, make: () => Prom
         together.map(({ text }) => text),
         alone.map(({ text }) => text),
       );
+    });
+
+    test("a request that is cancelled while it waits leaves the queue, and disturbs nobody", async () => {
+      const { parallelMax } = engine.model;
+      const running = Array.from({ length: parallelMax }, () => answerOf(engine, requestOf(question)));
+      const abort = new AbortController();
+      const cancelled = assert.rejects(
+        answerOf(engine, requestOf(question), abort.signal),
+        hasCode("cancelled"),
+      );
+      const next = answerOf(engine, requestOf(question));
+      assert.deepEqual(engine.load(), { active: parallelMax, queued: 2 });
+      abort.abort();
+      await cancelled;
+      assert.ok(engine.load().queued <= 1);
+      for (const answer of await Promise.all([...running, next])) assert.ok(answer.text.length > 0);
+      await slotsAreFree();
+    });
+
+    test("a full queue refuses, and takes requests again later", async () => {
+      const abort = new AbortController();
+      const asked = Array.from({ length: engine.model.parallelMax + queueLengthMax }, () =>
+        assert.rejects(answerOf(engine, requestOf(question), abort.signal), hasCode("cancelled")),
+      );
+      assert.deepEqual(engine.load(), { active: engine.model.parallelMax, queued: queueLengthMax });
+      await assert.rejects(answerOf(engine, requestOf(question)), hasCode("overloaded"));
+      abort.abort();
+      await Promise.all(asked);
+      await slotsAreFree();
+      assert.ok((await answerOf(engine, requestOf(question))).text.length > 0);
     });
 
     test("refuses a prompt longer than the context", { skip: !exact }, async () => {
@@ -164,20 +206,35 @@ export function describeEngine(name: string, facts: SuiteFacts, make: () => Prom
       assert.ok(others.some(({ text }) => text !== first.text));
     });
 
+    async function eventsOf(request: GenerateRequest): Promise<GenerateEvent[]> {
+      const events: GenerateEvent[] = [];
+      for await (const event of engine.generate(request, never)) events.push(event);
+      return events;
+    }
+
     test("continues from every position without a seam", { skip: !exact }, async () => {
-      const request = requestOf(question, { sampling: { ...greedySampling, temperature: 1, seed: 9 } });
-      const events: Extract<GenerateEvent, { type: "tokens" }>[] = [];
-      for await (const event of engine.generate(request, never))
-        if (event.type === "tokens") events.push(event);
-      const whole = events.map(({ text }) => text).join("");
-      for (let cut = 0; cut <= events.length; cut++) {
-        const sent = events.slice(0, cut);
-        const emitted = {
-          tokenIds: sent.flatMap(({ tokenIds }) => [...tokenIds]),
-          text: sent.map(({ text }) => text).join(""),
-        };
-        const rest = await answerOf(engine, { ...request, emitted });
-        assert.equal(emitted.text + rest.text, whole, `cut at ${cut}`);
+      const plain = requestOf(question, { sampling: { ...greedySampling, temperature: 1, seed: 9 } });
+      const { text: spoken } = await answerOf(engine, plain);
+      // No stop sequence; one whose beginning is held back to the end; one that ends the answer.
+      for (const stop of [[], [`${spoken.slice(-2)}\u{10fffd}`], [spoken.slice(9, 12)]]) {
+        const request = { ...plain, stop };
+        const events = await eventsOf(request);
+        const end = events.at(-1);
+        assert.ok(end?.type === "end");
+        const tokens = events.filter((event) => event.type === "tokens");
+        const whole = tokens.map(({ text }) => text).join("");
+        // After the last cut only the end is missing.
+        for (let cut = 0; cut <= tokens.length; cut++) {
+          const sent = tokens.slice(0, cut);
+          const emitted = {
+            tokenIds: sent.flatMap(({ tokenIds }) => [...tokenIds]),
+            text: sent.map(({ text }) => text).join(""),
+          };
+          const rest = await answerOf(engine, { ...request, emitted });
+          assert.equal(emitted.text + rest.text, whole, `cut at ${cut}, stop ${stop[0]}`);
+          assert.equal(rest.finishReason, end.finishReason);
+          assert.equal(rest.outputTokens, end.outputTokens);
+        }
       }
     });
 

@@ -98,16 +98,29 @@ export function createNaiveEngine(
       (request.sampling.temperature > 0 ? request.sampling.seed : 0);
     const decoder = new TextDecoder();
     const stop = new StopMatcher(request.stop);
-    const push = (id: number) => stop.push(decoder.decode(vocabulary[id], { stream: true }));
-    let replayed = "";
-    for (const id of request.emitted.tokenIds) replayed += push(id).text;
+    // Text comes again that an earlier attempt delivered, what it held back until its lost end included.
+    let known = request.emitted.text.length;
+    const fresh = (text: string): string => {
+      const rest = text.slice(known);
+      known -= text.length - rest.length;
+      return rest;
+    };
+    const push = (id: number): { text: string; stopped: boolean } => {
+      const pushed = stop.push(decoder.decode(vocabulary[id], { stream: true }));
+      return { ...pushed, text: fresh(pushed.text) };
+    };
+    let rest = "";
+    let stopped = false;
+    for (const id of request.emitted.tokenIds) {
+      const pushed = push(id);
+      rest += pushed.text;
+      stopped = pushed.stopped;
+    }
     const natural = options.answerTokens ?? Number.POSITIVE_INFINITY;
     const room = options.contextTokensMax - promptTokens;
     const limit = Math.min(request.outputTokensMax ?? Number.POSITIVE_INFINITY, room);
     let position = request.emitted.tokenIds.length;
-    const rest = replayed.slice(request.emitted.text.length);
     if (rest !== "") yield { type: "tokens", position, tokenIds: [], tokenCount: 0, text: rest };
-    let stopped = false;
     while (position < Math.min(limit, natural) && !stopped) {
       await sleep(deps.clock, options.msPerToken, signal);
       if (options.onToken !== undefined) await orAborted(options.onToken(request, position), signal);
@@ -117,12 +130,11 @@ export function createNaiveEngine(
       yield { type: "tokens", position, tokenIds: [id], tokenCount: 1, text: pushed.text };
       position += 1;
     }
-    // An attempt whose end got lost may have delivered what was held back, too.
-    const delivered = Math.max(0, request.emitted.text.length - replayed.length);
-    const isRepeated = position === request.emitted.tokenIds.length;
-    const held = (stop.push(decoder.decode()).text + stop.flush()).slice(isRepeated ? delivered : 0);
+    const flushed = stop.push(decoder.decode()).text;
+    const last = stop.flush();
+    const held = fresh(flushed + last.text);
     if (held !== "") yield { type: "tokens", position, tokenIds: [], tokenCount: 0, text: held };
-    const finishReason = stopped || natural <= limit ? "stop" : "length";
+    const finishReason = last.stopped || natural <= limit ? "stop" : "length";
     const decodeMs = Math.round(deps.clock.monotonicMs() - startMs - options.prefillMs);
     const timings = { queueMs, prefillMs: options.prefillMs, decodeMs: Math.max(0, decodeMs) };
     yield { type: "end", finishReason, promptTokens, outputTokens: position, timings };
@@ -213,10 +225,15 @@ function tooLong(tokens: number, contextTokensMax: number): SkeinError {
 /** Waits for something that may never come, but no longer than the signal allows. */
 async function orAborted(pending: Promise<void> | void, signal: AbortSignal): Promise<void> {
   if (pending === undefined) return;
-  await new Promise<void>((resolve, reject) => {
-    signal.addEventListener("abort", () => reject(abortError(signal)), { once: true });
-    pending.then(resolve, reject);
-  });
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = (): void => aborted.reject(abortError(signal));
+  if (signal.aborted) onAbort();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    await Promise.race([pending, aborted.promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }
 
 function sleep(clock: Clock, delayMs: number, signal: AbortSignal): Promise<void> {

@@ -3,42 +3,66 @@ import { EventSourceParserStream } from "eventsource-parser/stream";
 import { z } from "zod";
 import { SkeinError } from "../util/errors.ts";
 import { abortError } from "./admission.ts";
+import { reasonIn } from "./openai-upstream.ts";
 
+const choiceSchema = z.looseObject({
+  delta: z
+    .looseObject({
+      content: z.string().nullish(),
+      // Thoughts come under either name. Their text is not passed on yet, but they are tokens.
+      reasoning_content: z.unknown().optional(),
+      reasoning: z.unknown().optional(),
+    })
+    .nullish(),
+  text: z.string().nullish(),
+  finish_reason: z.string().nullish(),
+});
+const tokensSchema = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const chunkSchema = z.looseObject({
-  choices: z
-    .array(
-      z.looseObject({
-        delta: z.looseObject({ content: z.string().nullish() }).nullish(),
-        text: z.string().nullish(),
-        finish_reason: z.string().nullish(),
-      }),
-    )
-    .nullish(),
+  choices: z.array(choiceSchema).nullish(),
+  // Some servers send parts of it, with every piece.
   usage: z
-    .looseObject({ prompt_tokens: z.number().int().min(0), completion_tokens: z.number().int().min(0) })
-    .nullish(),
+    .looseObject({ prompt_tokens: tokensSchema, completion_tokens: tokensSchema })
+    .nullish()
+    .catch(null),
   error: z.unknown().optional(),
 });
 
-export type Chunk = z.infer<typeof chunkSchema>;
+export interface Chunk {
+  readonly content: string;
+  readonly hasReasoning: boolean;
+  readonly finishReason: string | null;
+  readonly usage: { readonly promptTokens: number; readonly outputTokens: number } | null;
+}
 
-/** Yields chunks until `[DONE]` or the end. @throws SkeinError `upstream_failed`, `cancelled` */
+export interface ChunkLimits {
+  readonly eventCharsMax: number;
+  readonly answerCharsMax: number;
+}
+
+/** Yields chunks until `[DONE]` or the end. @throws SkeinError `upstream_failed`, or what `signal` says */
 export async function* readChunks(
   body: ReadableStream<Uint8Array<ArrayBuffer>>,
   signal: AbortSignal,
+  { eventCharsMax, answerCharsMax }: ChunkLimits,
 ): AsyncGenerator<Chunk> {
+  let chars = 0;
   try {
-    const events = body.pipeThrough(new TextDecoderStream()).pipeThrough(new EventSourceParserStream());
+    const events = body
+      .pipeThrough(new TextDecoderStream())
+      .pipeThrough(new EventSourceParserStream({ maxBufferSize: eventCharsMax }));
     for await (const { data } of events) {
       if (data === "[DONE]") return;
+      chars += data.length;
+      if (chars > answerCharsMax)
+        throw new SkeinError("upstream_failed", "The upstream's answer has no end.");
       yield parseChunk(data);
     }
   } catch (error) {
     if (signal.aborted) throw abortError(signal);
     if (error instanceof SkeinError) throw error;
-    throw new SkeinError("upstream_failed", `The upstream's answer broke off: ${String(error)}`, {
-      cause: error,
-    });
+    const reason = String(error).slice(0, 300);
+    throw new SkeinError("upstream_failed", `The upstream's answer broke off: ${reason}`, { cause: error });
   }
 }
 
@@ -51,11 +75,18 @@ function parseChunk(data: string): Chunk {
   }
   const result = chunkSchema.safeParse(value);
   if (!result.success) throw new SkeinError("upstream_failed", "The upstream sent a malformed event.");
-  if (result.data.error != null) {
-    throw new SkeinError(
-      "upstream_failed",
-      `The upstream failed: ${JSON.stringify(result.data.error).slice(0, 300)}`,
-    );
+  const { choices, usage, error } = result.data;
+  if (error != null) {
+    throw new SkeinError("upstream_failed", `The upstream failed: ${reasonIn(error)}`);
   }
-  return result.data;
+  const choice = choices?.[0];
+  const delta = choice?.delta;
+  const thoughts = delta?.reasoning_content ?? delta?.reasoning;
+  return {
+    content: delta?.content ?? choice?.text ?? "",
+    hasReasoning: typeof thoughts === "string" && thoughts !== "",
+    finishReason: choice?.finish_reason ?? null,
+    usage:
+      usage == null ? null : { promptTokens: usage.prompt_tokens, outputTokens: usage.completion_tokens },
+  };
 }

@@ -3,10 +3,11 @@ import { z } from "zod";
 import type { GenerateRequest } from "../protocol/generate.ts";
 import { SkeinError } from "../util/errors.ts";
 import { abortError } from "./admission.ts";
+import { Dialect, type Refusal } from "./openai-dialect.ts";
 
 export interface Upstream {
   /** Names of the models it serves. */
-  models(): Promise<string[]>;
+  models(signal: AbortSignal): Promise<string[]>;
   /** Opens a streamed completion. */
   open(
     model: string,
@@ -17,9 +18,13 @@ export interface Upstream {
 
 const modelsTimeoutMs = 5_000;
 const modelsSchema = z.looseObject({ data: z.array(z.looseObject({ id: z.string().max(300) })).max(10_000) });
-/** An error body worth reading. */
-const errorCharsMax = 500;
+/** Clouds list some hundreds, each with a page of details. */
+const modelsCharsMax = 10_000_000;
+/** An error body worth parsing, and a reason worth showing. */
+const errorCharsMax = 10_000;
+const reasonCharsMax = 500;
 
+/** @throws SkeinError `invalid_config` when the URL is none; its functions throw `upstream_failed` and refusals */
 export function createUpstream(
   deps: { fetch: typeof fetch },
   options: { url: string; apiKey: string | null },
@@ -32,71 +37,62 @@ export function createUpstream(
   }
   const headers: Record<string, string> = { "content-type": "application/json" };
   if (options.apiKey !== null) headers["authorization"] = `Bearer ${options.apiKey}`;
+  const dialect = new Dialect();
 
   async function call(path: string, init: RequestInit, signal: AbortSignal): Promise<Response> {
-    let response: Response;
     try {
-      response = await deps.fetch(base + path, { ...init, headers, signal, redirect: "error" });
+      return await deps.fetch(base + path, { ...init, headers, signal, redirect: "error" });
     } catch (error) {
-      if (signal.aborted && signal.reason instanceof SkeinError) throw abortError(signal);
-      throw new SkeinError("upstream_failed", `The server at ${base} does not answer.`, {
-        hint: "Check that it runs and that the URL ends as it should (usually in /v1).",
-        cause: error,
-      });
+      throw unanswered(base, signal, error);
     }
-    if (!response.ok) throw await refusal(base, response);
-    return response;
   }
 
-  return {
-    async models() {
-      const response = await call("/models", {}, AbortSignal.timeout(modelsTimeoutMs));
-      const parsed = modelsSchema.safeParse(await response.json().catch(() => null));
+  async function models(signal: AbortSignal): Promise<string[]> {
+    const bound = AbortSignal.timeout(modelsTimeoutMs);
+    const either = AbortSignal.any([signal, bound]);
+    try {
+      const response = await call("/models", {}, either);
+      if (!response.ok) throw refused(base, response.status, await readRefusal(response, either));
+      const parsed = modelsSchema.safeParse(jsonIn(await readText(response, modelsCharsMax, either)));
       if (parsed.success) return parsed.data.data.map(({ id }) => id);
-      throw new SkeinError("upstream_failed", `${base}/models is not an OpenAI-compatible list of models.`, {
-        hint: "Check that the URL is the server's OpenAI-compatible base (usually ending in /v1).",
-      });
-    },
-    async open(model, request, signal) {
-      const { path, body } = bodyOf(model, request);
-      const response = await call(path, { method: "POST", body: JSON.stringify(body) }, signal);
-      if (response.body === null) throw new SkeinError("upstream_failed", "The upstream's answer is empty.");
-      return response.body;
-    },
-  };
+    } catch (error) {
+      throw bound.aborted && !signal.aborted ? unanswered(base, signal, error) : error;
+    }
+    throw new SkeinError("upstream_failed", `${base}/models is not an OpenAI-compatible list of models.`, {
+      hint: "Check that the URL is the server's OpenAI-compatible base (usually ending in /v1).",
+    });
+  }
+
+  async function open(
+    model: string,
+    request: GenerateRequest,
+    signal: AbortSignal,
+  ): ReturnType<Upstream["open"]> {
+    for (;;) {
+      const asked = dialect.ask(model, request);
+      const init = { method: "POST", body: JSON.stringify(asked.body) };
+      const response = await call(asked.path, init, signal);
+      if (response.ok && response.body !== null) return response.body;
+      if (response.ok) throw new SkeinError("upstream_failed", "The upstream's answer is empty.");
+      const refusal = await readRefusal(response, signal);
+      if (response.status !== 400 || !dialect.learn(refusal, asked))
+        throw refused(base, response.status, refusal);
+    }
+  }
+
+  return { models, open };
 }
 
-/** Parameters that most servers know only under extra names are sent only when they ask for something. */
-function bodyOf(
-  model: string,
-  { prompt, sampling, stop, outputTokensMax }: GenerateRequest,
-): { path: string; body: object } {
-  const common = {
-    model,
-    stream: true,
-    stream_options: { include_usage: true },
-    temperature: sampling.temperature,
-    top_p: sampling.topP,
-    seed: sampling.seed,
-    ...(sampling.topK > 0 ? { top_k: sampling.topK } : {}),
-    ...(sampling.minP > 0 ? { min_p: sampling.minP } : {}),
-    ...(sampling.presencePenalty !== 0 ? { presence_penalty: sampling.presencePenalty } : {}),
-    ...(sampling.frequencyPenalty !== 0 ? { frequency_penalty: sampling.frequencyPenalty } : {}),
-    ...(stop.length > 0 ? { stop } : {}),
-    ...(outputTokensMax === null ? {} : { max_tokens: outputTokensMax }),
-  };
-  if (prompt.kind === "chat")
-    return { path: "/chat/completions", body: { ...common, messages: prompt.messages } };
-  return {
-    path: "/completions",
-    body: { ...common, prompt: prompt.kind === "text" ? prompt.text : prompt.tokenIds },
-  };
+function unanswered(base: string, signal: AbortSignal, cause: unknown): SkeinError {
+  if (signal.aborted) return abortError(signal);
+  return new SkeinError("upstream_failed", `The server at ${base} does not answer.`, {
+    hint: "Check that it runs and that the URL ends as it should (usually in /v1).",
+    cause,
+  });
 }
 
-async function refusal(base: string, response: Response): Promise<SkeinError> {
-  const text = (await response.text().catch(() => "")).slice(0, errorCharsMax);
-  const said = messageIn(text);
-  const { status } = response;
+function refused(base: string, status: number, { message, code }: Refusal): SkeinError {
+  const said = message === "" ? "no reason given" : message;
   if (status === 401 || status === 403) {
     return new SkeinError("upstream_failed", `The server at ${base} refused the API key.`, {
       hint: "Set SKEIN_UPSTREAM_KEY.",
@@ -104,7 +100,7 @@ async function refusal(base: string, response: Response): Promise<SkeinError> {
   }
   if (status === 429 || status === 503) return new SkeinError("overloaded", `The upstream is busy: ${said}`);
   if (status === 400 || status === 413 || status === 422) {
-    const tooLong = /context|too long|maximum.*tokens/i.test(said);
+    const tooLong = code === "context_length_exceeded" || /context|too long|maximum.*tokens/i.test(said);
     return new SkeinError(
       tooLong ? "context_length_exceeded" : "invalid_request",
       `The upstream refused the request: ${said}`,
@@ -113,13 +109,45 @@ async function refusal(base: string, response: Response): Promise<SkeinError> {
   return new SkeinError("upstream_failed", `The server at ${base} answered ${status}: ${said}`);
 }
 
-function messageIn(text: string): string {
+const textOrNull = z.string().nullable().catch(null);
+const errorSchema = z.union([
+  z.string().transform((message) => ({ message, code: null, param: null })),
+  z.object({ message: z.string(), code: textOrNull, param: textOrNull }),
+]);
+const errorBodySchema = z.object({ error: errorSchema });
+
+async function readRefusal(response: Response, signal: AbortSignal): Promise<Refusal> {
+  const text = await readText(response, errorCharsMax, signal);
+  const parsed = errorBodySchema.safeParse(jsonIn(text));
+  // Not JSON, or cut: show what there is.
+  const refusal = parsed.success ? parsed.data.error : { message: text, code: null, param: null };
+  return { ...refusal, message: refusal.message.slice(0, reasonCharsMax) };
+}
+
+/** What OpenAI's error object (or whatever stands in its place) says. */
+export function reasonIn(error: unknown): string {
+  const parsed = errorSchema.safeParse(error);
+  return (parsed.success ? parsed.data.message : JSON.stringify(error)).slice(0, reasonCharsMax);
+}
+
+function jsonIn(text: string): unknown {
   try {
-    const body = JSON.parse(text) as { error?: { message?: unknown } | string };
-    const message = typeof body.error === "string" ? body.error : body.error?.message;
-    if (typeof message === "string") return message;
+    return JSON.parse(text);
   } catch {
-    // Not JSON, or cut: show what there is.
+    return undefined;
   }
-  return text === "" ? "no reason given" : text;
+}
+
+/** The beginning of a body, as far as it comes; the rest is not even received. */
+async function readText(response: Response, charsMax: number, signal: AbortSignal): Promise<string> {
+  let text = "";
+  try {
+    for await (const part of response.body?.pipeThrough(new TextDecoderStream()) ?? []) {
+      text += part;
+      if (text.length >= charsMax) break;
+    }
+  } catch {
+    if (signal.aborted) throw abortError(signal);
+  }
+  return text.slice(0, charsMax);
 }

@@ -2,16 +2,15 @@
  * The `openai` engine: an OpenAI-compatible server that already runs (Ollama, vLLM, llama-server, LM Studio,
  * a cloud). Its weights and token ids are unknown, so answers cannot be continued elsewhere.
  */
-import type { FinishReason, GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
+import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
 import { sha256, toHex, utf8 } from "../util/bytes.ts";
 import type { Clock } from "../util/clock.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
 import type { Logger } from "../util/log.ts";
-import { Admission } from "./admission.ts";
-import { StopMatcher } from "./stop-matcher.ts";
-import type { Engine, EngineStatus } from "./port.ts";
-import { readChunks } from "./openai-chunks.ts";
+import { Admission, throwIfAborted } from "./admission.ts";
+import { type AnswerLimits, answerLimits, estimateTokens, streamAnswer } from "./openai-answer.ts";
 import { createUpstream, type Upstream } from "./openai-upstream.ts";
+import type { Engine, EngineStatus } from "./port.ts";
 
 export interface OpenAiEngineOptions {
   /** Base URL, usually ending in /v1. */
@@ -23,6 +22,8 @@ export interface OpenAiEngineOptions {
   readonly parallel: number;
   /** Part of the identity: nobody else's answers are considered equal. */
   readonly providerId: string;
+  /** Other bounds than the usual ones. */
+  readonly limits?: Partial<AnswerLimits>;
 }
 
 const healthIntervalMs = 5_000;
@@ -34,12 +35,11 @@ export async function createOpenAiEngine(
   deps: { clock: Clock; log: Logger; fetch: typeof fetch },
   options: OpenAiEngineOptions,
 ): Promise<Engine> {
-  const { clock } = deps;
+  const { clock, log } = deps;
   const upstream = createUpstream(deps, options);
   const upstreamModel = await chooseModel(upstream, options);
-  const identity = await sha256(
-    utf8(["upstream", options.providerId, options.url, upstreamModel].join("\0")),
-  );
+  const modelId = await identityOf(options, upstreamModel);
+  const limits = { ...answerLimits, ...options.limits };
   const admission = new Admission(options.parallel);
   const listeners = new Set<(status: EngineStatus) => void>();
   const closed = new AbortController();
@@ -48,15 +48,17 @@ export async function createOpenAiEngine(
   function become(next: EngineStatus): void {
     if (next.state === status.state) return;
     status = next;
+    if (next.state === "ready") log.info({ url: options.url }, "upstream answers again");
+    else log.warn({ url: options.url, reason: next.reason }, "upstream does not answer");
     for (const listener of listeners) listener(next);
   }
 
   async function watch(): Promise<void> {
     try {
-      await upstream.models();
+      await upstream.models(closed.signal);
       become({ state: "ready" });
     } catch (error) {
-      become({ state: "restarting", reason: toSkeinError(error).message });
+      if (!closed.signal.aborted) become({ state: "restarting", reason: toSkeinError(error).message });
     }
     if (!closed.signal.aborted) clock.schedule(healthIntervalMs, () => void watch());
   }
@@ -72,72 +74,18 @@ export async function createOpenAiEngine(
     const either = AbortSignal.any([signal, closed.signal]);
     const leave = await admission.enter(either);
     try {
-      yield* answer(request, Math.round(clock.monotonicMs() - askedMs), either);
+      const queueMs = Math.round(clock.monotonicMs() - askedMs);
+      const outer = { signal: either, queueMs, limits };
+      yield* streamAnswer({ clock, upstream }, upstreamModel, request, outer);
     } finally {
       leave();
     }
   }
 
-  async function* answer(
-    request: GenerateRequest,
-    queueMs: number,
-    signal: AbortSignal,
-  ): AsyncGenerator<GenerateEvent> {
-    const startMs = clock.monotonicMs();
-    const limit = request.outputTokensMax ?? Number.POSITIVE_INFINITY;
-    const abort = new AbortController();
-    const body = await upstream.open(upstreamModel, request, AbortSignal.any([signal, abort.signal]));
-    const stop = new StopMatcher(request.stop);
-    let position = 0;
-    let firstMs: number | null = null;
-    let finishReason: FinishReason | null = null;
-    let usage: { prompt_tokens: number; completion_tokens: number } | null = null;
-    const estimatedTokens = estimateTokens(request.prompt);
-    yield { type: "start", promptTokens: estimatedTokens, cachedTokens: 0 };
-    try {
-      for await (const chunk of readChunks(body, signal)) {
-        usage = chunk.usage ?? usage;
-        const choice = chunk.choices?.[0];
-        const content = choice?.delta?.content ?? choice?.text ?? "";
-        if (content !== "") {
-          firstMs ??= clock.monotonicMs();
-          const { text, stopped } = stop.push(content);
-          // Usually a piece is a token; pieces beyond the limit are text without a token of their own.
-          const tokenCount = position < limit ? 1 : 0;
-          yield { type: "tokens", position, tokenIds: [], tokenCount, text };
-          position += tokenCount;
-          if (stopped) finishReason = "stop";
-        }
-        if (choice?.finish_reason != null) {
-          finishReason = choice.finish_reason === "length" ? "length" : "stop";
-        }
-      }
-    } finally {
-      abort.abort();
-    }
-    if (finishReason === null) {
-      throw new SkeinError("upstream_failed", "The upstream's answer ended too early.");
-    }
-    const rest = stop.flush();
-    if (rest !== "") yield { type: "tokens", position, tokenIds: [], tokenCount: 0, text: rest };
-    const endMs = clock.monotonicMs();
-    yield {
-      type: "end",
-      finishReason,
-      promptTokens: usage?.prompt_tokens ?? estimatedTokens,
-      outputTokens: Math.min(usage?.completion_tokens ?? position, limit),
-      timings: {
-        queueMs,
-        prefillMs: Math.round((firstMs ?? endMs) - startMs),
-        decodeMs: Math.round(endMs - (firstMs ?? endMs)),
-      },
-    };
-  }
-
   return {
     kind: "openai",
     model: {
-      modelId: `upstream-sha256:${toHex(identity)}`,
+      modelId,
       name: upstreamModel,
       contextTokensMax: options.contextTokens ?? contextTokensDefault,
       parallelMax: options.parallel,
@@ -145,7 +93,10 @@ export async function createOpenAiEngine(
       resumable: false,
     },
     generate,
-    countPromptTokens: async (prompt) => estimateTokens(prompt),
+    async countPromptTokens(prompt, signal) {
+      throwIfAborted(signal);
+      return estimateTokens(prompt);
+    },
     status: () => status,
     load: () => admission.load(),
     onStatus(listener) {
@@ -160,9 +111,16 @@ export async function createOpenAiEngine(
   };
 }
 
-async function chooseModel(upstream: Upstream, options: OpenAiEngineOptions): Promise<string> {
-  const served = await upstream.models();
-  const { upstreamModel, url } = options;
+/** Of provider, server and name: nobody else's model is ever considered equal. */
+async function identityOf({ providerId, url }: OpenAiEngineOptions, upstreamModel: string): Promise<string> {
+  const hash = await sha256(
+    utf8(["upstream", providerId, url.replace(/\/+$/, ""), upstreamModel].join("\0")),
+  );
+  return `upstream-sha256:${toHex(hash)}`;
+}
+
+async function chooseModel(upstream: Upstream, { upstreamModel, url }: OpenAiEngineOptions): Promise<string> {
+  const served = await upstream.models(new AbortController().signal);
   if (upstreamModel !== null && (served.length === 0 || served.includes(upstreamModel))) return upstreamModel;
   if (upstreamModel === null && served.length === 1) return served[0]!;
   const list = served.length === 0 ? "It lists none." : `It serves: ${served.slice(0, 20).join(", ")}.`;
@@ -173,23 +131,4 @@ async function chooseModel(upstream: Upstream, options: OpenAiEngineOptions): Pr
       : `${url} does not serve '${upstreamModel}'. ${list}`,
     { hint: "Choose one with --upstream-model." },
   );
-}
-
-/** Characters per token of English text in common vocabularies; an estimate that errs on the high side. */
-const charsPerToken = 3;
-const tokensPerMessage = 8;
-
-/** Without the upstream's tokenizer only an upper estimate can be given. */
-function estimateTokens(prompt: Prompt): number {
-  switch (prompt.kind) {
-    case "tokens":
-      return prompt.tokenIds.length;
-    case "text":
-      return Math.ceil(prompt.text.length / charsPerToken);
-    case "chat":
-      return prompt.messages.reduce(
-        (sum, { content }) => sum + tokensPerMessage + Math.ceil(content.length / charsPerToken),
-        0,
-      );
-  }
 }

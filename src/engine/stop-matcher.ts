@@ -33,10 +33,11 @@ export class StopMatcher {
     return { text: this.#take(Math.min(this.#match ?? read, this.#certain(read))), stopped: false };
   }
 
-  /** The natural end: what was held back is text after all, up to a match that nothing precedes now. */
-  flush(): string {
-    if (this.#stopped) return "";
-    return this.#match === null ? this.#take(this.#held.length) : this.#stop(this.#match).text;
+  /** The end: what was held back is text after all, up to a match that nothing precedes now. */
+  flush(): { text: string; stopped: boolean } {
+    if (this.#stopped) return { text: "", stopped: true };
+    if (this.#match !== null) return this.#stop(this.#match);
+    return { text: this.#take(this.#held.length), stopped: false };
   }
 
   #matchAt(start: number): void {

@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import type { ChatEnd, ChatRequest, Client } from "../../client/client.ts";
 import type { ChatMessage } from "../../protocol/generate.ts";
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
+import { printable, printableJson, printableLine } from "../../util/printable.ts";
 import { type Context, contextOf } from "../context.ts";
 import { shortId, styled } from "../terminal.ts";
 
@@ -30,9 +31,9 @@ export async function chat(words: string[], command: Command): Promise<void> {
   const stopping = new AbortController();
   process.once("SIGINT", () => stopping.abort(new SkeinError("cancelled", "Stopped.")));
   const { text, end, note } = await ask(conversation, question, stopping.signal, (part) => {
-    if (!asJson) process.stdout.write(part);
+    if (!asJson) process.stdout.write(printable(part));
   });
-  if (asJson) console.log(JSON.stringify({ model: conversation.model, text, ...end }, null, 2));
+  if (asJson) console.log(printableJson({ model: conversation.model, text, ...end }));
   else console.log();
   if (!asJson) console.error(styled("dim", note, process.stderr));
 }
@@ -111,14 +112,14 @@ function describe({ usage, served, finishReason }: ChatEnd, startMs: number, fir
   if (served !== null) parts.push(`by ${shortId(served.provider)}`);
   if (usage !== null) parts.push(`$${usage.fee.usd}`);
   if (finishReason === "length") parts.push("cut at the length limit");
-  return parts.join(" · ");
+  return printableLine(parts.join(" · "));
 }
 
 async function converse(conversation: Conversation): Promise<void> {
   console.error(
     styled(
       "dim",
-      `${conversation.model} at ${conversation.client.baseUrl} · /exit ends, /reset forgets`,
+      `${printableLine(conversation.model)} at ${conversation.client.baseUrl} · /exit ends, /reset forgets`,
       process.stderr,
     ),
   );
@@ -149,11 +150,13 @@ async function converse(conversation: Conversation): Promise<void> {
 
 async function answerOne(conversation: Conversation, question: string, signal: AbortSignal): Promise<void> {
   try {
-    const { note } = await ask(conversation, question, signal, (part) => process.stdout.write(part));
+    const { note } = await ask(conversation, question, signal, (part) =>
+      process.stdout.write(printable(part)),
+    );
     console.log(`\n${styled("dim", note)}`);
   } catch (error) {
     const failure = toSkeinError(error);
-    console.log(styled(failure.code === "cancelled" ? "dim" : "red", `\n${failure.text}`));
+    console.log(styled(failure.code === "cancelled" ? "dim" : "red", `\n${printableLine(failure.text)}`));
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { printableJson, printableLine } from "../../util/printable.ts";
 import { contextOf } from "../context.ts";
 import { type Check, checks } from "../doctor/checks.ts";
 import { step, styled } from "../terminal.ts";
@@ -13,12 +14,12 @@ export async function doctor(command: Command): Promise<void> {
     results.push(result);
     if (!asJson) print(result);
   }
-  if (asJson) console.log(JSON.stringify({ checks: results }, null, 2));
+  if (asJson) console.log(printableJson({ checks: results }));
   if (results.some(({ status }) => status === "fail")) process.exitCode = 1;
 }
 
 function print({ name, status, found, advice }: Check & { name: string }): void {
   const marks = { ok: "done", warn: "warning", fail: "failed" } as const;
   step(marks[status], `${name.padEnd(10)} ${found}`);
-  if (advice !== null) console.error(styled("dim", `             ${advice}`, process.stderr));
+  if (advice !== null) console.error(styled("dim", `             ${printableLine(advice)}`, process.stderr));
 }

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { printableJson } from "../../util/printable.ts";
 import { contextOf } from "../context.ts";
 import { perMillion, table } from "../terminal.ts";
 
@@ -7,7 +8,7 @@ export async function models(command: Command): Promise<void> {
   const context = contextOf(command);
   const data = await context.client().models();
   if (context.flags["json"] === true) {
-    console.log(JSON.stringify({ object: "list", data }, null, 2));
+    console.log(printableJson({ object: "list", data }));
     return;
   }
   if (data.length === 0) {

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { tmpdir } from "node:os";
 import { mkdtempSync, rmSync } from "node:fs";
 import type { Command } from "commander";
+import { printable } from "../../util/printable.ts";
 import { contextOf } from "../context.ts";
 import { runUntilStopped } from "../foreground.ts";
 import type { Report } from "../processes/config.ts";
@@ -24,7 +25,7 @@ export async function provide(command: Command): Promise<void> {
   const line = createStatusLine(hasScreen ? process.stderr : { write: () => undefined });
   const tell = createTeller();
   const running = await runProvider(config, (report) => {
-    if (asJson) console.log(JSON.stringify(report));
+    if (asJson) console.log(printable(JSON.stringify(report)));
     else line.above(() => tell(report));
   });
   const pace = createPace();

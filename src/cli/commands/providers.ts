@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import type { ProviderView } from "../../protocol/gateway-api.ts";
+import { printableJson, printableLine } from "../../util/printable.ts";
 import { contextOf } from "../context.ts";
 import { perMillion, table } from "../terminal.ts";
 
@@ -8,7 +9,7 @@ export async function providers(command: Command): Promise<void> {
   const context = contextOf(command);
   const data = await context.client().providers();
   if (context.flags["json"] === true) {
-    console.log(JSON.stringify({ object: "list", data }, null, 2));
+    console.log(printableJson({ object: "list", data }));
     return;
   }
   if (data.length === 0) {
@@ -30,7 +31,7 @@ export async function providers(command: Command): Promise<void> {
   ];
   console.log(table(head, data.flatMap(rowsOf)));
   for (const provider of data.filter(({ reason }) => reason !== ""))
-    console.log(`${provider.id}: ${provider.reason}`);
+    console.log(printableLine(`${provider.id}: ${provider.reason}`));
 }
 
 function rowsOf(provider: ProviderView): (string | number)[][] {

@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { printableJson, printableLine } from "../../util/printable.ts";
 import { contextOf } from "../context.ts";
 import { shortId, table } from "../terminal.ts";
 import { modelOrFirst } from "./chat.ts";
@@ -13,10 +14,12 @@ export async function quote(words: string[], command: Command): Promise<void> {
     ...(context.flags["maxTokens"] === undefined ? {} : { max_tokens: context.flags["maxTokens"] as number }),
   });
   if (context.flags["json"] === true) {
-    console.log(JSON.stringify(view, null, 2));
+    console.log(printableJson(view));
     return;
   }
-  console.log(`${view.model}: ${view.input_tokens} tokens in, at most ${view.output_tokens_max} out\n`);
+  console.log(
+    `${printableLine(view.model)}: ${view.input_tokens} tokens in, at most ${view.output_tokens_max} out\n`,
+  );
   const rows = view.offers.map(({ provider, engine, fee_min: least, fee_max: most }) => [
     shortId(provider),
     engine,

@@ -145,9 +145,9 @@ function isFree(port: number): Promise<boolean> {
 const clockOffsetMaxMs = 60_000;
 
 async function checkGateway(context: Context): Promise<Check> {
-  const client = context.client();
   const startMs = Date.now();
   try {
+    const client = context.client();
     const view = await client.gateway();
     const tripMs = Date.now() - startMs;
     const offsetMs = view.now_ms - (startMs + tripMs / 2);

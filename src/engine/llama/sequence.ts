@@ -29,6 +29,8 @@ export class Sequence {
   #prefillMs = 0;
   #decodeMs = 0;
   #drawn = false;
+  /** Characters still to come that the client has: an earlier attempt delivered what it held back, its end got lost. */
+  #surplus = 0;
 
   readonly #decoder: PieceDecoder;
   readonly #stop: StopMatcher;
@@ -98,6 +100,7 @@ export class Sequence {
     if (text.startsWith(delivered) && text !== delivered) {
       events.push(this.#textOnly(text.slice(delivered.length)));
     }
+    if (delivered.startsWith(text)) this.#surplus = delivered.length - text.length;
     if (stopped) return [...events, this.#end("stop")];
     if (this.outputTokens >= this.outputTokensMax) return [...events, ...this.finish("length")];
     return events;
@@ -142,7 +145,8 @@ export class Sequence {
     if (this.#model.isEogToken(tokenId)) return this.finish("stop");
     const position = this.outputTokens;
     this.tokens.push(tokenId);
-    const { text, stopped } = this.#stop.push(this.#decoder.push(tokenId));
+    const { text: certain, stopped } = this.#stop.push(this.#decoder.push(tokenId));
+    const text = this.#withoutSurplus(certain);
     const event: GenerateEvent = { type: "tokens", position, tokenIds: [tokenId], tokenCount: 1, text };
     if (stopped) return [event, this.#end("stop")];
     if (this.outputTokens < this.outputTokensMax) return [event];
@@ -151,11 +155,19 @@ export class Sequence {
 
   /** The end without a further token: held-back text comes out. */
   finish(reason: FinishReason): GenerateEvent[] {
-    const { text, stopped } = this.#stop.push(this.#decoder.flush());
-    const rest = text + this.#stop.flush();
-    const end = this.#end(stopped ? "stop" : reason);
+    const { text } = this.#stop.push(this.#decoder.flush());
+    const held = this.#stop.flush();
+    const rest = this.#withoutSurplus(text + held.text);
+    // A stop sequence may be complete only now that no earlier one can precede it.
+    const end = this.#end(held.stopped ? "stop" : reason);
     if (rest === "") return [end];
     return [this.#textOnly(rest), end];
+  }
+
+  #withoutSurplus(text: string): string {
+    const rest = text.slice(this.#surplus);
+    this.#surplus -= text.length - rest.length;
+    return rest;
   }
 
   #textOnly(text: string): GenerateEvent {

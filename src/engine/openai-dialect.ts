@@ -1,0 +1,62 @@
+/** How one upstream wants a completion asked: what OpenAI once defined is not what every model takes today. */
+import type { GenerateRequest } from "../protocol/generate.ts";
+
+export interface Asked {
+  readonly path: string;
+  readonly body: Readonly<Record<string, unknown>>;
+}
+
+/** What an upstream says about a request that it refuses. */
+export interface Refusal {
+  readonly message: string;
+  readonly code: string | null;
+  readonly param: string | null;
+}
+
+/** Values that ask for nothing special: instead of them the parameter may be left out. */
+const neutral: Readonly<Record<string, number>> = { temperature: 1, top_p: 1 };
+
+export class Dialect {
+  /** Parameters that this upstream has refused. */
+  readonly #avoided = new Set<string>();
+
+  /** Parameters that most servers know only under extra names are sent only when they ask for something. */
+  ask(model: string, { prompt, sampling, stop, outputTokensMax }: GenerateRequest): Asked {
+    const limitName = this.#avoided.has("max_tokens") ? "max_completion_tokens" : "max_tokens";
+    const common = {
+      model,
+      stream: true,
+      stream_options: { include_usage: true },
+      ...this.#unlessAvoided("temperature", sampling.temperature),
+      ...this.#unlessAvoided("top_p", sampling.topP),
+      seed: sampling.seed,
+      ...(sampling.topK > 0 ? { top_k: sampling.topK } : {}),
+      ...(sampling.minP > 0 ? { min_p: sampling.minP } : {}),
+      ...(sampling.presencePenalty !== 0 ? { presence_penalty: sampling.presencePenalty } : {}),
+      ...(sampling.frequencyPenalty !== 0 ? { frequency_penalty: sampling.frequencyPenalty } : {}),
+      ...(stop.length > 0 ? { stop } : {}),
+      ...(outputTokensMax === null ? {} : { [limitName]: outputTokensMax }),
+    };
+    if (prompt.kind === "chat")
+      return { path: "/chat/completions", body: { ...common, messages: prompt.messages } };
+    return {
+      path: "/completions",
+      body: { ...common, prompt: prompt.kind === "text" ? prompt.text : prompt.tokenIds },
+    };
+  }
+
+  /** Remembers what a refusal teaches; true when the same request can now be asked in another way. */
+  learn({ message, code, param }: Refusal, { body }: Asked): boolean {
+    if (code !== "unsupported_parameter" && !/unsupported parameter/i.test(message)) return false;
+    const name = param ?? /['"`](\w+)['"`]/.exec(message)?.[1] ?? "";
+    // What is avoided is not in the next body: each parameter is learned at most once per request.
+    if (!Object.hasOwn(body, name)) return false;
+    if (name !== "max_tokens" && neutral[name] !== body[name]) return false;
+    this.#avoided.add(name);
+    return true;
+  }
+
+  #unlessAvoided(name: string, value: number): Record<string, number> {
+    return this.#avoided.has(name) && value === neutral[name] ? {} : { [name]: value };
+  }
+}
