@@ -166,6 +166,7 @@ const requestFaults: ReadonlySet<string> = new Set([
   "invalid_request",
   "unsupported_parameter",
   "context_length_exceeded",
+  "request_too_large",
 ]);
 
 /** A failure as the loop over attempts understands it: the client's fault, no room, or the provider's fault. */
