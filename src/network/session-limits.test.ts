@@ -32,7 +32,7 @@ const silent: RequestHandler = {
 };
 
 const start: Frame = { type: "start", stream: 1, body: { promptTokens: 1, cachedTokens: 0 } };
-const end: Frame = {
+const end: Extract<Frame, { type: "end" }> = {
   type: "end",
   stream: 1,
   body: { finishReason: "stop", promptTokens: 1, outputTokens: 0, timings },
@@ -198,6 +198,18 @@ test("a provider that ignores the limit of unread bytes is cut off", async () =>
   }
   assert.match(await reasonOf(joined), /flow control/);
   await joined.close();
+});
+
+test("an end that counts other tokens than those whose ids came ends the session", async () => {
+  for (const outputTokens of [0, 2, 500]) {
+    const joined = await join(memoryPair, silent);
+    const answer = collect(joined.gateway.generate(requestOf(), never));
+    await pause(5);
+    send(joined.connection, start, tokens(0, "x"), { ...end, body: { ...end.body, outputTokens } });
+    await assert.rejects(answer, code("protocol_violation"));
+    assert.match(await reasonOf(joined), /where 1 came/);
+    await joined.close();
+  }
 });
 
 test("an engine that fails behind its end does no harm", async () => {
