@@ -12,6 +12,7 @@ import { createLibp2p } from "libp2p";
 import { SkeinError } from "../util/errors.ts";
 import type { Logger } from "../util/log.ts";
 import { Libp2pConnection } from "./libp2p-connection.ts";
+import { cannotConnect, cannotListen, checkDialAddress } from "./libp2p-errors.ts";
 import { type Connection, gossipBytesMax, type Network } from "./port.ts";
 
 export const sessionProtocol = "/skein/session/1";
@@ -64,7 +65,7 @@ export async function createLibp2pNetwork(options: Libp2pOptions): Promise<Netwo
       try {
         return wrap(await connection.newStream(sessionProtocol, { signal }), connection);
       } catch (error) {
-        throw cannotConnect(address, error, signal);
+        throw cannotConnect(address, error, { tcpConnected: true, peerProved: true }, signal);
       }
     },
     async connect(address, signal) {
@@ -150,83 +151,25 @@ function checkAddress(address: string): void {
   }
 }
 
-function cannotListen(error: unknown, listen: readonly string[]): SkeinError {
-  const text = allMessages(error);
-  if (listen.length === 0) {
-    return new SkeinError("invalid_config", `The network cannot start: ${text.slice(0, 300)}`, {
-      cause: error,
-    });
-  }
-  const ports = listen.map((address) => address.split("/").slice(2).join(":").replace("tcp:", "")).join(", ");
-  return new SkeinError(
-    "port_in_use",
-    `Cannot listen on ${ports} for providers; another program uses that port.`,
-    {
-      hint: "Stop the other program, or choose another port with --network-port.",
-      cause: error,
-    },
-  );
-}
-
+/** @throws SkeinError `connection_failed` */
 async function connect(
   node: Libp2p<Services>,
   address: string,
   signal: AbortSignal,
 ): Promise<PeerConnection> {
-  const peerId = /\/p2p\/([^/]+)$/.exec(address)?.[1];
-  let target;
+  let tcpConnected = false;
+  const target = checkDialAddress(address, node.peerId.toString());
   try {
-    target = multiaddr(address);
+    return await node.dial(target, {
+      signal,
+      onProgress: ({ type }) => {
+        // Encryption begins when the TCP connection stands.
+        if (type === "upgrader:encrypt-outbound-connection") tcpConnected = true;
+      },
+    });
   } catch (error) {
-    throw new SkeinError("connection_failed", `${address} is not a network address.`, {
-      hint: "Give a multiaddr such as /ip4/192.0.2.1/tcp/4142/p2p/12D3Koo….",
-      retry: "never",
-      cause: error,
-    });
+    throw cannotConnect(address, error, { tcpConnected, peerProved: false }, signal);
   }
-  if (peerId === undefined) {
-    throw new SkeinError("connection_failed", `${address} does not end in /p2p/ and the gateway's id.`, {
-      retry: "never",
-    });
-  }
-  if (peerId === node.peerId.toString()) {
-    throw new SkeinError("connection_failed", "The address is this process's own.", {
-      hint: "Two gateways need two identities: give one of them another SKEIN_HOME.",
-      retry: "never",
-    });
-  }
-  try {
-    return await node.dial(target, { signal });
-  } catch (error) {
-    throw cannotConnect(address, error, signal);
-  }
-}
-
-function cannotConnect(address: string, error: unknown, signal: AbortSignal): SkeinError {
-  return new SkeinError("connection_failed", `Cannot connect to ${address}: ${explain(error, signal)}.`, {
-    hint: "Check the address, that the gateway runs, and that no firewall is in between.",
-    cause: error,
-  });
-}
-
-/** libp2p's nested errors as a few words that a person understands. */
-function explain(error: unknown, signal: AbortSignal): string {
-  const text = allMessages(error);
-  if (signal.aborted) return "it took too long";
-  if (/ECONNREFUSED/.test(text)) return "nothing listens there (connection refused)";
-  if (/EHOSTUNREACH|ENETUNREACH/.test(text)) return "the machine cannot be reached from here";
-  if (/ENOTFOUND|EAI_AGAIN/.test(text)) return "the name cannot be resolved";
-  if (/UnsupportedProtocol|protocol selection failed/i.test(text)) return "it is not a Skein gateway";
-  if (/remote peer|peer ID|identity/i.test(text))
-    return "another identity answers there than the address names";
-  return text.slice(0, 200);
-}
-
-function allMessages(error: unknown): string {
-  if (error instanceof AggregateError) return error.errors.map(allMessages).join("; ");
-  if (!(error instanceof Error)) return String(error);
-  const cause = error.cause === undefined ? "" : `: ${allMessages(error.cause)}`;
-  return `${error.name === "Error" ? "" : `${error.name} `}${error.message}${cause}`;
 }
 
 function wrap(stream: Stream, connection: PeerConnection): Connection {
