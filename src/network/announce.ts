@@ -9,6 +9,7 @@ import { openStatement, type Signer, signStatement } from "../protocol/signing.t
 import { envelopeSchema } from "../protocol/messages.ts";
 import { sha256, toHex, utf8 } from "../util/bytes.ts";
 import { toSkeinError } from "../util/errors.ts";
+import { AuthorLimit } from "./author-limit.ts";
 import type { Network } from "./port.ts";
 import type { SessionDeps } from "./session.ts";
 
@@ -102,7 +103,7 @@ export function watchGateways(
   const known = new Map<string, number>();
   const report = inTurn(onGateway);
 
-  async function hear(data: Uint8Array): Promise<void> {
+  async function hear(data: Uint8Array, from: string): Promise<void> {
     const nowMs = clock.nowMs();
     const envelope = decodeCbor(envelopeSchema, data, "announcement");
     const announcement = await openStatement(
@@ -112,10 +113,12 @@ export function watchGateways(
       { nowMs },
       ({ gatewayId }) => gatewayId,
     );
-    if (announcement.networkId !== (await expected)) return;
+    // Whoever gossips another one's announcement again would use up what that one may say.
+    if (announcement.gatewayId !== from || announcement.networkId !== (await expected)) return;
     for (const [gatewayId, expiresAtMs] of known) if (expiresAtMs <= nowMs) known.delete(gatewayId);
     if (!known.has(announcement.gatewayId) && known.size >= gatewaysKnownMax) return;
-    known.set(announcement.gatewayId, announcement.expiresAtMs);
+    // No claim of its own keeps a gateway in the table for longer than an honest one stays.
+    known.set(announcement.gatewayId, Math.min(announcement.expiresAtMs, nowMs + announceLifetimeMs));
     const suffix = `/p2p/${announcement.gatewayId}`;
     report(
       announcement.gatewayId,
@@ -123,15 +126,17 @@ export function watchGateways(
     );
   }
 
-  const unsubscribe = network.subscribe(announceTopic, (data) => {
-    hear(data).catch((error: unknown) => {
+  const limit = new AuthorLimit(clock);
+  const unsubscribe = network.subscribe(announceTopic, (data, from) => {
+    if (!limit.allows(from)) return;
+    hear(data, from).catch((error: unknown) => {
       log.debug({ reason: toSkeinError(error).message }, "an announcement was ignored");
     });
   });
   /** Neighbours on the local network; only if one is a gateway will the session's handshake succeed. */
   const neighbours = new Map<string, readonly string[]>();
   network.onDiscovery(({ peerId, addresses }) => {
-    if (neighbours.size >= gatewaysKnownMax) return;
+    if (neighbours.size >= gatewaysKnownMax && !neighbours.has(peerId)) return;
     neighbours.set(peerId, addresses);
     report(peerId, addresses);
   });
