@@ -3,10 +3,17 @@ import { test } from "node:test";
 import { type Clock, ManualClock, systemClock } from "../util/clock.ts";
 import { silentLogger } from "../util/log.ts";
 import { seededRandom } from "../util/random.ts";
-import { announceTopic, createAnnouncer, watchGateways } from "./announce.ts";
+import {
+  announceIntervalMs,
+  announceTopic,
+  createAnnouncer,
+  neighbourLifetimeMs,
+  watchGateways,
+} from "./announce.ts";
 import { authorWindowMs, messagesPerAuthorMax } from "./author-limit.ts";
 import { createSigner } from "./identity.ts";
 import { MemoryHub } from "./memory.ts";
+import type { PeerAddress } from "./port.ts";
 
 const deps = { clock: systemClock, random: seededRandom(1), log: silentLogger };
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -78,5 +85,28 @@ test("an announcement counts only from its own author", async () => {
   await gateway.publish(announceTopic, data);
   await pause(20);
   assert.deepEqual(heard, [gatewayId]);
+  stop();
+});
+
+test("neighbours of the local network are reported while they are there, and then no more", async () => {
+  const clock = new ManualClock();
+  const network = new MemoryHub().create("watcher");
+  let discover: (peer: PeerAddress) => void = () => undefined;
+  network.onDiscovery = (listener) => (discover = listener);
+  const heard: string[] = [];
+  const stop = watchGateways({ ...deps, clock, network }, { token: null }, (_, address) =>
+    heard.push(address),
+  );
+  discover({ peerId: "a", addresses: ["/ip4/192.0.2.1/tcp/1/p2p/a"] });
+  assert.equal(heard.length, 1);
+  clock.advance(announceIntervalMs);
+  assert.equal(heard.length, 2);
+  // It moved.
+  discover({ peerId: "a", addresses: ["/ip4/192.0.2.1/tcp/2/p2p/a"] });
+  clock.advance(neighbourLifetimeMs);
+  assert.match(heard.at(-1)!, /tcp\/2\//);
+  const { length } = heard;
+  clock.advance(neighbourLifetimeMs);
+  assert.ok(heard.length <= length + 1);
   stop();
 });

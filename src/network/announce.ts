@@ -18,6 +18,8 @@ export const announceIntervalMs = 5_000;
 const announceLifetimeMs: number = 6 * announceIntervalMs;
 /** Gateways a peer remembers; more announcements than that are somebody's game. */
 const gatewaysKnownMax = 256;
+/** A neighbour that was not found again for this long is gone; it is asked for every ten seconds. */
+export const neighbourLifetimeMs = 60_000;
 const announceDomain = "skein-gateway-v1";
 
 interface Announcement {
@@ -133,24 +135,38 @@ export function watchGateways(
       log.debug({ reason: toSkeinError(error).message }, "an announcement was ignored");
     });
   });
-  /** Neighbours on the local network; only if one is a gateway will the session's handshake succeed. */
-  const neighbours = new Map<string, readonly string[]>();
+  const stopReminding = watchNeighbours(deps, report);
+  return () => {
+    stopReminding();
+    unsubscribe();
+  };
+}
+
+/**
+ * Reports peers of the local network, like announcements again and again as long as they are there. Only if
+ * one is a gateway will the session's handshake succeed.
+ */
+function watchNeighbours(
+  { clock, network }: AnnounceDeps,
+  report: (peerId: string, addresses: readonly string[]) => void,
+): () => void {
+  const neighbours = new Map<string, { readonly addresses: readonly string[]; readonly seenMs: number }>();
   network.onDiscovery(({ peerId, addresses }) => {
-    if (neighbours.size >= gatewaysKnownMax && !neighbours.has(peerId)) return;
-    neighbours.set(peerId, addresses);
-    report(peerId, addresses);
+    const isNew = !neighbours.has(peerId);
+    if (isNew && neighbours.size >= gatewaysKnownMax) return;
+    neighbours.set(peerId, { addresses, seenMs: clock.monotonicMs() });
+    if (isNew) report(peerId, addresses);
   });
-  // They are discovered once; like announcements they are reported again and again.
   let cancel = (): void => undefined;
   const remind = (): void => {
-    for (const [peerId, addresses] of neighbours) report(peerId, addresses);
+    for (const [peerId, { addresses, seenMs }] of neighbours) {
+      if (clock.monotonicMs() - seenMs > neighbourLifetimeMs) neighbours.delete(peerId);
+      else report(peerId, addresses);
+    }
     cancel = clock.schedule(announceIntervalMs, remind);
   };
   remind();
-  return () => {
-    cancel();
-    unsubscribe();
-  };
+  return () => cancel();
 }
 
 /** Reports one of a gateway's addresses, each time another: a machine has many, and not all lead to it. */

@@ -2,7 +2,7 @@
 import { gossipsub, type GossipSub } from "@libp2p/gossipsub";
 import { generateKeyPairFromSeed } from "@libp2p/crypto/keys";
 import { identify } from "@libp2p/identify";
-import type { Connection as PeerConnection, Libp2p, Stream } from "@libp2p/interface";
+import type { Connection as PeerConnection, Libp2p, PeerDiscovery, Stream } from "@libp2p/interface";
 import { mdns } from "@libp2p/mdns";
 import { noise } from "@libp2p/noise";
 import { tcp } from "@libp2p/tcp";
@@ -13,6 +13,7 @@ import { SkeinError } from "../util/errors.ts";
 import type { Logger } from "../util/log.ts";
 import { Libp2pConnection } from "./libp2p-connection.ts";
 import { cannotConnect, cannotListen, checkDialAddress } from "./libp2p-errors.ts";
+import { Neighbours } from "./neighbours.ts";
 import { type Connection, gossipBytesMax, type Network } from "./port.ts";
 
 export const sessionProtocol = "/skein/session/1";
@@ -39,7 +40,8 @@ type Services = { identify: unknown; pubsub: GossipSub };
 /** @throws SkeinError `port_in_use`, `invalid_config` */
 export async function createLibp2pNetwork(options: Libp2pOptions): Promise<Network> {
   options.announce.forEach(checkAddress);
-  const node = await start(options);
+  const neighbours = new Neighbours();
+  const node = await start(options, neighbours);
   const pubsub = node.services.pubsub;
   const topics = new Map<string, Set<(data: Uint8Array, from: string) => void>>();
   let handler: ((connection: Connection) => void) | null = null;
@@ -88,20 +90,12 @@ export async function createLibp2pNetwork(options: Libp2pOptions): Promise<Netwo
         if (listeners.size === 0) pubsub.unsubscribe(topic);
       };
     },
-    onDiscovery(listener) {
-      node.addEventListener("peer:discovery", ({ detail }) => {
-        const peerId = detail.id.toString();
-        listener({
-          peerId,
-          addresses: detail.multiaddrs.map((address) => withPeerId(String(address), peerId)),
-        });
-      });
-    },
+    onDiscovery: (listener) => neighbours.onFound(listener),
     close: async () => node.stop(),
   };
 }
 
-async function start(options: Libp2pOptions): Promise<Libp2p<Services>> {
+async function start(options: Libp2pOptions, neighbours: Neighbours): Promise<Libp2p<Services>> {
   const node = await createLibp2p<Services>({
     privateKey: await generateKeyPairFromSeed("Ed25519", options.seed),
     start: false,
@@ -112,7 +106,7 @@ async function start(options: Libp2pOptions): Promise<Libp2p<Services>> {
     transports: [tcp({ dialOpts: { noDelay: true }, listenOpts: { noDelay: true } })],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
-    peerDiscovery: options.lan ? [mdns({ serviceTag: mdnsServiceTag })] : [],
+    peerDiscovery: options.lan ? [(components: MdnsComponents) => discovery(components, neighbours)] : [],
     // Our heartbeat judges; one slow ping under load must not cut every request.
     connectionMonitor: { enabled: false },
     connectionManager: {
@@ -137,6 +131,19 @@ async function start(options: Libp2pOptions): Promise<Libp2p<Services>> {
     await Promise.resolve(node.stop()).catch(() => undefined);
     throw cannotListen(error, options.listen);
   }
+}
+
+type MdnsComponents = Parameters<ReturnType<typeof mdns>>[0];
+
+/** Asks itself, not libp2p: that reports every peer it hears of as discovered, and each only once. */
+function discovery(components: MdnsComponents, neighbours: Neighbours): PeerDiscovery {
+  const service = mdns({ serviceTag: mdnsServiceTag })(components);
+  service.addEventListener("peer", ({ detail }) => {
+    const peerId = detail.id.toString();
+    const addresses = detail.multiaddrs.map((address) => withPeerId(String(address), peerId));
+    neighbours.found({ peerId, addresses });
+  });
+  return service;
 }
 
 /** libp2p would fail on a wrong one later, where nobody hears it. */

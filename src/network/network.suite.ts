@@ -196,6 +196,15 @@ export function describeNetwork(name: string, make: () => Promise<NetworkPair>):
       }
     });
 
+    test("a peer that was dialled or heard of is not a neighbour found on the local network", async () => {
+      const found: string[] = [];
+      pair.client.onDiscovery(({ peerId }) => found.push(peerId));
+      const { near } = await connect();
+      await pause(100);
+      assert.deepEqual(found, []);
+      near.close();
+    });
+
     test("a dial can be given up", async () => {
       await assert.rejects(pair.client.dial(pair.server.addresses()[0]!, AbortSignal.abort()), SkeinError);
     });

@@ -61,7 +61,7 @@ export interface Network {
   publish(topic: string, data: Uint8Array): Promise<void>;
   /** `from` is the signed author, not the relaying peer. Returns a function that unsubscribes. */
   subscribe(topic: string, listener: (data: Uint8Array, from: string) => void): () => void;
-  /** Peers found on the local network (mDNS) where that is on. */
+  /** Peers found on the local network (mDNS) where that is on, each again and again while it is there. */
   onDiscovery(listener: (peer: PeerAddress) => void): void;
 
   close(): Promise<void>;
