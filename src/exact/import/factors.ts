@@ -16,7 +16,7 @@ export interface LayerFactors {
 }
 
 /** Scores are binary logarithms: this, 1 / √headDim and the rotation's magnitude go into the query. */
-const log2OfE = 1.4426950408889634;
+const log2OfE: number = Math.LOG2E;
 
 export async function layerFactors(
   source: ModelSource,
@@ -33,7 +33,11 @@ export async function layerFactors(
   const pairOf = (channel: number): number => (shape.hasQkNorm ? channel % pairs : channel % pairs);
   const pairGroups = shape.hasQkNorm ? pairs : headsKv * pairs;
   const keyShifts = equalizingShifts(
-    groupSizes(read.k, pairGroups, (c) => (shape.hasQkNorm ? 0 : Math.floor(c / headDim) * pairs) + pairOf(c)),
+    groupSizes(
+      read.k,
+      pairGroups,
+      (c) => (shape.hasQkNorm ? 0 : Math.floor(c / headDim) * pairs) + pairOf(c),
+    ),
     groupSizes(read.q, pairGroups, (c) => (shape.hasQkNorm ? 0 : kvHead(c) * pairs) + pairOf(c)),
   );
   const scoreFactor = (log2OfE / Math.sqrt(headDim)) * shape.ropeMagnitude ** 2;
@@ -93,7 +97,10 @@ async function layerSizes(source: ModelSource, layer: number, signal: AbortSigna
     for await (const [, rows] of readBlocks(source, { kind, layer }, signal)) addColumnSquares(rows, squares);
     return squares;
   };
-  const addSquares = async (squares: Float64Array, bias: "qBias" | "kBias" | "vBias"): Promise<Float64Array> => {
+  const addSquares = async (
+    squares: Float64Array,
+    bias: "qBias" | "kBias" | "vBias",
+  ): Promise<Float64Array> => {
     if (!shape.hasQkvBias) return squares;
     const values = await vector(bias);
     return squares.map((square, i) => square + values[i]! ** 2);
