@@ -33,7 +33,16 @@ export const rareShapes: readonly Partial<ExactShape>[] = [
   // Attention's output as long as that.
   { dim: 16, ffnDim: 16, headDim: 256, heads: 9, headsKv: 3, layers: 1, contextTokensMax: 4 },
   // More positions than 32-bit lanes can sum up, more than once.
-  { dim: 16, ffnDim: 16, headDim: 16, heads: 2, headsKv: 1, layers: 1, contextTokensMax: 150 },
+  {
+    dim: 16,
+    ffnDim: 16,
+    headDim: 16,
+    heads: 2,
+    headsKv: 1,
+    layers: 1,
+    contextTokensMax: 150,
+    hasQkvBias: false,
+  },
   { dim: 16, ffnDim: 16, headDim: 256, heads: 1, headsKv: 1, layers: 1, contextTokensMax: 135 },
   // Every size of group.
   ...[1, 2, 3, 4, 5, 6, 7, 8].map((heads) => ({ heads, headsKv: 1, headDim: 16, dim: 48 })),
@@ -44,16 +53,18 @@ export async function compareModel(
   seed: number,
   make: MakeExecutor,
   given: Partial<ExactShape> = {},
+  givenTemper?: Temper,
 ): Promise<Comparison> {
   const dice = diceOfSeed(seed);
   const shape = randomShape(dice, given);
-  const temper: Temper = dice.pick(["calm", "wild"]);
+  const temper: Temper = givenTemper ?? dice.pick(["calm", "calm", "wild", "wild", "aligned"]);
   const whole = await randomModel(dice, shape, temper);
   // 1. The whole model, or what begins with a later layer: there any residual vector may come in.
   const range = randomRange(dice, shape.layers);
   const model = await sliceModel(whole, range);
-  const inputs = Array.from({ length: dice.whole(1, 4) }, () =>
-    randomInputs(dice, shape, range, dice.whole(Math.min(shape.contextTokensMax, 4), shape.contextTokensMax)),
+  const { contextTokensMax } = shape;
+  const inputs = Array.from({ length: dice.whole(1, 4) }, (_, i) =>
+    randomInputs(dice, shape, range, i === 0 ? contextTokensMax : dice.whole(1, contextTokensMax)),
   );
   const truth = truthOf(createReferenceExecutor(model), inputs);
   // 2. In one piece or in stages, more than once: the reference takes most of the time.

@@ -32,8 +32,11 @@ export function diceOf(random: Random): Dice {
   };
 }
 
-/** How large a model's numbers are: `calm` as in real models, `wild` with some tensors beyond every reason. */
-export type Temper = "calm" | "wild";
+/**
+ * How large a model's numbers are: `calm` as in real models, `wild` with some tensors beyond every reason, `aligned`
+ * with everything as large as it may be and of one sign, so that sums come as near to overflowing as they can.
+ */
+export type Temper = "calm" | "wild" | "aligned";
 
 const turnsMax: number = 2 ** 47;
 
@@ -117,36 +120,49 @@ export async function sliceModel(model: ExactModel, range: LayerRange): Promise<
   return collected.model();
 }
 
-type MatrixStyle = "usual" | "loud" | "quiet" | "full" | "zero" | "any";
+type MatrixStyle = "usual" | "loud" | "quiet" | "full" | "aligned" | "zero" | "any";
 
 function randomMatrix(dice: Dice, shape: ExactShape, { kind }: TensorRef, temper: Temper): Matrix {
   const { rows, columns, hasBias } = tensorExtent(shape, kind);
-  const style: MatrixStyle =
-    temper === "calm" || dice.chance(0.6)
-      ? "usual"
-      : dice.pick(["loud", "quiet", "full", "full", "zero", "any"]);
+  const style = styleOf(dice, kind, temper);
   // Rows whose weights are about 1 / √columns, and embeddings of about 1.
-  const usual = kind === "embedding" ? -21 : Math.round(-20.7 - Math.log2(columns) / 2);
+  // Values beyond saturation are those whose mantissas are largest.
+  const shift = style === "aligned" ? dice.pick(kind === "v" ? [0, 10] : [-20, -6, 0, 10]) : 0;
+  const usual = shift + (kind === "embedding" ? -21 : Math.round(-20.7 - Math.log2(columns) / 2));
   const weights = new Int8Array(rows * columns);
-  if (style !== "zero") fillWeights(dice, weights, columns, style);
+  // Tokens of one sign: positions add up.
+  const negative = kind === "embedding" ? -1 : 4;
+  if (style !== "zero") fillWeights(dice, weights, (i) => Math.floor(i / columns) % 5 === negative, style);
   return {
     rows,
     columns,
     weights,
     multipliers: Int16Array.from({ length: rows }, () =>
-      style === "full" ? 2 ** 15 - 1 : dice.whole(2 ** 14, 2 ** 15 - 1),
+      style === "full" || style === "aligned" ? 2 ** 15 - 1 : dice.whole(2 ** 14, 2 ** 15 - 1),
     ),
     exponents: Int8Array.from({ length: rows }, () => exponentOf(dice, style, usual)),
     bias: hasBias ? randomBias(dice, rows, temper) : null,
   };
 }
 
-function fillWeights(dice: Dice, weights: Int8Array, columns: number, style: MatrixStyle): void {
-  const signs = style === "full" && dice.chance(0.5) ? "same" : "mixed";
+function styleOf(dice: Dice, kind: TensorRef["kind"], temper: Temper): MatrixStyle {
+  if (temper === "aligned") {
+    // Where all positions are equally near, attention's sums are largest.
+    return (kind === "q" || kind === "k") && dice.chance(0.5) ? "zero" : "aligned";
+  }
+  if (temper === "calm" || dice.chance(0.6)) return "usual";
+  return dice.pick(["loud", "quiet", "full", "zero", "any"]);
+}
+
+function fillWeights(
+  dice: Dice,
+  weights: Int8Array,
+  isNegative: (index: number) => boolean,
+  style: MatrixStyle,
+): void {
   for (let i = 0; i < weights.length; i++) {
-    if (style !== "full") weights[i] = dice.whole(-127, 127);
-    else if (signs === "same") weights[i] = Math.floor(i / columns) % 2 === 0 ? 127 : -127;
-    else weights[i] = dice.pick([-127, 127]);
+    if (style === "aligned") weights[i] = isNegative(i) ? -127 : 127;
+    else weights[i] = style === "full" ? dice.pick([-127, 127]) : dice.whole(-127, 127);
   }
 }
 
@@ -156,6 +172,8 @@ function exponentOf(dice: Dice, style: MatrixStyle, usual: number): number {
       return usual + dice.whole(8, 30);
     case "quiet":
       return usual - dice.whole(6, 40);
+    case "aligned":
+      return usual;
     case "any":
       return dice.pick([dice.whole(-128, 127), dice.pick([-128, 127, 0])]);
     default:
@@ -170,9 +188,9 @@ function randomBias(dice: Dice, rows: number, temper: Temper): Int32Array {
 
 function randomNorm(dice: Dice, columns: number, temper: Temper): NormWeights {
   const max = 2 ** 23 - 1;
-  const style =
-    temper === "calm" || dice.chance(0.6) ? "usual" : dice.pick(["full", "tiny", "any", "zero"] as const);
+  const style = normStyleOf(dice, temper);
   const mantissa = (): number => {
+    if (style === "aligned") return max;
     if (style === "full") return dice.pick([-max, max]);
     if (style === "tiny") return dice.whole(-3, 3);
     if (style === "zero") return 0;
@@ -180,8 +198,14 @@ function randomNorm(dice: Dice, columns: number, temper: Temper): NormWeights {
   };
   return {
     mantissas: Int32Array.from({ length: columns }, mantissa),
-    exponent: style === "any" ? dice.whole(-128, 127) : dice.whole(-23, -21),
+    exponent:
+      style === "any" ? dice.pick([dice.whole(-128, 127), dice.whole(-18, -4)]) : dice.whole(-23, -21),
   };
+}
+
+function normStyleOf(dice: Dice, temper: Temper): "usual" | "aligned" | "full" | "tiny" | "any" | "zero" {
+  if (temper === "aligned") return "aligned";
+  return temper === "calm" || dice.chance(0.6) ? "usual" : dice.pick(["full", "tiny", "any", "any", "zero"]);
 }
 
 /** Residual vectors as another stage may send them: up to ±(2^31 − 1), or zero. */
@@ -199,9 +223,12 @@ export function randomInputs(
   range: LayerRange,
   length: number,
 ): (number | Int32Array)[] {
-  return Array.from({ length }, () =>
-    range.start === 0 ? dice.whole(0, shape.vocabularySize - 1) : randomResidual(dice, shape.dim),
-  );
+  const one = (): number | Int32Array =>
+    range.start === 0 ? dice.whole(0, shape.vocabularySize - 1) : randomResidual(dice, shape.dim);
+  // Now and then the same again and again: then scores are alike.
+  if (!dice.chance(0.15)) return Array.from({ length }, one);
+  const input = one();
+  return Array.from({ length }, () => input);
 }
 
 export function diceOfSeed(seed: number): Dice {

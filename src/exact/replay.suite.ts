@@ -66,18 +66,21 @@ export function replay(stages: readonly Executor[], truth: Truth, dice: Dice): C
   });
   const journeys = truth.inputs.map((_, index) => start(index));
   const rowsMax = Math.min(...stages.map((stage) => stage.rowsMax));
-  for (;;) {
+  for (let disturbances = 0; ;) {
     const open = journeys.filter(({ at, index }) => at < truth.inputs[index]!.length);
     if (open.length === 0) break;
-    disturb(stages, dice.pick(open), dice, rowsMax);
+    if (disturbances < disturbancesMax && disturb(stages, dice.pick(open), dice, rowsMax)) disturbances += 1;
     advance(stages, planStep(open, truth, dice, rowsMax), truth, dice, result);
   }
   for (const { sequences } of journeys) for (const sequence of sequences) sequence.free();
   return result;
 }
 
+/** Long sequences in short steps would never arrive otherwise. */
+const disturbancesMax = 8;
+
 /** Sometimes a sequence goes astray and comes back, goes back further, or begins anew in other memory. */
-function disturb(stages: readonly Executor[], journey: Journey, dice: Dice, rowsMax: number): void {
+function disturb(stages: readonly Executor[], journey: Journey, dice: Dice, rowsMax: number): boolean {
   if (dice.chance(0.2)) {
     const { shape, range, contextTokensMax } = stages[0]!;
     const room = Math.min(contextTokensMax - journey.at, rowsMax, 5);
@@ -90,12 +93,13 @@ function disturb(stages: readonly Executor[], journey: Journey, dice: Dice, rows
     const back = dice.chance(0.3) ? dice.whole(0, journey.at) : journey.at;
     for (const sequence of journey.sequences) sequence.truncate(back);
     journey.at = back;
+    return true;
   }
-  if (dice.chance(0.05)) {
-    for (const sequence of journey.sequences) sequence.free();
-    journey.sequences = stages.map((stage) => stage.newSequence());
-    journey.at = 0;
-  }
+  if (!dice.chance(0.05)) return false;
+  for (const sequence of journey.sequences) sequence.free();
+  journey.sequences = stages.map((stage) => stage.newSequence());
+  journey.at = 0;
+  return true;
 }
 
 /** Which sequence each row of the next step belongs to. */
