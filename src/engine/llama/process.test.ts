@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import { ManualClock } from "../../util/clock.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { Engine, EngineStatus } from "../port.ts";
-import { unreadEventsMax } from "./messages.ts";
+import { unreadEventsMax } from "../hosted/messages.ts";
 import { ask, collect, openEngine, tinyModel } from "./fixture.suite.ts";
 
 type LlamaEngine = Awaited<ReturnType<typeof openEngine>>;
