@@ -1,12 +1,13 @@
 /** Inside the child process: requests in, tokens out. Owns slots, sequences and the batch loop. */
 import type { Emitted, GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
+import { commonPrefix } from "../common-prefix.ts";
 import { type FromHost, toWire } from "../hosted/messages.ts";
 import { checkContext, checkTokenIds, tokenizePrompt } from "../prompt.ts";
 import { BatchLoop } from "./batch-loop.ts";
 import type { NativeSampler } from "./binding.ts";
 import type { LoadedModel } from "./load.ts";
 import { Sequence } from "./sequence.ts";
-import { commonPrefix, SlotTable } from "./slots.ts";
+import { SlotTable } from "./slots.ts";
 
 interface Waiting {
   readonly id: number;

@@ -32,6 +32,8 @@ export interface ExactTokenizer {
    */
   tokenBytes(id: number): Uint8Array;
   isEndOfGeneration(id: number): boolean;
+  /** Texts that become one special token where special tokens are parsed. */
+  specialTexts(): string[];
   /** What the tokens add to an answer; bytes that are not UTF-8 become U+FFFD. @throws RangeError */
   decode(ids: readonly number[]): string;
 }
@@ -78,6 +80,7 @@ export function createTokenizer(data: TokenizerData): ExactTokenizer {
     },
     tokenBytes,
     isEndOfGeneration: (id) => vocabulary.isEnd(id),
+    specialTexts: () => data.tokens.filter((_, id) => vocabulary.isSpecial(id)),
     decode: (ids) => utf8Decoder.decode(concatBytes(ids.map(tokenBytes))),
   };
 }
