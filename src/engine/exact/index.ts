@@ -17,6 +17,8 @@ export interface ExactEngineOptions extends MemoryWishes {
   readonly name: string | null;
 }
 
+const exactSuffix = "-exact";
+
 /** Loads the model. @throws SkeinError `invalid_model_file`, `unsupported_model`, `engine_unavailable` */
 export async function createExactEngine(
   deps: { clock: Clock; log: Logger },
@@ -35,7 +37,7 @@ export async function createExactEngine(
     },
     model: ({ facts }) => ({
       modelId: facts.modelId,
-      name: options.name ?? facts.name,
+      name: options.name ?? exactNameOf(facts.name),
       contextTokensMax: facts.contextTokensMax,
       parallelMax: facts.parallelMax,
       trustTier: "exact",
@@ -43,4 +45,9 @@ export async function createExactEngine(
     }),
   });
   return { ...engine, kill: () => engine.host()?.kill() };
+}
+
+/** A name stands for one model: the exact one must not be taken for the same weights in another engine. */
+export function exactNameOf(name: string): string {
+  return name.endsWith(exactSuffix) ? name : `${name}${exactSuffix}`;
 }
