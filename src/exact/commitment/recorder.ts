@@ -4,7 +4,6 @@ import {
   chainHead,
   equalBytes,
   hashBytes,
-  layerLeaf,
   merkleRoot,
   rowRoot,
   type Sha256,
@@ -31,7 +30,7 @@ export class CommitmentRecorder {
     this.#open = [];
     return (row, _layer, bytes) => {
       const own = rowOf(row);
-      if (own >= 0) (this.#open[own] ??= []).push(layerLeaf(this.#sha256, bytes));
+      if (own >= 0) (this.#open[own] ??= []).push(this.#sha256(bytes));
     };
   }
 

@@ -289,7 +289,7 @@ class WasmExecutor implements Executor {
   #tell(rows: number, layer: number, onLayer: LayerListener): void {
     const length = layerLeafLength(this.shape, layer > 0);
     for (let row = 0; row < rows; row++) {
-      onLayer(row, layer, this.#memory.bytes(this.#space.residual(row), length));
+      onLayer(row, layer, this.#memory.bytes(this.#space.residual(row) - 1, length));
     }
   }
 }
