@@ -1,3 +1,4 @@
+import { abortError, throwIfAborted } from "../util/abort.ts";
 import { SkeinError } from "../util/errors.ts";
 import type { EngineLoad } from "./port.ts";
 
@@ -68,15 +69,4 @@ export class Admission {
       this.#waiting.push(entry);
     });
   }
-}
-
-export function throwIfAborted(signal: AbortSignal): void {
-  if (signal.aborted) throw abortError(signal);
-}
-
-/** The reason of an abort as a SkeinError: the given one, or `cancelled`. */
-export function abortError(signal: AbortSignal): SkeinError {
-  return signal.reason instanceof SkeinError
-    ? signal.reason
-    : new SkeinError("cancelled", "The request was cancelled.");
 }

@@ -5,7 +5,8 @@
 import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
 import type { Clock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
-import { abortError, Admission, throwIfAborted } from "./admission.ts";
+import { abortError, throwIfAborted } from "../util/abort.ts";
+import { Admission } from "./admission.ts";
 import type { Engine, EngineStatus } from "./port.ts";
 import { StopMatcher } from "./stop-matcher.ts";
 

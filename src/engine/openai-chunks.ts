@@ -2,7 +2,7 @@
 import { EventSourceParserStream } from "eventsource-parser/stream";
 import { z } from "zod";
 import { SkeinError } from "../util/errors.ts";
-import { abortError } from "./admission.ts";
+import { abortError } from "../util/abort.ts";
 
 const chunkSchema = z.looseObject({
   choices: z

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import type { GenerateRequest } from "../protocol/generate.ts";
 import { SkeinError } from "../util/errors.ts";
-import { abortError } from "./admission.ts";
+import { abortError } from "../util/abort.ts";
 
 export interface Upstream {
   /** Names of the models it serves. */

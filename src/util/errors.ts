@@ -58,6 +58,7 @@ export const errorKinds = {
   // On this machine.
   invalid_config: { status: 500, type: "server_error", retry: "never" },
   invalid_model_file: { status: 500, type: "server_error", retry: "never" },
+  unsupported_model: { status: 500, type: "server_error", retry: "never" },
   engine_not_installed: { status: 500, type: "server_error", retry: "never" },
   port_in_use: { status: 500, type: "server_error", retry: "never" },
 } as const satisfies Record<string, ErrorKind>;

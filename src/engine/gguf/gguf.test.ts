@@ -19,7 +19,7 @@ import {
   u32Value,
   u64,
   writeGguf,
-} from "./fixture.suite.ts";
+} from "../../formats/gguf/fixture.suite.ts";
 import { merkleRoot, modelIdOfGguf } from "./identity.ts";
 import { inspectGguf, nameOf } from "./inspect.ts";
 

@@ -19,9 +19,11 @@ import { createHash, randomUUID } from "node:crypto";
 import { mkdir, open, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { encode, rfc8949EncodeOptions } from "cborg";
-import { throwIfAborted } from "../admission.ts";
-import { scalarOf } from "./parse.ts";
-import { type GgufHeader, type GgufTensor, invalidFile, readGgufHeader } from "./read.ts";
+import { throwIfAborted } from "../../util/abort.ts";
+import { invalidModelFile } from "../../formats/errors.ts";
+import type { GgufTensor } from "../../formats/gguf/header.ts";
+import { scalarOf } from "../../formats/gguf/parse.ts";
+import { type GgufHeader, readGgufHeader } from "./read.ts";
 
 const manifestVersion = 1;
 /** Large enough that hashing dominates, small enough that a step blocks only for some milliseconds. */
@@ -45,7 +47,7 @@ export async function modelIdOfGguf(path: string, options: IdentityOptions): Pro
     if (/^gguf-sha256:[0-9a-f]{64}$/.test(cached)) return cached;
   }
   const modelId = `gguf-sha256:${sha256(await manifestOf(header, options)).toString("hex")}`;
-  if ((await stateOf(header)) !== state) throw invalidFile(path, "changed while it was read");
+  if ((await stateOf(header)) !== state) throw invalidModelFile(path, "changed while it was read");
   // Without the cache the next start is slower, nothing else.
   if (cacheFile !== null) await writeAtomically(cacheFile, modelId).catch(() => undefined);
   return modelId;
@@ -90,7 +92,7 @@ async function hashOfWeights({ tensors }: GgufHeader, options: IdentityOptions):
 }
 
 async function rootOfTensor(
-  { path, start, bytes }: GgufTensor,
+  { source: { name: path }, start, bytes }: GgufTensor,
   buffer: Buffer,
   onChunk: (bytes: number) => void,
 ): Promise<Buffer> {
@@ -100,7 +102,7 @@ async function rootOfTensor(
     for (let offset = 0; offset < bytes; offset += chunkBytes) {
       const length = Math.min(chunkBytes, bytes - offset);
       const { bytesRead } = await file.read(buffer, 0, length, start + offset);
-      if (bytesRead !== length) throw invalidFile(path, "became shorter while it was read");
+      if (bytesRead !== length) throw invalidModelFile(path, "became shorter while it was read");
       leaves.push(sha256(Buffer.of(0x00), buffer.subarray(0, length)));
       onChunk(length);
     }

@@ -1,9 +1,10 @@
 import { basename } from "node:path";
 import type { ChatTemplate } from "../chat-template.ts";
 import { chatTemplateCharsMax } from "../jinja.ts";
-import { arrayOf, type GgufScalar, scalarOf } from "./parse.ts";
-import { type GgufHeader, invalidFile, readGgufHeader } from "./read.ts";
-import { elementsOf, fileTypeName, tensorTypeName } from "./tensor-types.ts";
+import { invalidModelFile } from "../../formats/errors.ts";
+import { arrayOf, type GgufScalar, scalarOf } from "../../formats/gguf/parse.ts";
+import { elementsOf, fileTypeName, tensorTypeName } from "../../formats/gguf/tensor-types.ts";
+import { type GgufHeader, readGgufHeader } from "./read.ts";
 
 export interface GgufInfo {
   readonly path: string;
@@ -41,7 +42,7 @@ export async function inspectGguf(path: string): Promise<GgufInfo> {
   const architecture = text(scalarOf(metadata.get("general.architecture")));
   const tokens = arrayOf(metadata.get("tokenizer.ggml.tokens"));
   if (architecture === "" || tokens.length === 0) {
-    throw invalidFile(
+    throw invalidModelFile(
       path,
       "names no architecture or has no vocabulary",
       "It may be an adapter or a projector, not a language model. Give the model's own file.",
@@ -77,7 +78,7 @@ function chatTemplateOf({ metadata, path }: GgufHeader, tokens: readonly GgufSca
   const source = text(scalarOf(metadata.get("tokenizer.chat_template")));
   if (source === "") return null;
   if (source.length > chatTemplateCharsMax) {
-    throw invalidFile(
+    throw invalidModelFile(
       path,
       `has a chat template of ${source.length} characters; at most ${chatTemplateCharsMax} are supported`,
     );

@@ -9,7 +9,7 @@
 /** A metadata value as it stands in the file. */
 export interface GgufValue {
   readonly type: number;
-  readonly bytes: Buffer;
+  readonly bytes: Uint8Array;
 }
 
 export interface GgufTensorInfo {
@@ -49,25 +49,27 @@ const alignmentMax = 65_536;
 const boolType = 7;
 const stringType = 8;
 const arrayType = 9;
-const readers: Readonly<Record<number, { bytes: number; read: (from: Buffer) => GgufScalar }>> = {
-  0: { bytes: 1, read: (from) => from.readUInt8() },
-  1: { bytes: 1, read: (from) => from.readInt8() },
-  2: { bytes: 2, read: (from) => from.readUInt16LE() },
-  3: { bytes: 2, read: (from) => from.readInt16LE() },
-  4: { bytes: 4, read: (from) => from.readUInt32LE() },
-  5: { bytes: 4, read: (from) => from.readInt32LE() },
-  6: { bytes: 4, read: (from) => from.readFloatLE() },
-  [boolType]: { bytes: 1, read: (from) => from.readUInt8() !== 0 },
-  10: { bytes: 8, read: (from) => from.readBigUInt64LE() },
-  11: { bytes: 8, read: (from) => from.readBigInt64LE() },
-  12: { bytes: 8, read: (from) => from.readDoubleLE() },
-};
+const readers: Readonly<Record<number, { bytes: number; read: (from: DataView, at: number) => GgufScalar }>> =
+  {
+    0: { bytes: 1, read: (from, at) => from.getUint8(at) },
+    1: { bytes: 1, read: (from, at) => from.getInt8(at) },
+    2: { bytes: 2, read: (from, at) => from.getUint16(at, true) },
+    3: { bytes: 2, read: (from, at) => from.getInt16(at, true) },
+    4: { bytes: 4, read: (from, at) => from.getUint32(at, true) },
+    5: { bytes: 4, read: (from, at) => from.getInt32(at, true) },
+    6: { bytes: 4, read: (from, at) => from.getFloat32(at, true) },
+    [boolType]: { bytes: 1, read: (from, at) => from.getUint8(at) !== 0 },
+    10: { bytes: 8, read: (from, at) => from.getBigUint64(at, true) },
+    11: { bytes: 8, read: (from, at) => from.getBigInt64(at, true) },
+    12: { bytes: 8, read: (from, at) => from.getFloat64(at, true) },
+  };
+const magic: readonly number[] = [0x47, 0x47, 0x55, 0x46];
 
 /**
  * Parses the beginning of a file of `fileBytes` bytes.
  * @throws BrokenGguf, HeaderGoesOn
  */
-export function parseGguf(bytes: Buffer, fileBytes: number): ParsedGguf {
+export function parseGguf(bytes: Uint8Array, fileBytes: number): ParsedGguf {
   const cursor = new Cursor(bytes, fileBytes);
   checkVersion(cursor);
   const tensorCount = cursor.count(entriesMax, "tensors");
@@ -91,7 +93,7 @@ export function parseGguf(bytes: Buffer, fileBytes: number): ParsedGguf {
 }
 
 function checkVersion(cursor: Cursor): void {
-  if (cursor.fileBytes < 8 || cursor.take(4).toString("latin1") !== "GGUF") {
+  if (cursor.fileBytes < 8 || cursor.take(4).some((byte, i) => byte !== magic[i])) {
     throw new BrokenGguf("is not a GGUF file (it does not begin with GGUF)");
   }
   const version = cursor.u32();
@@ -116,9 +118,9 @@ function skipArray(cursor: Cursor): void {
 
 function skipElements(cursor: Cursor, type: number, count: number): void {
   const fixed = readers[type];
-  if (fixed !== undefined) cursor.take(count * fixed.bytes);
+  if (fixed !== undefined) cursor.skip(count * fixed.bytes);
   // Each one takes bytes of the file, so that a huge count ends soon.
-  else if (type === stringType) for (let i = 0; i < count; i++) cursor.take(cursor.length());
+  else if (type === stringType) for (let i = 0; i < count; i++) cursor.skip(cursor.length());
   else throw new BrokenGguf(`has metadata of the unknown type ${type}, or arrays in arrays`);
 }
 
@@ -144,8 +146,8 @@ function alignmentOf(metadata: ReadonlyMap<string, GgufValue>): number {
 
 /** A single value; undefined when there is none, or an array. */
 export function scalarOf(value: GgufValue | undefined): GgufScalar | undefined {
-  if (value?.type === stringType) return value.bytes.toString("utf8", 8);
-  return value === undefined ? undefined : readers[value.type]?.read(value.bytes);
+  if (value?.type === stringType) return lenientUtf8.decode(value.bytes.subarray(8));
+  return value === undefined ? undefined : readers[value.type]?.read(viewOf(value.bytes), 0);
 }
 
 /** The elements of an array; empty when there is none. */
@@ -156,49 +158,66 @@ export function arrayOf(value: GgufValue | undefined): GgufScalar[] {
   const reader = readers[type];
   const next = (): GgufScalar =>
     reader === undefined
-      ? cursor.take(cursor.length()).toString("utf8")
-      : reader.read(cursor.take(reader.bytes));
+      ? lenientUtf8.decode(cursor.take(cursor.length()))
+      : reader.read(cursor.view, cursor.skip(reader.bytes));
   return Array.from({ length: cursor.length() }, next);
+}
+
+/** Number of elements of an array; null when there is none. */
+export function arrayLengthOf(value: GgufValue | undefined): number | null {
+  return value?.type === arrayType ? Number(viewOf(value.bytes).getBigUint64(4, true)) : null;
 }
 
 function shown(name: string): string {
   return JSON.stringify(name.slice(0, 80));
 }
 
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true });
+const lenientUtf8 = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** Reads forward, never beyond the given bytes. */
 class Cursor {
   readonly fileBytes: number;
-  readonly #bytes: Buffer;
+  readonly view: DataView;
+  readonly #bytes: Uint8Array;
   at = 0;
 
-  constructor(bytes: Buffer, fileBytes: number) {
+  constructor(bytes: Uint8Array, fileBytes: number) {
     this.#bytes = bytes;
+    this.view = viewOf(bytes);
     this.fileBytes = fileBytes;
   }
 
-  take(length: number): Buffer {
-    const end = this.at + length;
+  /** Returns where the skipped bytes begin. */
+  skip(length: number): number {
+    const start = this.at;
+    const end = start + length;
     if (end > this.fileBytes)
       throw new BrokenGguf("is truncated: its header goes on beyond the end of the file");
     if (end > this.#bytes.length) throw new HeaderGoesOn();
-    const taken = this.#bytes.subarray(this.at, end);
     this.at = end;
-    return taken;
+    return start;
   }
 
-  since(start: number): Buffer {
+  take(length: number): Uint8Array {
+    return this.since(this.skip(length));
+  }
+
+  since(start: number): Uint8Array {
     return this.#bytes.subarray(start, this.at);
   }
 
   u32(): number {
-    return this.take(4).readUInt32LE();
+    return this.view.getUint32(this.skip(4), true);
   }
 
   /** A 64-bit length; those that no file can have are truncated files, too. */
   length(): number {
-    return Number(this.take(8).readBigUInt64LE());
+    return Number(this.view.getBigUint64(this.skip(8), true));
   }
 
   count(max: number, what: string): number {

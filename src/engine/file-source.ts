@@ -1,0 +1,67 @@
+import { type FileHandle, open, stat } from "node:fs/promises";
+import { throwIfAborted } from "../util/abort.ts";
+import type { SkeinError } from "../util/errors.ts";
+import { type ByteSource, checkRange } from "../formats/byte-source.ts";
+import { invalidModelFile } from "../formats/errors.ts";
+
+export interface FileSource extends ByteSource {
+  close(): Promise<void>;
+}
+
+/** Opens a regular file for reading anywhere in it; the source's name is the path. */
+export async function openFileSource(path: string): Promise<FileSource> {
+  // Before opening: to open a named pipe would wait for its writer.
+  const info = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    throw unreadable(path, error);
+  });
+  if (info.isDirectory()) throw invalidModelFile(path, "is a directory, not a file");
+  if (!info.isFile()) throw invalidModelFile(path, "is not a regular file");
+  const file = await open(path, "r").catch((error: NodeJS.ErrnoException) => {
+    throw unreadable(path, error);
+  });
+  try {
+    const { size, mtimeNs } = await file.stat({ bigint: true });
+    return fileSource(path, file, Number(size), mtimeNs);
+  } catch (error) {
+    await file.close();
+    throw unreadable(path, error as NodeJS.ErrnoException);
+  }
+}
+
+function fileSource(path: string, file: FileHandle, size: number, openedMtimeNs: bigint): FileSource {
+  async function readWhole(start: number, length: number): Promise<Uint8Array> {
+    const bytes = new Uint8Array(length);
+    // One call may read less than it was asked for: Linux reads at most 2 GiB at once.
+    for (let done = 0; done < length;) {
+      const { bytesRead } = await file.read(bytes, done, length - done, start + done);
+      if (bytesRead === 0) throw invalidModelFile(path, "became shorter while it was read");
+      done += bytesRead;
+    }
+    const now = await file.stat({ bigint: true });
+    if (Number(now.size) !== size || now.mtimeNs !== openedMtimeNs) {
+      throw invalidModelFile(path, "changed while it was read");
+    }
+    return bytes;
+  }
+  return {
+    name: path,
+    size,
+    close: () => file.close(),
+    read: async (start, length, signal) => {
+      throwIfAborted(signal);
+      checkRange(path, size, start, length);
+      return readWhole(start, length).catch((error: unknown) => {
+        throw isSystemError(error) ? unreadable(path, error) : error;
+      });
+    },
+  };
+}
+
+function unreadable(path: string, error: NodeJS.ErrnoException): SkeinError {
+  const why = error.code === "ENOENT" ? "does not exist" : `cannot be read (${error.code ?? error.message})`;
+  return invalidModelFile(path, why, undefined, error);
+}
+
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && "syscall" in error;
+}
