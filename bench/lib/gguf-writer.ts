@@ -2,7 +2,7 @@
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { arrayOf, type GgufValue } from "../../src/engine/gguf/parse.ts";
+import { arrayOf, type GgufValue } from "../../src/formats/gguf/parse.ts";
 import { readGgufHeader } from "../../src/engine/gguf/read.ts";
 import {
   type DecoderShape,
