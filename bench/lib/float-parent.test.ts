@@ -3,31 +3,30 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { difference, inTemporaryFolder, noAbort, plainTokens, writeRandom } from "./fixture.suite.ts";
 import { openFloatParent } from "./float-parent.ts";
-import { missingLlama, openLlama } from "./llama-logits.ts";
+import { missingLlama, startLlama } from "./llama-logits.ts";
 import { createRandomModel, microSpec, randomFamilies } from "./random-model.ts";
 
 const tokens = plainTokens(80);
 const contextTokens = 256;
-const needsLlama = { skip: missingLlama() ?? false };
 
-for (const family of randomFamilies) {
-  test(`${family}: the float parent's logits are llama.cpp's`, needsLlama, () =>
-    inTemporaryFolder(async (folder) => {
-      const path = join(folder, "model.gguf");
-      const model = await writeRandom(path, microSpec(family, { contextTokensMax: contextTokens }));
-      const llama = await openLlama(path, { contextTokens });
-      try {
-        const theirs = await llama.logits(tokens);
+test("every family's logits are llama.cpp's", { skip: missingLlama() ?? false }, () =>
+  inTemporaryFolder(async (folder) => {
+    const llama = await startLlama();
+    try {
+      for (const family of randomFamilies) {
+        const path = join(folder, `${family}.gguf`);
+        const model = await writeRandom(path, microSpec(family, { contextTokensMax: contextTokens }));
+        const theirs = await (await llama.load(path, { contextTokens })).logits(tokens);
         const ours = (await openFloatParent(model, noAbort)).logits(tokens);
         assert.equal(theirs.length, ours.length);
         const { largest, spread } = difference(ours, theirs);
-        assert.ok(largest < 2e-4 * spread, `differ by ${largest} of ${spread}`);
-      } finally {
-        llama.close();
+        assert.ok(largest < 2e-4 * spread, `${family}: they differ by ${largest} of ${spread}`);
       }
-    }),
-  );
-}
+    } finally {
+      llama.close();
+    }
+  }),
+);
 
 test("activations are seen once per layer and position, and are what the next step uses", async () => {
   const model = createRandomModel(microSpec("qwen3"));

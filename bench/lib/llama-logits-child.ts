@@ -2,27 +2,35 @@
 import {
   checkBinding,
   importNodeLlamaCpp,
+  type Llama,
+  type LlamaModel,
   type NativeContext,
   type NativeSampler,
 } from "../../src/engine/llama/binding.ts";
 
-export interface OracleLoad {
+interface LoadTask {
+  readonly kind: "load";
+  readonly model: number;
   readonly modelPath: string;
-  readonly moduleFolder: string;
   readonly contextTokens: number;
   readonly threads: number;
   readonly cacheType: "F32" | "F16";
 }
 
-export type OracleTask =
-  | { readonly kind: "logits"; readonly tokenIds: readonly number[] }
-  | { readonly kind: "tokenize"; readonly text: string };
+export type LlamaTask =
+  | LoadTask
+  | { readonly kind: "logits"; readonly model: number; readonly tokenIds: readonly number[] }
+  | { readonly kind: "tokenize"; readonly model: number; readonly text: string }
+  | { readonly kind: "close"; readonly model: number };
 
-export type OracleReply =
+export type LlamaReply =
   | { readonly kind: "ready" }
   | { readonly kind: "logits"; readonly values: Float32Array }
   | { readonly kind: "tokens"; readonly tokenIds: number[] }
   | { readonly kind: "failed"; readonly reason: string };
+
+export type ReplyKind = LlamaReply["kind"];
+export type ReplyOf<K extends ReplyKind> = Extract<LlamaReply, { kind: K }>;
 
 /** The inner context's form of `sampleToken` that also returns all logits, as token, logit, token, logit, … */
 interface RevealingContext extends NativeContext {
@@ -36,11 +44,71 @@ interface RevealingContext extends NativeContext {
   ): Promise<readonly [token: number, unknown, unknown, logits: readonly number[]]>;
 }
 
+interface Disposable {
+  dispose(): Promise<void>;
+}
+
+interface Loaded {
+  readonly contextTokens: number;
+  readonly model: LlamaModel & Disposable;
+  readonly context: RevealingContext;
+  readonly sampler: NativeSampler;
+}
+
 const sequence = 0;
 const batchTokensMax = 512;
 
-async function open(load: OracleLoad): Promise<(task: OracleTask) => Promise<OracleReply>> {
-  const nodeLlamaCpp = await importNodeLlamaCpp(load.moduleFolder);
+async function load(llama: Llama, task: LoadTask): Promise<Loaded> {
+  const model = await llama.loadModel({ modelPath: task.modelPath, gpuLayers: 0 });
+  const { _ctx: context } = await model.createContext({
+    contextSize: task.contextTokens,
+    sequences: 1,
+    batchSize: batchTokensMax,
+    threads: task.threads,
+    // Its kernels round where the plain ones do not.
+    flashAttention: false,
+    experimentalKvCacheKeyType: task.cacheType,
+    experimentalKvCacheValueType: task.cacheType,
+  });
+  checkBinding(context, model, llama);
+  const sampler = new llama._bindings.AddonSampler(model._model);
+  sampler.applyConfig({ temperature: 0 });
+  return {
+    contextTokens: task.contextTokens,
+    model: model as Loaded["model"],
+    context: context as RevealingContext,
+    sampler,
+  };
+}
+
+async function logitsOf(
+  { contextTokens, context, sampler }: Loaded,
+  tokenIds: readonly number[],
+): Promise<Float32Array> {
+  // llama.cpp would end the process.
+  if (tokenIds.length > contextTokens) throw new RangeError(`the context has ${contextTokens} tokens`);
+  const step = Math.min(batchTokensMax, contextTokens);
+  let values = new Float32Array();
+  for (let start = 0; start < tokenIds.length; start += step) {
+    const chunk = Uint32Array.from(tokenIds.slice(start, start + step));
+    const everyPosition = chunk.map((_, i) => i);
+    context.initBatch(chunk.length);
+    const indexes = context.addToBatch(sequence, start, chunk, everyPosition);
+    await context.decodeBatch();
+    for (const [i, index] of indexes.entries()) {
+      const [, , , logits] = await context.sampleToken(index, sampler, false, false, true);
+      const vocabularySize = logits.length / 2;
+      if (values.length === 0) values = new Float32Array(tokenIds.length * vocabularySize);
+      const row = (start + i) * vocabularySize;
+      for (let at = 0; at < logits.length; at += 2) values[row + logits[at]!] = logits[at + 1]!;
+    }
+  }
+  context.disposeSequence(sequence);
+  return values;
+}
+
+async function serve(moduleFolder: string): Promise<(task: LlamaTask) => Promise<LlamaReply>> {
+  const nodeLlamaCpp = await importNodeLlamaCpp(moduleFolder);
   const llama = await nodeLlamaCpp.getLlama({
     build: "never",
     skipDownload: true,
@@ -48,55 +116,29 @@ async function open(load: OracleLoad): Promise<(task: OracleTask) => Promise<Ora
     logLevel: "error",
     gpu: false,
   });
-  const model = await llama.loadModel({ modelPath: load.modelPath, gpuLayers: 0 });
-  const inner = await model.createContext({
-    contextSize: load.contextTokens,
-    sequences: 1,
-    batchSize: batchTokensMax,
-    threads: load.threads,
-    // Its kernels round where the plain ones do not.
-    flashAttention: false,
-    experimentalKvCacheKeyType: load.cacheType,
-    experimentalKvCacheValueType: load.cacheType,
-  });
-  const context = inner._ctx as RevealingContext;
-  checkBinding(context, model, llama);
-  const sampler = new llama._bindings.AddonSampler(model._model);
-  sampler.applyConfig({ temperature: 0 });
-
-  async function logitsOf(tokenIds: readonly number[]): Promise<Float32Array> {
-    const rows: (readonly number[])[] = [];
-    for (let start = 0; start < tokenIds.length; start += batchTokensMax) {
-      const chunk = Uint32Array.from(tokenIds.slice(start, start + batchTokensMax));
-      context.initBatch(chunk.length);
-      const indexes = context.addToBatch(
-        sequence,
-        start,
-        chunk,
-        chunk.map((_, i) => i),
-      );
-      await context.decodeBatch();
-      for (const index of indexes) {
-        const [, , , logits] = await context.sampleToken(index, sampler, false, false, true);
-        rows.push(logits);
-      }
+  const models = new Map<number, Loaded>();
+  return async (task) => {
+    if (task.kind === "load") {
+      models.set(task.model, await load(llama, task));
+      return { kind: "ready" };
     }
-    context.disposeSequence(sequence);
-    const vocabularySize = rows[0]!.length / 2;
-    const values = new Float32Array(rows.length * vocabularySize);
-    rows.forEach((row, position) => {
-      for (let i = 0; i < row.length; i += 2) values[position * vocabularySize + row[i]!] = row[i + 1]!;
-    });
-    return values;
-  }
-
-  return async (task) =>
-    task.kind === "logits"
-      ? { kind: "logits", values: await logitsOf(task.tokenIds) }
-      : { kind: "tokens", tokenIds: [...model._model.tokenize(task.text, true)] };
+    const loaded = models.get(task.model);
+    if (loaded === undefined) throw new Error(`model ${task.model} is not loaded`);
+    switch (task.kind) {
+      case "logits":
+        return { kind: "logits", values: await logitsOf(loaded, task.tokenIds) };
+      case "tokenize":
+        return { kind: "tokens", tokenIds: [...loaded.model._model.tokenize(task.text, true)] };
+      case "close":
+        models.delete(task.model);
+        loaded.sampler.dispose();
+        await loaded.model.dispose();
+        return { kind: "ready" };
+    }
+  };
 }
 
-function send(reply: OracleReply): void {
+function send(reply: LlamaReply): void {
   process.send?.(reply);
 }
 
@@ -106,8 +148,8 @@ function fail(error: unknown): void {
 
 process.on("disconnect", () => process.exit(0));
 try {
-  const answer = await open(JSON.parse(process.argv[2] ?? "{}") as OracleLoad);
-  process.on("message", (task: OracleTask) => {
+  const answer = await serve(process.argv[2] ?? "");
+  process.on("message", (task: LlamaTask) => {
     answer(task).then(send, fail);
   });
   send({ kind: "ready" });

@@ -46,7 +46,7 @@ export function decodeWeights(type: WeightType, bytes: Uint8Array): Float32Array
     case "F16":
       return Float32Array.from(new Float16Array(buffer));
     case "BF16":
-      return new Float32Array(Uint32Array.from(new Uint16Array(buffer), (bits) => bits << 16).buffer);
+      return bfloat16Values(new Uint16Array(buffer));
     case "Q8_0":
       return dequantizeQ8(bytes);
   }
@@ -60,7 +60,15 @@ export function roundedTo(type: WeightType, values: Float32Array): Float32Array 
 /** Round to nearest, ties to even; values are finite. */
 function bfloat16Of(values: Float32Array): Uint16Array<ArrayBuffer> {
   const bits = new Uint32Array(Float32Array.from(values).buffer);
-  return Uint16Array.from(bits, (b) => (b + 0x7fff + ((b >>> 16) & 1)) >>> 16);
+  const upper = new Uint16Array(bits.length);
+  for (let i = 0; i < bits.length; i++) upper[i] = (bits[i]! + 0x7fff + ((bits[i]! >>> 16) & 1)) >>> 16;
+  return upper;
+}
+
+function bfloat16Values(upper: Uint16Array): Float32Array {
+  const bits = new Uint32Array(upper.length);
+  for (let i = 0; i < upper.length; i++) bits[i] = upper[i]! << 16;
+  return new Float32Array(bits.buffer);
 }
 
 const q8 = weightFormats.Q8_0;
