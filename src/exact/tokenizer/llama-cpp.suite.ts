@@ -87,13 +87,13 @@ export async function withReference(file: Buffer, use: (model: ReferenceModel) =
   const path = join(folder, "vocabulary.gguf");
   mkdirSync(folder, { recursive: true });
   writeFileSync(path, file);
-  const { getLlama } = (await import(pathToFileURL(join(moduleFolder, "dist", "index.js")).href)) as {
+  const library = (await import(pathToFileURL(join(moduleFolder, "dist", "index.js")).href)) as {
     getLlama(options: object): Promise<{
       loadModel(options: object): Promise<ReferenceModel>;
       dispose(): Promise<void>;
     }>;
   };
-  const llama = await getLlama({
+  const llama = await library.getLlama({
     build: "never",
     skipDownload: true,
     progressLogs: false,
