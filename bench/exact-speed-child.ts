@@ -74,8 +74,8 @@ function largest(logits: Int32Array): number {
 }
 
 async function prepareLlama({ modelPath, moduleFolder, contextTokens }: SpeedSetup): Promise<Run> {
-  const { getLlama } = await importNodeLlamaCpp(moduleFolder);
-  const llama = await getLlama({
+  const nodeLlamaCpp = await importNodeLlamaCpp(moduleFolder);
+  const llama = await nodeLlamaCpp.getLlama({
     build: "never",
     skipDownload: true,
     progressLogs: false,

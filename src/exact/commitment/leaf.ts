@@ -20,7 +20,10 @@ export function layerLeafBytes(
   kept: { readonly keys: readonly Block[]; readonly values: readonly Block[] } | null,
 ): Uint8Array {
   const blocks = kept === null ? [] : [...kept.keys, ...kept.values];
-  const length = blocks.reduce((sum, { mantissas }) => sum + 2 * mantissas.length + 1, 1 + 4 * residual.length);
+  const length = blocks.reduce(
+    (sum, { mantissas }) => sum + 2 * mantissas.length + 1,
+    1 + 4 * residual.length,
+  );
   const bytes = new Uint8Array(length);
   const view = new DataView(bytes.buffer);
   bytes[0] = layerLeafTag;

@@ -1,13 +1,6 @@
 /** Collects the commitments of one sequence while an executor runs. */
 import type { LayerListener } from "../executor.ts";
-import {
-  chainHead,
-  equalBytes,
-  hashBytes,
-  merkleRoot,
-  rowRoot,
-  type Sha256,
-} from "./commitment.ts";
+import { chainHead, equalBytes, hashBytes, merkleRoot, rowRoot, type Sha256 } from "./commitment.ts";
 
 export class CommitmentRecorder {
   readonly #sha256: Sha256;

@@ -39,7 +39,7 @@ const rowsMaxDefault = 64;
 export function createWasmExecutor(
   shape: ExactShape,
   options: WasmExecutorOptions = {},
-): { readonly sink: ModelSink; executor(): Executor } {
+): { readonly sink: ModelSink; readonly executor: () => Executor } {
   const range = options.range ?? { start: 0, end: shape.layers };
   const memory = new KernelMemory();
   const placing = placeModel(memory, shape, range);
@@ -197,7 +197,16 @@ class WasmExecutor implements Executor {
   }
 
   /** Keys and values of a row, beside its residual vector (they are committed to) and in the sequence. */
-  #keep(row: number, cache: { readonly keys: number; readonly values: number; readonly keyExponents: number; readonly valueExponents: number }, position: number): void {
+  #keep(
+    row: number,
+    cache: {
+      readonly keys: number;
+      readonly values: number;
+      readonly keyExponents: number;
+      readonly valueExponents: number;
+    },
+    position: number,
+  ): void {
     const { kernels } = this.#memory;
     const space = this.#space;
     const { headsKv, headDim } = this.shape;
