@@ -97,7 +97,9 @@ function longFunctions(name: string, text: string): string[] {
   return lines.flatMap((line, i) => {
     const match = starts.exec(line);
     if (match === null || /^\s*(?:if|for|while|switch|return|const|let|export const)\b/.test(line)) return [];
-    const end = lines.indexOf(`${match[1]}}`, i + 1);
+    // A method of an object literal ends with a comma.
+    const ends = [`${match[1]}}`, `${match[1]}},`];
+    const end = lines.findIndex((other, j) => j > i && ends.includes(other));
     // Factories (`createX`) hold the functions of the thing they create; those are measured themselves.
     if (/function (?:create|open|accept)/.test(line)) return [];
     return end - i > functionLinesMax ? [`${name}:${i + 1} (${end - i} lines)`] : [];

@@ -10,6 +10,13 @@ export function untilStopped(): Promise<void> {
   });
 }
 
+/** Aborts at Ctrl-C, SIGTERM or a closed terminal. */
+export function stopSignal(): AbortSignal {
+  const stopping = new AbortController();
+  void untilStopped().then(() => stopping.abort());
+  return stopping.signal;
+}
+
 /** Runs until stopped, then closes in bounded time. A second Ctrl-C ends at once. */
 export async function runUntilStopped(role: RunningRole): Promise<void> {
   // Timers of idle connections do not keep a process alive; waiting for a signal must.

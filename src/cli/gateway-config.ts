@@ -1,42 +1,48 @@
-import { isIP } from "node:net";
 import { join } from "node:path";
 import { usdToNano } from "../protocol/price.ts";
 import { SkeinError } from "../util/errors.ts";
 import type { Context } from "./context.ts";
 import { loadOrCreateSecret } from "./home.ts";
+import { isLoopback, parseListenAddress } from "./listen-address.ts";
 import type { GatewayConfig } from "./processes/config.ts";
 import { logLevelOf } from "./provider-config.ts";
 
-export interface GatewaySecrets {
-  /** What providers and clients must know; null: nothing. */
-  readonly joinToken: string | null;
-  readonly apiKey: string | null;
+export interface GatewaySecret {
+  readonly text: string;
+  /** Where it is kept, readable by its owner only; null: it was configured. */
+  readonly file: string | null;
+  readonly isNew: boolean;
 }
 
-const loopback = /^(127\.|localhost$|::1$)/;
+/** What providers and clients must know; null: nothing. */
+export interface GatewaySecrets {
+  readonly joinToken: GatewaySecret | null;
+  readonly apiKey: GatewaySecret | null;
+}
 
 /**
  * A gateway's configuration. Beyond loopback nobody gets in by accident: clients need an API key, providers
  * the join token (or a place on the list), and both are made here when none is configured.
  */
 export function gatewayConfigOf(context: Context): { config: GatewayConfig; secrets: GatewaySecrets } {
-  const { settings, flags, home } = context;
-  const host = hostOf(settings.host, flags["listen"]);
-  const isPublic = !loopback.test(host);
-  const secrets = isPublic
-    ? publicSecrets(context)
-    : { joinToken: settings.joinToken, apiKey: settings.apiKeys[0] ?? null };
+  const { settings, home } = context;
+  const { host, port } = listenAddressOf(context);
+  const isPublic = !isLoopback(host);
+  const secrets = secretsOf(context, isPublic);
   const isRestricted = secrets.joinToken !== null || settings.allowProviders.length > 0;
   const config: GatewayConfig = {
     role: "gateway",
-    host: host === "localhost" ? "127.0.0.1" : host,
-    port: settings.port,
+    host,
+    port,
     networkHost: isPublic ? host : "127.0.0.1",
     networkPort: settings.networkPort,
     announce: settings.announce,
     identityFile: join(home, "gateway.key"),
-    restrictJoin: isRestricted ? { token: secrets.joinToken, allow: settings.allowProviders } : null,
-    apiKeys: settings.apiKeys.length > 0 ? settings.apiKeys : secrets.apiKey === null ? [] : [secrets.apiKey],
+    restrictJoin: isRestricted
+      ? { token: secrets.joinToken?.text ?? null, allow: settings.allowProviders }
+      : null,
+    apiKeys:
+      settings.apiKeys.length > 0 ? settings.apiKeys : secrets.apiKey === null ? [] : [secrets.apiKey.text],
     // Behind an API key a foreign page can do no harm, and the names people use are not known here.
     allowedHosts: isPublic ? null : settings.allowedHosts,
     corsOrigins: settings.corsOrigins,
@@ -55,24 +61,36 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
   return { config, secrets };
 }
 
-function hostOf(configured: string, listen: unknown): string {
-  if (listen === true) return "0.0.0.0";
-  if (typeof listen !== "string") return configured;
-  const host = listen;
-  if (isIP(host) !== 0 || host === "localhost") return host;
-  throw new SkeinError("invalid_config", `--listen ${host} is not an address of this machine.`, {
-    hint: "Give an IP address, and the ports with --port and --network-port.",
-  });
+/** @throws SkeinError `invalid_config` */
+function listenAddressOf({ settings, flags, resolved }: Context): { host: string; port: number } {
+  const { listen } = flags;
+  if (listen === true) return { host: "0.0.0.0", port: settings.port };
+  if (typeof listen !== "string")
+    return { host: parseListenAddress(settings.host, "The setting 'host'").host, port: settings.port };
+  const { host, port } = parseListenAddress(listen, "--listen");
+  if (port === null) return { host, port: settings.port };
+  if (resolved.sources.port === "flag" && settings.port !== port) {
+    throw new SkeinError("invalid_config", `--listen says port ${port}, --port says ${settings.port}.`, {
+      hint: "Give the port once.",
+    });
+  }
+  return { host, port };
 }
 
-function publicSecrets({ settings, home }: Context): GatewaySecrets {
-  const needsToken = !settings.open && settings.allowProviders.length === 0;
+function secretsOf({ settings, home }: Context, isPublic: boolean): GatewaySecrets {
+  const needsToken = isPublic && !settings.open && settings.allowProviders.length === 0;
   return {
-    joinToken:
-      settings.joinToken ??
-      (needsToken ? loadOrCreateSecret(join(home, "join.token"), "skein-join-").secret : null),
-    apiKey: settings.apiKeys[0] ?? loadOrCreateSecret(join(home, "api.key"), "sk-skein-").secret,
+    joinToken: secretOf(settings.joinToken, needsToken ? join(home, "join.token") : null, "skein-join-"),
+    apiKey: secretOf(settings.apiKeys[0] ?? null, isPublic ? join(home, "api.key") : null, "sk-skein-"),
   };
+}
+
+/** @param file where it is kept when none is configured; null: none is needed */
+function secretOf(configured: string | null, file: string | null, prefix: string): GatewaySecret | null {
+  if (configured !== null) return { text: configured, file: null, isNew: false };
+  if (file === null) return null;
+  const { secret, isNew } = loadOrCreateSecret(file, prefix);
+  return { text: secret, file, isNew };
 }
 
 function cloudPriceOf({ settings }: Context): GatewayConfig["cloudPrice"] {

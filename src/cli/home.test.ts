@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { promisify } from "node:util";
 import { SkeinError } from "../util/errors.ts";
 import { homeFolder, loadOrCreateIdentity, loadOrCreateSecret, readConfigFile } from "./home.ts";
 
+const run = promisify(execFile);
 const folder = mkdtempSync(join(tmpdir(), "skein-home-"));
 after(() => rmSync(folder, { recursive: true }));
 
@@ -25,6 +28,8 @@ test("a damaged identity is not silently replaced", () => {
   writeFileSync(file, "not a key");
   assert.throws(() => loadOrCreateIdentity(file), isInvalid);
   assert.equal(readFileSync(file, "utf8"), "not a key");
+  writeFileSync(file, "");
+  assert.throws(() => loadOrCreateIdentity(file), isInvalid);
 });
 
 test("secrets are long, kept, and private even where the file was there before", () => {
@@ -55,4 +60,17 @@ test("a missing configuration is empty; a broken one is an error that names the 
 test("SKEIN_HOME decides, else the platform", () => {
   assert.equal(homeFolder({ SKEIN_HOME: "/x" }), "/x");
   if (process.platform === "linux") assert.equal(homeFolder({ XDG_CONFIG_HOME: "/c" }), join("/c", "skein"));
+});
+
+test("processes that make a secret at the same time all get the same one", async () => {
+  const file = join(folder, "raced", "api.key");
+  const home = new URL("./home.ts", import.meta.url).href;
+  const script = `import { loadOrCreateSecret } from ${JSON.stringify(home)};
+    process.stdout.write(JSON.stringify(loadOrCreateSecret(${JSON.stringify(file)}, "sk-")));`;
+  const args = ["--disable-warning=ExperimentalWarning", "--input-type=module", "-e", script];
+  const runs = await Promise.all(Array.from({ length: 6 }, () => run(process.execPath, args)));
+  const made = runs.map(({ stdout }) => JSON.parse(stdout) as { secret: string; isNew: boolean });
+  assert.equal(new Set(made.map(({ secret }) => secret)).size, 1);
+  assert.equal(made.filter(({ isNew }) => isNew).length, 1);
+  assert.equal(readFileSync(file, "utf8").trim(), made[0]!.secret);
 });

@@ -43,12 +43,8 @@ export function readConfigFile(path: string): Record<string, unknown> {
 
 /** The 32 secret bytes of an identity, made at first use. */
 export function loadOrCreateIdentity(file: string): Uint8Array {
-  const text = readSecret(file);
-  if (text === null) {
-    const seed = systemRandom.bytes(identitySeedBytes);
-    writeSecret(file, toHex(seed));
-    return seed;
-  }
+  const text =
+    readSecret(file) || createSecret(file, toHex(systemRandom.bytes(identitySeedBytes)), false).text;
   if (!/^[0-9a-f]{64}$/.test(text)) {
     throw new SkeinError("invalid_config", `${file} does not hold an identity.`, {
       hint: "Restore it from a copy, or delete it to get a new identity.",
@@ -60,26 +56,57 @@ export function loadOrCreateIdentity(file: string): Uint8Array {
 /** A secret text (join token, API key), made at first use. */
 export function loadOrCreateSecret(file: string, prefix: string): { secret: string; isNew: boolean } {
   const known = readSecret(file);
-  if (known !== null && known !== "") return { secret: known, isNew: false };
-  const secret = prefix + toHex(systemRandom.bytes(24));
-  writeSecret(file, secret);
-  return { secret, isNew: true };
+  if (known !== "") return { secret: known, isNew: false };
+  const { text, isMine } = createSecret(file, prefix + toHex(systemRandom.bytes(24)), true);
+  return { secret: text, isNew: isMine };
 }
 
-function readSecret(file: string): string | null {
+/** Empty: there is none. */
+function readSecret(file: string): string {
   try {
     return readFileSync(file, "utf8").trim();
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw new SkeinError("invalid_config", `${file} cannot be read: ${(error as Error).message}`, {
-      cause: error,
-    });
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return "";
+    throw unusable(file, "read", error);
   }
 }
 
-function writeSecret(file: string, text: string): void {
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
-  writeFileSync(file, `${text}\n`, { mode: 0o600 });
-  // The mode above is for new files only.
+/** Between another process's creating a file and its writing into it pass microseconds. */
+const winnerWaitMs = 10;
+const winnerWaits = 50;
+
+/**
+ * Of several processes that create a secret at once one wins; all use what it wrote.
+ *
+ * @param mayReplaceEmpty whether a file that stays empty gets the new text (an identity may have been lost there)
+ */
+function createSecret(
+  file: string,
+  text: string,
+  mayReplaceEmpty: boolean,
+): { text: string; isMine: boolean } {
+  try {
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    writeFileSync(file, `${text}\n`, { mode: 0o600, flag: "wx" });
+    return { text, isMine: true };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw unusable(file, "written", error);
+  }
+  for (let i = 0; i < winnerWaits; i++) {
+    const winner = readSecret(file);
+    if (winner !== "") return { text: winner, isMine: false };
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, winnerWaitMs);
+  }
+  if (!mayReplaceEmpty) return { text: "", isMine: false };
+  // Nobody is writing: the file was empty before, perhaps with a mode of its own.
   chmodSync(file, 0o600);
+  writeFileSync(file, `${text}\n`);
+  return { text, isMine: true };
+}
+
+function unusable(file: string, verb: "read" | "written", error: unknown): SkeinError {
+  return new SkeinError("invalid_config", `${file} cannot be ${verb}: ${(error as Error).message}`, {
+    hint: "Mend its permissions, or point SKEIN_HOME to another folder.",
+    cause: error,
+  });
 }

@@ -1,9 +1,17 @@
 /** The command line: which commands there are. Each is loaded only when it is used. */
-import { inspect } from "node:util";
-import { Command, CommanderError, Option } from "commander";
-import { SkeinError } from "../util/errors.ts";
-import { printable } from "../util/printable.ts";
+import { Command, Option } from "commander";
+import { endWithReader, exitCodeOf, exitCodesHelp, explain } from "./exit.ts";
+import { collectList, numberBetween, wholeNumber } from "./flags.ts";
+import { endWithLauncher } from "./launcher.ts";
 import { packageVersion } from "./package-info.ts";
+
+/** More providers than this on one machine starve each other. */
+const providersMax = 16;
+/** Longer answers than any model gives. */
+const answerTokensMax = 100_000_000;
+
+endWithLauncher();
+endWithReader();
 
 const program = new Command("skein")
   .description(
@@ -14,12 +22,13 @@ const program = new Command("skein")
   .option("--log-level <level>", "debug, info, warn, error or silent (stderr, JSON lines)")
   .showHelpAfterError("(add --help for what it takes)")
   .configureHelp({ sortSubcommands: false })
-  .addHelpText("after", "\nStart with `skein up`; docs/ and README.md say more.")
+  .addHelpText("after", `${exitCodesHelp}\n\nStart with \`skein up\`; docs/ and README.md say more.`)
   .exitOverride();
 
 const gatewayOption = (): Option =>
   new Option("--gateway <url>", "gateway to ask (default: http://127.0.0.1:4141)");
 const keyOption = (): Option => new Option("--api-key <key>", "API key for it; better in SKEIN_API_KEY");
+const seedNumber = wholeNumber(-Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
 const jsonOption = (): Option => new Option("--json", "print JSON");
 
 /** A command that talks to a gateway. */
@@ -35,11 +44,12 @@ function client(name: string, description: string): Command {
 program
   .command("up")
   .description("run a whole local network: a gateway and providers with the demo model")
-  .option("--providers <n>", "number of providers", "3")
+  .option("--providers <n>", "number of providers", wholeNumber(1, providersMax), 3)
   .option("--model <file>", "GGUF file to serve instead of the demo model")
   .option("--name <name>", "name of the model")
   .option("--port <port>", "port for HTTP; 0 picks a free one (default: 4141)")
   .option("--network-port <port>", "port for providers; 0 picks a free one (default: 4142)")
+  .addOption(new Option("--show-secrets", "print configured keys").hideHelp())
   .addHelpText(
     "after",
     "\nExamples:\n  skein up\n  skein up --providers 1 --model ~/models/qwen2.5-1.5b-q8_0.gguf --port 8080",
@@ -51,18 +61,26 @@ program
   .description("run a gateway: the OpenAI-compatible door that providers join")
   .option("--port <port>", "port for HTTP (default: 4141)")
   .option("--network-port <port>", "port for providers (default: 4142)")
-  .option("--listen [address]", "listen beyond this machine, on all addresses or the given one")
-  .option("--announce <multiaddrs>", "addresses to tell providers, when behind a port forwarding")
+  .option(
+    "--listen [address]",
+    "listen beyond this machine: on all addresses, or on IP, IP:port, [IPv6]:port",
+  )
+  .option(
+    "--announce <multiaddrs>",
+    "addresses to tell providers, when behind a port forwarding",
+    collectList,
+  )
   .option("--join-token <token>", "secret that providers must know; better in SKEIN_JOIN_TOKEN")
-  .option("--allow-providers <ids>", "ids of providers that may join without the token")
+  .option("--allow-providers <ids>", "ids of providers that may join without the token", collectList)
   .option("--open", "let any provider join, also strangers, who then see prompts")
-  .option("--allowed-hosts <names>", "names that the gateway answers to, besides loopback ones")
-  .option("--cors-origins <origins>", "web origins whose pages may call")
-  .option("--join <gateways>", "other gateways of the same network")
+  .option("--allowed-hosts <names>", "names that the gateway answers to, besides loopback ones", collectList)
+  .option("--cors-origins <origins>", "web origins whose pages may call", collectList)
+  .option("--join <gateways>", "other gateways of the same network", collectList)
+  .option("--show-secrets", "print API key and join token also when they are not new")
   .option("--lan", "be found on the local network (mDNS)")
   .addHelpText(
     "after",
-    "\nOn loopback no key is needed. With --listen, clients need an API key and providers a join token;\nboth are made at first use and printed.\n\nExamples:\n  skein gateway\n  skein gateway --listen\n  skein gateway --listen 192.0.2.7 --cors-origins https://chat.example.org",
+    "\nOn loopback no key is needed. With --listen, clients need an API key and providers a join token;\nboth are made at first use, printed then, and kept in files that only you can read.\n\nExamples:\n  skein gateway\n  skein gateway --listen\n  skein gateway --listen 192.0.2.7:8080 --cors-origins https://chat.example.org",
   )
   .action(async (_, command: Command) => (await import("./commands/gateway.ts")).gateway(command));
 
@@ -78,7 +96,8 @@ program
   .option("--name <name>", "name to offer the model under")
   .option(
     "--join <gateways>",
-    "gateways to serve: URL, host:port or multiaddr (default: http://127.0.0.1:4141)",
+    "gateways to serve: URL, host:port or multiaddr; may be repeated (default: http://127.0.0.1:4141)",
+    collectList,
   )
   .option("--token <token>", "join token of the gateway; better in SKEIN_JOIN_TOKEN")
   .option("--lan", "find gateways on the local network (mDNS)")
@@ -92,6 +111,7 @@ program
   .addOption(new Option("--gpu <mode>", "auto or off (default: auto)").choices(["auto", "off"]))
   .option("--identity <file>", "key file of this provider (default: a new one per run)")
   .option("--once", "fail when no gateway can be joined, instead of trying again")
+  .addOption(new Option("--json", "print what happens as JSON lines"))
   .addHelpText(
     "after",
     "\nThe provider dials out, so it works behind any NAT.\n\nExamples:\n  skein provide --model qwen2.5-7b-q4_k_m.gguf\n  skein provide --model llama-3.1-8b-q8_0.gguf --join gateway.example.org:4141 --token …\n  skein provide --engine openai --url http://127.0.0.1:11434/v1 --upstream-model llama3.2",
@@ -102,9 +122,9 @@ client("chat", "talk to a model of the network, in the terminal")
   .argument("[question...]", "ask this and exit; without it, a conversation (or stdin when it is piped)")
   .option("--model <name>", "model (default: the first that is served)")
   .option("--system <text>", "instructions for the model")
-  .option("--temperature <n>", "0 to 2", Number)
-  .option("--max-tokens <n>", "longest answer", Number)
-  .option("--seed <n>", "the same seed gives the same answer", Number)
+  .option("--temperature <n>", "0 to 2", numberBetween(0, 2))
+  .option("--max-tokens <n>", "longest answer", wholeNumber(1, answerTokensMax))
+  .option("--seed <n>", "the same seed gives the same answer", seedNumber)
   .addHelpText(
     "after",
     "\nIn a conversation: /model NAME, /system TEXT, /reset, /exit; Ctrl-C stops an answer.",
@@ -124,7 +144,7 @@ client("providers", "list providers: measured latency, load, capacity, price").a
 client("quote", "say what a question would cost, before it is asked")
   .argument("<question...>")
   .option("--model <name>", "model (default: the first that is served)")
-  .option("--max-tokens <n>", "longest answer", Number)
+  .option("--max-tokens <n>", "longest answer", wholeNumber(1, answerTokensMax))
   .action(async (words: string[], _, command: Command) =>
     (await import("./commands/quote.ts")).quote(words, command),
   );
@@ -133,12 +153,17 @@ client("doctor", "check this machine, and say what to do about every failure")
   .option("--model <file>", "also check this GGUF file")
   .action(async (_, command: Command) => (await import("./commands/doctor.ts")).doctor(command));
 
-program
+const config = program
   .command("config")
   .description("show every setting and where its value comes from")
   .addOption(jsonOption())
   .addHelpText("after", "\nFlags come first, then SKEIN_… variables, then the file, then defaults.")
   .action(async (_, command: Command) => (await import("./commands/config.ts")).config(command));
+config
+  .command("path")
+  .description("print where the configuration file is, or would be")
+  .addOption(jsonOption())
+  .action(async (_, command: Command) => (await import("./commands/config.ts")).configPath(command));
 
 const engine = program.command("engine").description("install native engines and their GPU backends");
 engine
@@ -169,20 +194,7 @@ engine
 try {
   await program.parseAsync();
 } catch (error) {
+  explain(error, program.opts()["verbose"] === true);
   // Whatever a half-started command left open must not keep the process alive.
-  process.exit(explain(error));
-}
-
-/** Prints what a person needs; returns the exit code: 1 failed, 2 wrong usage. */
-function explain(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  if (error instanceof SkeinError) {
-    console.error(printable(`error: ${error.message}`));
-    if (error.hint !== undefined) console.error(printable(error.hint));
-  } else {
-    console.error(printable(`error: ${error instanceof Error ? error.message : String(error)}`));
-    if (program.opts()["verbose"] !== true) console.error("Add --verbose to see where it comes from.");
-  }
-  if (program.opts()["verbose"] === true) console.error(printable(inspect(error)));
-  return 1;
+  process.exit(exitCodeOf(error));
 }

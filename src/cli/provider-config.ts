@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import { join, resolve } from "node:path";
 import { usdToNano } from "../protocol/price.ts";
+import { gatewaysMax } from "../provider/index.ts";
 import { SkeinError } from "../util/errors.ts";
 import type { Context } from "./context.ts";
 import { requireLlamaEngine } from "./engine-install.ts";
@@ -13,13 +14,12 @@ export function threadsDefault(): number {
 
 /** A provider's configuration from the flags of `provide` (or of `up`) and the settings. */
 export function providerConfigOf(context: Context, identityFile: string): ProviderConfig {
-  const { settings, flags, home, resolved } = context;
+  const { settings, flags, home } = context;
   return {
     role: "provider",
     identityFile,
     identityCacheFolder: join(home, "cache", "identities"),
-    // With --lan the gateway is somewhere else than on this machine, unless somebody says so.
-    join: settings.lan && resolved.sources.join === "default" ? [] : settings.join,
+    join: joinTargetsOf(context),
     joinToken: (flags["token"] as string | undefined) ?? settings.joinToken,
     lan: settings.lan,
     region: settings.region,
@@ -32,6 +32,21 @@ export function providerConfigOf(context: Context, identityFile: string): Provid
     once: flags["once"] === true,
     logLevel: logLevelOf(context),
   };
+}
+
+/** @throws SkeinError `invalid_config` */
+function joinTargetsOf({ settings, resolved }: Context): string[] {
+  // With --lan the gateway is somewhere else than on this machine, unless somebody says so.
+  const targets = settings.lan && resolved.sources.join === "default" ? [] : [...new Set(settings.join)];
+  if (targets.length === 0 && !settings.lan) {
+    throw new SkeinError("invalid_config", "There is no gateway to join.", {
+      hint: "Name one with --join, or find it on the local network with --lan.",
+    });
+  }
+  if (targets.length <= gatewaysMax) return targets;
+  throw new SkeinError("invalid_config", `--join names ${targets.length} gateways.`, {
+    hint: `A provider serves at most ${gatewaysMax}.`,
+  });
 }
 
 export function logLevelOf({ settings, flags, resolved }: Context): string {

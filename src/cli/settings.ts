@@ -1,58 +1,50 @@
 /** Every setting: its key in the file, its flag and environment variable, its type, default and meaning. */
-import { SkeinError } from "../util/errors.ts";
+import { type ZodType, z } from "zod";
 import { usdToNano } from "../protocol/price.ts";
+import { SkeinError } from "../util/errors.ts";
 
 interface Kind<T> {
   /** What a value must look like, for people. */
   readonly expects: string;
-  /** From a flag or a variable. Undefined: not acceptable. */
-  fromText(text: string): T | undefined;
-  /** From JSON. Undefined: not acceptable. */
-  fromJson(value: unknown): T | undefined;
+  /** From JSON. */
+  readonly json: ZodType<T>;
+  /** From a flag or a variable. */
+  readonly text: ZodType<T>;
 }
 
-const text: Kind<string> = {
-  expects: "text",
-  fromText: (value) => value,
-  fromJson: (value) => (typeof value === "string" ? value : undefined),
-};
+const text: Kind<string> = { expects: "text", json: z.string(), text: z.string() };
 
 function integer(min: number, max: number): Kind<number> {
-  const check = (value: unknown): number | undefined =>
-    typeof value === "number" && Number.isInteger(value) && value >= min && value <= max ? value : undefined;
-  return {
-    expects: `a whole number from ${min} to ${max}`,
-    fromText: (value) => (/^\d+$/.test(value) ? check(Number(value)) : undefined),
-    fromJson: check,
-  };
+  const json = z.int().min(min).max(max);
+  const expects = `a whole number from ${min} to ${max}`;
+  return { expects, json, text: z.string().regex(/^\d+$/).transform(Number).pipe(json) };
 }
 
 const boolean: Kind<boolean> = {
   expects: "true or false",
-  fromText: (value) => ({ true: true, "1": true, false: false, "0": false })[value.toLowerCase()],
-  fromJson: (value) => (typeof value === "boolean" ? value : undefined),
+  json: z.boolean(),
+  text: z.stringbool({ truthy: ["true", "1"], falsy: ["false", "0"] }),
 };
+
+function itemsOf(list: string): string[] {
+  return list
+    .split(",")
+    .map((item) => item.trim())
+    .filter((item) => item !== "");
+}
 
 const list: Kind<string[]> = {
   expects: "a list (comma-separated, or a JSON array of texts)",
-  fromText: (value) =>
-    value
-      .split(",")
-      .map((item) => item.trim())
-      .filter((item) => item !== ""),
-  fromJson: (value) =>
-    Array.isArray(value) && value.every((item) => typeof item === "string") ? value : undefined,
+  json: z.array(z.string()),
+  text: z.string().transform(itemsOf),
 };
 
-const usd: Kind<string> = {
-  expects: 'an amount of USD such as "0.15"',
-  fromText: (value) => (usdToNano(value) === null ? undefined : value),
-  fromJson: (value) => (typeof value === "string" && usdToNano(value) !== null ? value : undefined),
-};
+const usdText = z.string().refine((value) => usdToNano(value) !== null);
+const usd: Kind<string> = { expects: 'an amount of USD such as "0.15"', json: usdText, text: usdText };
 
-function oneOf<T extends string>(...values: T[]): Kind<T> {
-  const check = (value: unknown): T | undefined => values.find((known) => known === value);
-  return { expects: `one of ${values.join(", ")}`, fromText: check, fromJson: check };
+function oneOf<const T extends string>(...values: T[]): Kind<T> {
+  const schema = z.enum(values);
+  return { expects: `one of ${values.join(", ")}`, json: schema, text: schema };
 }
 
 interface Setting<T> {
@@ -174,24 +166,24 @@ function resolveOne(key: SettingKey, given: Parameters<typeof resolveSettings>[0
   const { kind, default: fallback } = settings[key] as Setting<unknown>;
   const flag = given.flags[key];
   if (flag !== undefined) {
-    const value = typeof flag === "string" ? kind.fromText(flag) : kind.fromJson(flag);
-    return [value ?? wrong(`${flagOf(key)} is ${JSON.stringify(flag)}`, kind), "flag"];
+    const schema = typeof flag === "string" ? kind.text : kind.json;
+    return [valid(schema, flag, kind, `${flagOf(key)} is ${show(key, flag)}`), "flag"];
   }
   const variable = given.environment[variableOf(key)];
   if (variable !== undefined && variable !== "") {
-    return [
-      kind.fromText(variable) ?? wrong(`${variableOf(key)} is ${show(key, variable)}`, kind),
-      "environment",
-    ];
+    return [valid(kind.text, variable, kind, `${variableOf(key)} is ${show(key, variable)}`), "environment"];
   }
   const json = given.file.content[key];
   if (json !== undefined && json !== null) {
-    return [kind.fromJson(json) ?? wrong(`${given.file.path}: '${key}' is ${show(key, json)}`, kind), "file"];
+    return [valid(kind.json, json, kind, `${given.file.path}: '${key}' is ${show(key, json)}`), "file"];
   }
   return [fallback, "default"];
 }
 
-function wrong(what: string, kind: Kind<unknown>): never {
+/** @throws SkeinError `invalid_config`: what it is, and what it must be */
+function valid(schema: ZodType, value: unknown, kind: Kind<unknown>, what: string): unknown {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
   throw new SkeinError("invalid_config", `${what}, but must be ${kind.expects}.`);
 }
 

@@ -36,7 +36,8 @@ function checkInput({ shape, range }: Executor, input: number | Int32Array): voi
     throw invalid(`A residual vector has ${shape.dim} values here, not ${input.length}.`);
   }
   // −2^31 is the one 32-bit number that no operation makes.
-  if (input.some((value) => value < -residualMax)) throw invalid("The residual vector has a value out of range.");
+  if (input.some((value) => value < -residualMax))
+    throw invalid("The residual vector has a value out of range.");
 }
 
 function invalid(message: string): SkeinError {

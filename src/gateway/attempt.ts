@@ -3,9 +3,10 @@ import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
 import type { Candidate } from "../router/plan.ts";
 import { errorKinds, SkeinError, toSkeinError } from "../util/errors.ts";
+import { believedOutputTokens, believedPromptTokens } from "./claims.ts";
 import type { Directory } from "./directory.ts";
 import type { GatewayMetrics } from "./metrics.ts";
-import type { GatewayDeps, GatewayLimits } from "./options.ts";
+import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "./options.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import type { WaitingRoom } from "./waiting-room.ts";
@@ -51,6 +52,7 @@ export function emptyProgress(): Progress {
 }
 
 type TokensEvent = Extract<GenerateEvent, { type: "tokens" }>;
+type StartEvent = Extract<GenerateEvent, { type: "start" }>;
 type EndEvent = Extract<GenerateEvent, { type: "end" }>;
 
 /** A request without what differs from attempt to attempt. */
@@ -78,7 +80,7 @@ export async function* runAttempt(
   let started = false;
   entry.inFlight += 1;
   try {
-    guard.limit(limits.firstTokenTimeoutMs, "send its first token");
+    guard.limit(Math.min(startTimeoutMs, limits.firstTokenTimeoutMs), "accept the request");
     const events = entry.session.generate(
       {
         ...request,
@@ -99,12 +101,13 @@ export async function* runAttempt(
         guard.limit(limits.tokenTimeoutMs, "send its next token");
       } else if (event.type === "start") {
         started = true;
-        progress.promptTokens = event.promptTokens;
-        if (startPosition === 0) progress.cachedTokens = event.cachedTokens;
+        guard.limit(limits.firstTokenTimeoutMs, "send its first token", attempt.elapsedMs);
+        begin(progress, event, request);
       } else {
         end = event;
-        finish(progress, event);
-        const observation = observationOf(entry, attempt, event, startPosition);
+        finish(progress, event, request);
+        const outputTokens = progress.position - startPosition;
+        const observation = observationOf(entry, attempt, event, outputTokens);
         deps.directory.reportAnswer(entry, candidate.offer.modelId, observation);
         return event;
       }
@@ -129,14 +132,20 @@ function take(progress: Progress, event: TokensEvent): void {
   progress.text += event.text;
 }
 
-function finish(progress: Progress, end: EndEvent): void {
-  progress.promptTokens = end.promptTokens;
-  // Tokens whose ids were seen are counted here; otherwise there is only the provider's word.
-  if (!progress.idsComplete) progress.position = end.outputTokens;
+function begin(progress: Progress, start: StartEvent, { prompt }: ChoiceRequest): void {
+  progress.promptTokens = believedPromptTokens(start.promptTokens, prompt);
+  if (progress.position === 0) progress.cachedTokens = Math.min(start.cachedTokens, progress.promptTokens);
+}
+
+function finish(progress: Progress, end: EndEvent, request: ChoiceRequest): void {
+  progress.promptTokens = believedPromptTokens(end.promptTokens, request.prompt);
+  // Tokens whose ids were seen are counted here already.
+  if (progress.idsComplete) return;
+  progress.position = believedOutputTokens(end.outputTokens, progress.text, request);
 }
 
 /** What the router should expect of this provider next time; its claims cannot make it look slower than it was. */
-function observationOf(entry: ProviderEntry, attempt: Stopwatch, end: EndEvent, startPosition: number) {
+function observationOf(entry: ProviderEntry, attempt: Stopwatch, end: EndEvent, outputTokens: number) {
   const elapsedMs = attempt.elapsedMs;
   const queueMs = end.timings.queueMs;
   // The router adds the present round trip and queue by itself.
@@ -144,7 +153,7 @@ function observationOf(entry: ProviderEntry, attempt: Stopwatch, end: EndEvent, 
   return {
     ttftMs: Math.max(0, firstMs),
     answerMs: Math.max(0, elapsedMs - queueMs),
-    outputTokens: end.outputTokens - startPosition,
+    outputTokens,
   };
 }
 
@@ -166,6 +175,7 @@ const requestFaults: ReadonlySet<string> = new Set([
   "invalid_request",
   "unsupported_parameter",
   "context_length_exceeded",
+  "request_too_large",
 ]);
 
 /** A failure as the loop over attempts understands it: the client's fault, no room, or the provider's fault. */

@@ -3,7 +3,7 @@ import type { Engine } from "../engine/port.ts";
 import { createNaiveEngine, naiveDefaults, type NaiveEngineOptions } from "../engine/naive.ts";
 import type { ProviderSession } from "../network/session.ts";
 import type { PriceSheet } from "../protocol/price.ts";
-import { systemClock } from "../util/clock.ts";
+import { type Clock, systemClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { silentLogger } from "../util/log.ts";
 import { seededRandom } from "../util/random.ts";
@@ -91,9 +91,13 @@ export interface TestGateway {
   get(path: string, headers?: Record<string, string>): Promise<Response>;
 }
 
-export function testGateway(options: Partial<GatewayOptions> = {}, seed = 1): TestGateway {
+export function testGateway(
+  options: Partial<GatewayOptions> = {},
+  seed = 1,
+  clock: Clock = systemClock,
+): TestGateway {
   const gateway = createGateway(
-    { clock: systemClock, random: seededRandom(seed), log: silentLogger },
+    { clock, random: seededRandom(seed), log: silentLogger },
     {
       gatewayId: "gateway",
       version: "0.0.0",

@@ -43,8 +43,12 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     limits: options.limits,
     cloudPrice: options.cloudPrice,
   };
-  const app = new Hono<{ Variables: { requestId: string } }>();
+  const app = new Hono<{ Variables: { requestId: string; errorCode: string } }>();
 
+  app.use(async (c, next) => {
+    await next();
+    metrics.responded(c.req.path, c.res.status, c.get("errorCode") ?? "");
+  });
   // 1. Who asks?
   app.use(async (c, next) => {
     c.set("requestId", toHex(deps.random.bytes(12)));
@@ -157,6 +161,7 @@ function unknownPath(c: Context): SkeinError {
 }
 
 function errorResponse(c: Context, error: SkeinError): Response {
+  c.set("errorCode", error.code);
   const headers: Record<string, string> = [429, 503].includes(error.status) ? { "retry-after": "2" } : {};
   // Hono's type lists the statuses it knows; 499 (client left) is not among them, and nobody reads it.
   return c.json(errorObject(error), (error.status === 499 ? 400 : error.status) as 400, headers);

@@ -38,6 +38,14 @@ test("answers over HTTP; a port in use is named, with what to do", async () => {
         error.code === "port_in_use" &&
         error.text.includes(String(server.port)),
     );
+    // TEST-NET-3 (RFC 5737): no machine has it.
+    await assert.rejects(
+      listen(setup.gateway.fetch, { host: "203.0.113.9", port: 0 }),
+      (error) =>
+        error instanceof SkeinError &&
+        error.code === "invalid_config" &&
+        /203\.0\.113\.9.*does not have that address/.test(error.text),
+    );
   } finally {
     await server.close();
   }

@@ -1,7 +1,7 @@
 /** Serves a request handler over HTTP. */
 import type { AddressInfo } from "node:net";
 import { serve, type ServerType } from "@hono/node-server";
-import { SkeinError } from "../util/errors.ts";
+import { listenError } from "../util/listen-error.ts";
 
 /** Requests in progress get this long to finish when the gateway stops. */
 const closeTimeoutMs = 3_000;
@@ -15,7 +15,7 @@ export interface Listening {
   close(): Promise<void>;
 }
 
-/** @throws SkeinError `port_in_use` */
+/** @throws SkeinError `port_in_use`, `invalid_config` */
 export function listen(
   handler: (request: Request) => Promise<Response>,
   options: { host: string; port: number },
@@ -38,19 +38,11 @@ export function listen(
       running += 1;
       response.once("close", () => (running -= 1));
     });
-    const onError = (error: NodeJS.ErrnoException): void => reject(cannotListen(error, options));
+    const onError = (error: NodeJS.ErrnoException): void => {
+      const where = { address: `${options.host}:${options.port}`, portOption: "--port" };
+      reject(listenError(error.code ?? error.message, where, error));
+    };
     server.once("error", onError);
-  });
-}
-
-function cannotListen(
-  error: NodeJS.ErrnoException,
-  { host, port }: { host: string; port: number },
-): SkeinError {
-  const why = error.code === "EADDRINUSE" ? "another program uses that port" : (error.code ?? error.message);
-  return new SkeinError("port_in_use", `Cannot listen on ${host}:${port}: ${why}.`, {
-    hint: "Stop the other program, or choose another port with --port.",
-    cause: error,
   });
 }
 

@@ -21,7 +21,21 @@ const perTokenBuckets = [
 ];
 const tokenBuckets = [1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576];
 
+/** Paths that may become labels; whatever else is asked for is `other`. */
+const routes = [
+  "/v1/chat/completions",
+  "/v1/completions",
+  "/v1/models",
+  "/v1/quote",
+  "/skein/v1/gateway",
+  "/skein/v1/providers",
+  "/healthz",
+  "/metrics",
+];
+
 export interface GatewayMetrics {
+  /** An HTTP request was answered, or its answer begun; `errorCode` is empty when it is not an error. */
+  responded(path: string, status: number, errorCode: string): void;
   requestEnded(
     operation: "chat" | "text_completion",
     model: string,
@@ -77,6 +91,12 @@ export function createMetrics(directory: Directory, waitingRoom: WaitingRoom): G
     labelNames: common,
     registers,
   });
+  const requests = new Counter({
+    name: "skein_http_requests_total",
+    help: "HTTP requests by path, status and error code, those that were refused included.",
+    labelNames: ["http_route", "http_response_status_code", "error_type"],
+    registers,
+  });
   const attempts = new Counter({
     name: "skein_attempts_total",
     help: "Attempts at providers, by outcome: ok, cancelled, or an error code.",
@@ -92,6 +112,10 @@ export function createMetrics(directory: Directory, waitingRoom: WaitingRoom): G
   });
 
   return {
+    responded(path, status, errorCode) {
+      const route = routes.find((known) => path === known || path.startsWith(`${known}/`)) ?? "other";
+      requests.inc({ http_route: route, http_response_status_code: status, error_type: errorCode });
+    },
     requestEnded(operation, model, seconds, errorCode) {
       duration.observe({ ...labels(operation, model), error_type: errorCode ?? "" }, seconds);
     },

@@ -54,5 +54,7 @@ export interface GatewayOptions {
 export const requestBodyBytesMax: number = 8 * 1024 * 1024;
 /** Choices of one request (`n` times prompts). */
 export const choicesMax = 128;
+/** From sending a request to its `start`: the provider's queue. Elsewhere, or here later, it is served sooner. */
+export const startTimeoutMs = 30_000;
 /** A client that reads nothing for this long is gone. */
 export const clientStallMs = 60_000;

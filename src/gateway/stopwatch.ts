@@ -50,15 +50,16 @@ export class Guard {
     return this.#abort.signal;
   }
 
-  /** Replaces the present limit; null removes it. */
-  limit(timeoutMs: number | null, what: string): void {
+  /** Replaces the present limit; null removes it. `elapsedMs` of it are over already. */
+  limit(timeoutMs: number | null, what: string, elapsedMs = 0): void {
     if (timeoutMs === null) {
       this.#due = null;
       return;
     }
-    const atMs = this.#clock.monotonicMs() + timeoutMs;
+    const leftMs = Math.max(0, timeoutMs - elapsedMs);
+    const atMs = this.#clock.monotonicMs() + leftMs;
     this.#due = { atMs, timeoutMs, what };
-    if (atMs < this.#timerAtMs) this.#arm(timeoutMs, atMs);
+    if (atMs < this.#timerAtMs) this.#arm(leftMs, atMs);
   }
 
   release(): void {

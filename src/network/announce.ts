@@ -9,6 +9,7 @@ import { openStatement, type Signer, signStatement } from "../protocol/signing.t
 import { envelopeSchema } from "../protocol/messages.ts";
 import { sha256, toHex, utf8 } from "../util/bytes.ts";
 import { toSkeinError } from "../util/errors.ts";
+import { AuthorLimit } from "./author-limit.ts";
 import type { Network } from "./port.ts";
 import type { SessionDeps } from "./session.ts";
 
@@ -17,6 +18,8 @@ export const announceIntervalMs = 5_000;
 const announceLifetimeMs: number = 6 * announceIntervalMs;
 /** Gateways a peer remembers; more announcements than that are somebody's game. */
 const gatewaysKnownMax = 256;
+/** A neighbour that was not found again for this long is gone; it is asked for every ten seconds. */
+export const neighbourLifetimeMs = 60_000;
 const announceDomain = "skein-gateway-v1";
 
 interface Announcement {
@@ -102,7 +105,7 @@ export function watchGateways(
   const known = new Map<string, number>();
   const report = inTurn(onGateway);
 
-  async function hear(data: Uint8Array): Promise<void> {
+  async function hear(data: Uint8Array, from: string): Promise<void> {
     const nowMs = clock.nowMs();
     const envelope = decodeCbor(envelopeSchema, data, "announcement");
     const announcement = await openStatement(
@@ -112,10 +115,12 @@ export function watchGateways(
       { nowMs },
       ({ gatewayId }) => gatewayId,
     );
-    if (announcement.networkId !== (await expected)) return;
+    // Whoever gossips another one's announcement again would use up what that one may say.
+    if (announcement.gatewayId !== from || announcement.networkId !== (await expected)) return;
     for (const [gatewayId, expiresAtMs] of known) if (expiresAtMs <= nowMs) known.delete(gatewayId);
     if (!known.has(announcement.gatewayId) && known.size >= gatewaysKnownMax) return;
-    known.set(announcement.gatewayId, announcement.expiresAtMs);
+    // No claim of its own keeps a gateway in the table for longer than an honest one stays.
+    known.set(announcement.gatewayId, Math.min(announcement.expiresAtMs, nowMs + announceLifetimeMs));
     const suffix = `/p2p/${announcement.gatewayId}`;
     report(
       announcement.gatewayId,
@@ -123,29 +128,45 @@ export function watchGateways(
     );
   }
 
-  const unsubscribe = network.subscribe(announceTopic, (data) => {
-    hear(data).catch((error: unknown) => {
+  const limit = new AuthorLimit(clock);
+  const unsubscribe = network.subscribe(announceTopic, (data, from) => {
+    if (!limit.allows(from)) return;
+    hear(data, from).catch((error: unknown) => {
       log.debug({ reason: toSkeinError(error).message }, "an announcement was ignored");
     });
   });
-  /** Neighbours on the local network; only if one is a gateway will the session's handshake succeed. */
-  const neighbours = new Map<string, readonly string[]>();
+  const stopReminding = watchNeighbours(deps, report);
+  return () => {
+    stopReminding();
+    unsubscribe();
+  };
+}
+
+/**
+ * Reports peers of the local network, like announcements again and again as long as they are there. Only if
+ * one is a gateway will the session's handshake succeed.
+ */
+function watchNeighbours(
+  { clock, network }: AnnounceDeps,
+  report: (peerId: string, addresses: readonly string[]) => void,
+): () => void {
+  const neighbours = new Map<string, { readonly addresses: readonly string[]; readonly seenMs: number }>();
   network.onDiscovery(({ peerId, addresses }) => {
-    if (neighbours.size >= gatewaysKnownMax) return;
-    neighbours.set(peerId, addresses);
-    report(peerId, addresses);
+    const isNew = !neighbours.has(peerId);
+    if (isNew && neighbours.size >= gatewaysKnownMax) return;
+    neighbours.set(peerId, { addresses, seenMs: clock.monotonicMs() });
+    if (isNew) report(peerId, addresses);
   });
-  // They are discovered once; like announcements they are reported again and again.
   let cancel = (): void => undefined;
   const remind = (): void => {
-    for (const [peerId, addresses] of neighbours) report(peerId, addresses);
+    for (const [peerId, { addresses, seenMs }] of neighbours) {
+      if (clock.monotonicMs() - seenMs > neighbourLifetimeMs) neighbours.delete(peerId);
+      else report(peerId, addresses);
+    }
     cancel = clock.schedule(announceIntervalMs, remind);
   };
   remind();
-  return () => {
-    cancel();
-    unsubscribe();
-  };
+  return () => cancel();
 }
 
 /** Reports one of a gateway's addresses, each time another: a machine has many, and not all lead to it. */

@@ -1,26 +1,48 @@
-/** Permission to send: granted by the reader, spent by the sender, waited for when it runs out. */
+/**
+ * Permission to send token frames: so many, and of so many bytes, may be unread at the other end. Spent by
+ * the sender, given back as the reader reads, waited for when it runs out.
+ */
 export class Credit {
-  #left: number;
+  readonly #framesMax: number;
+  readonly #bytesMax: number;
+  /** Bytes of each unread frame, the oldest first. */
+  #unread: number[] = [];
+  #unreadBytes = 0;
   #wake: (() => void) | null = null;
 
-  constructor(initial: number) {
-    this.#left = initial;
+  constructor(framesMax: number, bytesMax: number) {
+    this.#framesMax = framesMax;
+    this.#bytesMax = bytesMax;
   }
 
-  grant(amount: number, ceiling: number): void {
-    this.#left = Math.min(ceiling, this.#left + amount);
-    this.#wake?.();
-    this.#wake = null;
+  get #available(): boolean {
+    return this.#unread.length < this.#framesMax && this.#unreadBytes < this.#bytesMax;
   }
 
-  /** Takes one unit; resolves at once while there is some. */
-  async spend(signal: AbortSignal): Promise<void> {
-    while (this.#left === 0 && !signal.aborted) {
+  /** Resolves when one frame may be sent, or the signal aborts. */
+  async available(signal: AbortSignal): Promise<void> {
+    while (!this.#available && !signal.aborted) {
       await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-        signal.addEventListener("abort", () => resolve(), { once: true });
+        const wake = (): void => {
+          signal.removeEventListener("abort", wake);
+          this.#wake = null;
+          resolve();
+        };
+        this.#wake = wake;
+        signal.addEventListener("abort", wake, { once: true });
       });
     }
-    this.#left -= 1;
+  }
+
+  /** A frame was sent. */
+  spend(bytes: number): void {
+    this.#unread.push(bytes);
+    this.#unreadBytes += bytes;
+  }
+
+  /** The other end has read so many frames. */
+  grant(frames: number): void {
+    for (const bytes of this.#unread.splice(0, frames)) this.#unreadBytes -= bytes;
+    this.#wake?.();
   }
 }

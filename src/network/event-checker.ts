@@ -10,6 +10,8 @@ export class EventChecker {
   readonly #outputTokensMax: number;
   #position: number;
   #started = false;
+  /** What the token ids say of the count: nothing yet, all of it, or less because some came without. */
+  #counted: "nothing" | "everything" | "something" = "nothing";
 
   constructor(request: Pick<GenerateRequest, "emitted" | "outputTokensMax">) {
     this.#position = request.emitted.tokenIds.length;
@@ -27,8 +29,11 @@ export class EventChecker {
     if (frame.type === "tokens") return this.#checkTokens(frame);
     if (frame.type !== "end") throw violation(`it sent a ${frame.type} frame`);
     // Engines that do not know token ids learn the count only at the end.
-    if (frame.body.outputTokens > this.#outputTokensMax)
-      throw violation("it counts more tokens than allowed");
+    const { outputTokens } = frame.body;
+    if (outputTokens > this.#outputTokensMax) throw violation("it counts more tokens than allowed");
+    if (this.#counted === "everything" && outputTokens !== this.#position) {
+      throw violation(`it counts ${outputTokens} tokens where ${this.#position} came`);
+    }
     return { type: "end", ...frame.body };
   }
 
@@ -37,6 +42,8 @@ export class EventChecker {
       throw violation(`position ${position} came where ${this.#position} was due`);
     }
     if (tokenIds.length > 0 && tokenIds.length !== tokenCount) throw violation("its token count is wrong");
+    if (tokenIds.length !== tokenCount) this.#counted = "something";
+    else if (tokenCount > 0 && this.#counted === "nothing") this.#counted = "everything";
     this.#position += tokenCount;
     if (this.#position > this.#outputTokensMax) throw violation("it sent more tokens than allowed");
     return { type: "tokens", position, tokenIds, tokenCount, text };

@@ -3,61 +3,109 @@
  * within a few milliseconds together, so that the tokens of one inference step cost one write.
  */
 import { encodeFrame, type Frame } from "../protocol/frames.ts";
-import type { Connection } from "./port.ts";
+import type { Clock } from "../util/clock.ts";
+import { SkeinError } from "../util/errors.ts";
+import { type Connection, frameBytesMax } from "./port.ts";
 
 /** Below what a person notices, above what a step of a batch takes to hand out its tokens. */
 export const flushDelayMs = 2;
 /** Frames of one connection that wait for the peer; producers are paused long before by their credit. */
 const pendingFramesMax = 50_000;
+/** Bytes of frames that wait: a peer that takes nothing is cut off beyond them. */
+export const pendingBytesMax: number = 8 * frameBytesMax;
+/** Bytes that wait before more requests are refused: the rest is for what belongs to running ones. */
+export const pendingRequestBytesMax: number = 4 * frameBytesMax;
 
 export class FrameWriter {
+  readonly #clock: Clock;
   readonly #connection: Connection;
-  #pending: Frame[] = [];
-  #timer: NodeJS.Timeout | null = null;
+  #pending: Uint8Array[] = [];
+  #pendingBytes = 0;
+  #cancelTimer: (() => void) | null = null;
   #lastWriteMs = Number.NEGATIVE_INFINITY;
   #blocked = false;
+  #closed = false;
 
-  constructor(connection: Connection) {
+  constructor(clock: Clock, connection: Connection) {
+    this.#clock = clock;
     this.#connection = connection;
   }
 
-  /** @param isUrgent somebody waits for this very frame (a first token, a request): it takes the rest along */
-  write(frame: Frame, isUrgent = false): void {
-    this.#pending.push(frame);
-    if (this.#pending.length > pendingFramesMax) {
-      this.#connection.close("the peer does not read");
-      return;
+  /**
+   * @param isUrgent somebody waits for this very frame (a first token): it takes the rest along
+   * @returns the frame's bytes
+   * @throws SkeinError `protocol_violation` when they are more than a frame may have
+   */
+  write(frame: Frame, isUrgent = false): number {
+    const bytes = encodeFrame(frame);
+    if (bytes.length > frameBytesMax) {
+      throw new SkeinError(
+        "protocol_violation",
+        `A ${frame.type} frame has ${bytes.length} bytes; ${frameBytesMax} are allowed.`,
+      );
     }
-    if (this.#blocked) return;
-    if (isUrgent) return this.#flush();
-    if (this.#timer !== null) return;
-    if (performance.now() - this.#lastWriteMs > flushDelayMs) this.#flush();
-    else this.#timer = setTimeout(() => this.#flush(), flushDelayMs);
+    this.#push(bytes, isUrgent);
+    return bytes.length;
   }
 
-  /** Everything that waits, now (before a close). */
-  flush(): void {
-    this.#flush();
+  /** @throws SkeinError `request_too_large`; `overloaded` when too much waits for the peer already */
+  writeRequest(frame: Extract<Frame, { type: "generate" | "count" }>): void {
+    const bytes = encodeFrame(frame);
+    if (bytes.length > frameBytesMax) {
+      throw new SkeinError(
+        "request_too_large",
+        `The request takes ${bytes.length} bytes on its way to a provider; ${frameBytesMax} are allowed.`,
+        { hint: "Shorten the messages." },
+      );
+    }
+    if (this.#pendingBytes + bytes.length > pendingRequestBytesMax) {
+      throw new SkeinError("overloaded", "Too many requests wait to be sent to this provider.");
+    }
+    this.#push(bytes, true);
+  }
+
+  /** Sends one last frame after all others, or instead of them when the peer does not keep up. */
+  end(frame: Frame): void {
+    if (this.#closed) return;
+    if (!this.#blocked) this.#flush();
+    this.#send(encodeFrame(frame));
+    this.#close();
+  }
+
+  #push(bytes: Uint8Array, isUrgent: boolean): void {
+    if (this.#closed) return;
+    this.#pending.push(bytes);
+    this.#pendingBytes += bytes.length;
+    if (this.#pending.length > pendingFramesMax || this.#pendingBytes > pendingBytesMax) {
+      this.#close();
+      return this.#connection.close("the peer does not read");
+    }
+    if (this.#blocked) return;
+    const nowMs = this.#clock.monotonicMs();
+    if (isUrgent || nowMs - this.#lastWriteMs > flushDelayMs) return this.#flush();
+    this.#cancelTimer ??= this.#clock.schedule(flushDelayMs, () => this.#flush());
   }
 
   #flush(): void {
-    if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#timer = null;
-    this.#lastWriteMs = performance.now();
-    const frames = this.#pending;
-    this.#pending = [];
-    for (let i = 0; i < frames.length; i++) {
-      let more: boolean;
-      try {
-        more = this.#connection.send(encodeFrame(frames[i]!));
-      } catch {
-        return; // Closed: everybody concerned hears of it from the connection.
-      }
-      if (!more && i < frames.length - 1) {
-        this.#pending = frames.slice(i + 1);
-        this.#resumeWhenDrained();
-        return;
-      }
+    this.#cancelTimer?.();
+    this.#cancelTimer = null;
+    this.#lastWriteMs = this.#clock.monotonicMs();
+    let sent = 0;
+    while (sent < this.#pending.length && !this.#blocked && !this.#closed) {
+      const bytes = this.#pending[sent++]!;
+      this.#pendingBytes -= bytes.length;
+      if (!this.#send(bytes)) this.#resumeWhenDrained();
+    }
+    if (!this.#closed) this.#pending = this.#pending.slice(sent);
+  }
+
+  #send(bytes: Uint8Array): boolean {
+    try {
+      return this.#connection.send(bytes);
+    } catch {
+      // Closed: everybody concerned hears of it from the connection.
+      this.#close();
+      return true;
     }
   }
 
@@ -67,5 +115,12 @@ export class FrameWriter {
       this.#blocked = false;
       this.#flush();
     });
+  }
+
+  #close(): void {
+    this.#closed = true;
+    this.#cancelTimer?.();
+    this.#pending = [];
+    this.#pendingBytes = 0;
   }
 }

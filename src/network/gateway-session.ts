@@ -5,30 +5,18 @@ import type { Failure } from "../protocol/messages.ts";
 import type { Offer, ProviderStatus, SignedEnvelope } from "../protocol/offer.ts";
 import { openOffer } from "../protocol/signing.ts";
 import { isErrorCode, SkeinError, toSkeinError } from "../util/errors.ts";
-import { BoundedQueue } from "../util/queue.ts";
 import { EventChecker } from "./event-checker.ts";
 import { FrameWriter } from "./frame-writer.ts";
 import { greetProvider } from "./handshake.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import type { Connection } from "./port.ts";
-import {
-  creditEvents,
-  type JoinPolicy,
-  type ProviderSession,
-  type SessionDeps,
-  streamsMax,
-} from "./session.ts";
+import { type AnswerFrame, type RequestStream, RequestStreams } from "./request-streams.ts";
+import type { JoinPolicy, ProviderSession, SessionDeps } from "./session.ts";
 
-/** Reading this many events gives as many back as credit; smaller grants would cost more frames. */
-const grantEvents: number = creditEvents / 4;
 /** An offer that expired without a renewal is withdrawn within this time. */
 const expiryCheckMs = 5_000;
 
 const idleStatus: ProviderStatus = { active: 0, queued: 0, ready: false, reason: "no status yet" };
-
-interface Stream {
-  readonly queue: BoundedQueue<Exclude<StreamFrame | TokensFrame, { type: "generate" | "count" }>>;
-}
 
 /** Completes the handshake with a provider that connected. @throws SkeinError when it is refused */
 export async function acceptProviderSession(
@@ -38,7 +26,7 @@ export async function acceptProviderSession(
 ): Promise<ProviderSession> {
   const { reader } = await greetProvider(deps, connection, options);
   const session = new GatewaySideSession(deps, connection);
-  reader.handOver((frame) => session.receive(frame));
+  reader.handOver((frame, bytes) => session.receive(frame, bytes));
   session.start();
   return session;
 }
@@ -53,11 +41,10 @@ class GatewaySideSession implements ProviderSession {
   readonly #connection: Connection;
   readonly #writer: FrameWriter;
   readonly #heartbeat: Heartbeat;
-  readonly #streams = new Map<number, Stream>();
+  readonly #streams = new RequestStreams();
   #changeListeners: (() => void)[] = [];
   #closeListeners: ((reason: string) => void)[] = [];
   #closeReason = "";
-  #nextStream = 1;
   /** Offers are verified one after another, so that an older one cannot overtake. */
   #verifying: Promise<void> = Promise.resolve();
   #cancelExpiry: () => void = () => undefined;
@@ -67,10 +54,10 @@ class GatewaySideSession implements ProviderSession {
     this.#connection = connection;
     this.providerId = connection.peerId;
     this.remoteAddress = connection.remoteAddress;
-    this.#writer = new FrameWriter(connection);
+    this.#writer = new FrameWriter(deps.clock, connection);
     this.#heartbeat = new Heartbeat(
       deps.clock,
-      (id) => this.#writer.write({ type: "ping", body: { id } }),
+      (id) => void this.#writer.write({ type: "ping", body: { id } }),
       () => this.close("no sign of life"),
     );
   }
@@ -81,15 +68,15 @@ class GatewaySideSession implements ProviderSession {
 
   start(): void {
     this.#connection.onClose((reason) => this.#onClosed(reason));
+    this.#connection.onActivity(() => this.#heartbeat.heard());
     this.#heartbeat.start();
     this.#watchExpiry();
   }
 
-  receive(frame: Frame): void {
-    this.#heartbeat.heard();
+  receive(frame: Frame, bytes: number): void {
     switch (frame.type) {
       case "ping":
-        return this.#writer.write({ type: "pong", body: frame.body });
+        return void this.#writer.write({ type: "pong", body: frame.body });
       case "pong":
         return this.#heartbeat.pong(frame.body.id);
       case "offer":
@@ -104,20 +91,17 @@ class GatewaySideSession implements ProviderSession {
       case "end":
       case "error":
       case "counted":
-        return this.#toStream(frame);
+        return this.#toStream(frame, bytes);
       default:
         return this.close(`a provider does not send ${frame.type} frames`);
     }
   }
 
-  #toStream(frame: Exclude<StreamFrame | TokensFrame, { type: "generate" | "count" }>): void {
-    // A stream that is gone was cancelled while this frame was on its way.
-    const stream = this.#streams.get(frame.stream);
-    if (stream === undefined) return;
+  #toStream(frame: AnswerFrame, bytes: number): void {
     try {
-      stream.queue.push(frame);
-    } catch {
-      this.close("the provider ignores the flow control");
+      this.#streams.deliver(frame, bytes);
+    } catch (error) {
+      this.close(toSkeinError(error).message);
     }
   }
 
@@ -148,31 +132,30 @@ class GatewaySideSession implements ProviderSession {
   }
 
   async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
-    const { id, stream } = this.#openStream();
+    const stream = this.#openStream();
     const checker = new EventChecker(request);
     const release = this.#bind(stream, signal);
-    let unreported = 0;
-    let finished = false;
+    let isSent = false;
     try {
-      this.#writer.write({ type: "generate", stream: id, body: request }, true);
-      for await (const frame of stream.queue) {
-        if (frame.type === "error") {
-          finished = true;
-          throw failureError(frame.body);
-        }
+      this.#writer.writeRequest({ type: "generate", stream: stream.id, body: request });
+      isSent = true;
+      for await (const { frame, bytes } of stream.queue) {
+        this.#streams.read(stream, bytes);
+        if (frame.type === "error") throw failureError(frame.body);
         const event = this.#check(checker, frame);
-        finished = event.type === "end";
         yield event;
-        if (finished) return;
-        if (event.type === "tokens" && ++unreported === grantEvents) {
-          this.#writer.write({ type: "credit", stream: id, body: { events: unreported } });
-          unreported = 0;
-        }
+        if (event.type === "end") return;
+        if (event.type === "tokens") this.#grant(stream, bytes);
       }
     } finally {
       release();
-      this.#closeStream(id, finished);
+      this.#closeStream(stream, isSent);
     }
+  }
+
+  #grant(stream: RequestStream, bytes: number): void {
+    const events = stream.credit(bytes);
+    if (events > 0) this.#writer.write({ type: "credit", stream: stream.id, body: { events } });
   }
 
   #check(checker: EventChecker, frame: StreamFrame | TokensFrame): GenerateEvent {
@@ -185,13 +168,14 @@ class GatewaySideSession implements ProviderSession {
   }
 
   async countPromptTokens(modelId: string, prompt: Prompt, signal: AbortSignal): Promise<number> {
-    const { id, stream } = this.#openStream();
+    const stream = this.#openStream();
     const release = this.#bind(stream, signal);
-    let finished = false;
+    let isSent = false;
     try {
-      this.#writer.write({ type: "count", stream: id, body: { modelId, prompt } });
-      for await (const frame of stream.queue) {
-        finished = true;
+      this.#writer.writeRequest({ type: "count", stream: stream.id, body: { modelId, prompt } });
+      isSent = true;
+      for await (const { frame, bytes } of stream.queue) {
+        this.#streams.read(stream, bytes);
         if (frame.type === "error") throw failureError(frame.body);
         if (frame.type === "counted") return frame.body.promptTokens;
         throw new SkeinError("protocol_violation", `Expected counted, not ${frame.type}.`);
@@ -199,26 +183,18 @@ class GatewaySideSession implements ProviderSession {
       throw new SkeinError("provider_failed", "The provider gave no answer.");
     } finally {
       release();
-      this.#closeStream(id, finished);
+      this.#closeStream(stream, isSent);
     }
   }
 
-  #openStream(): { id: number; stream: Stream } {
+  #openStream(): RequestStream {
     if (this.closed) throw disconnected(this.#closeReason);
-    if (this.#streams.size >= streamsMax) {
-      throw new SkeinError("overloaded", `${streamsMax} requests are open at this provider.`);
-    }
-    const id = this.#nextStream;
-    this.#nextStream = id === 0xffff_ffff ? 1 : id + 1;
-    // Credit bounds the tokens; start, end and error come on top.
-    const stream: Stream = { queue: new BoundedQueue(creditEvents + 8) };
-    this.#streams.set(id, stream);
-    return { id, stream };
+    return this.#streams.open();
   }
 
-  #bind(stream: Stream, signal: AbortSignal): () => void {
+  #bind({ queue }: RequestStream, signal: AbortSignal): () => void {
     const onAbort = (): void =>
-      stream.queue.fail(
+      queue.fail(
         signal.reason instanceof SkeinError
           ? signal.reason
           : new SkeinError("cancelled", "The request was cancelled."),
@@ -228,9 +204,11 @@ class GatewaySideSession implements ProviderSession {
     return () => signal.removeEventListener("abort", onAbort);
   }
 
-  #closeStream(id: number, finished: boolean): void {
-    this.#streams.delete(id);
-    if (!finished && !this.closed) this.#writer.write({ type: "cancel", stream: id, body: {} });
+  #closeStream(stream: RequestStream, isSent: boolean): void {
+    this.#streams.close(stream);
+    if (isSent && !stream.ended && !this.closed) {
+      this.#writer.write({ type: "cancel", stream: stream.id, body: {} });
+    }
   }
 
   #changed(): void {
@@ -248,8 +226,7 @@ class GatewaySideSession implements ProviderSession {
 
   close(reason: string): void {
     if (this.closed) return;
-    this.#writer.write({ type: "goodbye", body: { reason: reason.slice(0, 1000) } });
-    this.#writer.flush();
+    this.#writer.end({ type: "goodbye", body: { reason: reason.slice(0, 1000) } });
     this.#onClosed(reason);
     this.#connection.close(reason);
   }
@@ -260,8 +237,7 @@ class GatewaySideSession implements ProviderSession {
     this.#closeReason = reason;
     this.#heartbeat.stop();
     this.#cancelExpiry();
-    for (const { queue } of this.#streams.values()) queue.fail(disconnected(reason));
-    this.#streams.clear();
+    this.#streams.failAll(disconnected(reason));
     for (const listener of this.#closeListeners.splice(0)) listener(reason);
   }
 }

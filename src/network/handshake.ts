@@ -3,65 +3,79 @@ import { decodeFrame, encodeFrame, type Frame } from "../protocol/frames.ts";
 import { checkJoinProof, joinProof, type JoinFacts, nonceBytes } from "../protocol/join-proof.ts";
 import { type Hello, protocolVersion } from "../protocol/messages.ts";
 import { SkeinError } from "../util/errors.ts";
-import { BoundedQueue } from "../util/queue.ts";
-import type { Connection } from "./port.ts";
+import { type Connection, frameBytesMax } from "./port.ts";
 import { handshakeTimeoutMs, type JoinPolicy, type SessionDeps } from "./session.ts";
 
 /** Frames of a handshake and whatever an eager peer sends right behind it. */
 const handshakeFramesMax = 64;
+/** Their bytes: a gateway may send its largest request right behind the welcome, before that was checked. */
+const handshakeBytesMax: number = 2 * frameBytesMax;
+
+/** @param bytes length of the encoded frame */
+type FrameListener = (frame: Frame, bytes: number) => void;
 
 /** Reads frames one by one during the handshake, with a deadline for all of it. */
 class HandshakeReader {
-  readonly #frames = new BoundedQueue<Frame>(handshakeFramesMax);
-  readonly #iterator: AsyncIterator<Frame>;
+  readonly #connection: Connection;
   readonly #cancelTimer: () => void;
-  #listener: ((frame: Frame) => void) | null = null;
+  #queued: { readonly frame: Frame; readonly bytes: number }[] = [];
+  #queuedBytes = 0;
+  #failure: unknown = null;
+  #wake: () => void = () => undefined;
+  #listener: FrameListener | null = null;
 
   constructor(deps: SessionDeps, connection: Connection) {
-    this.#iterator = this.#frames[Symbol.asyncIterator]();
+    this.#connection = connection;
     connection.onFrame((bytes) => {
       try {
         const frame = decodeFrame(bytes);
-        if (this.#listener === null) this.#frames.push(frame);
-        else this.#listener(frame);
+        if (this.#listener === null) this.#queue(frame, bytes.length);
+        else this.#listener(frame, bytes.length);
       } catch (error) {
-        this.#frames.fail(error);
+        this.#fail(error);
         connection.close(error instanceof Error ? error.message : "protocol violation");
       }
     });
-    connection.onClose((reason) =>
-      this.#frames.fail(new SkeinError("connection_failed", `Not joined: ${reason}.`)),
-    );
+    connection.onClose((reason) => this.#fail(new SkeinError("connection_failed", `Not joined: ${reason}.`)));
     this.#cancelTimer = deps.clock.schedule(handshakeTimeoutMs, () => {
-      this.#frames.fail(
-        new SkeinError("connection_failed", "The peer did not complete the handshake in time."),
-      );
+      this.#fail(new SkeinError("connection_failed", "The peer did not complete the handshake in time."));
     });
   }
 
-  async next(): Promise<Frame> {
-    const { value, done } = await this.#iterator.next();
-    if (done === true) throw new SkeinError("connection_failed", "The peer closed the connection.");
-    return value;
-  }
-
-  /** The handshake is over: later frames go to the session. */
-  handOver(listener: (frame: Frame) => void): void {
-    this.#cancelTimer();
-    this.#listener = listener;
-    this.#frames.end();
-    void this.#passOn(listener);
-  }
-
-  /** Frames that came right behind the handshake. */
-  async #passOn(listener: (frame: Frame) => void): Promise<void> {
-    try {
-      for (let next = await this.#iterator.next(); next.done !== true; next = await this.#iterator.next()) {
-        listener(next.value);
-      }
-    } catch {
-      // The connection closed meanwhile; the session hears of it from the connection itself.
+  #queue(frame: Frame, bytes: number): void {
+    this.#queuedBytes += bytes;
+    if (this.#queued.length >= handshakeFramesMax || this.#queuedBytes > handshakeBytesMax) {
+      throw new SkeinError("protocol_violation", "The peer sent too much during the handshake.");
     }
+    // What follows a welcome may be a request, and may be here before the welcome was looked at.
+    if (frame.type === "welcome") this.#connection.allowLargeFrames();
+    this.#queued.push({ frame, bytes });
+    this.#wake();
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error;
+    this.#wake();
+  }
+
+  async next(): Promise<Frame> {
+    for (;;) {
+      const next = this.#queued.shift();
+      if (next !== undefined) {
+        this.#queuedBytes -= next.bytes;
+        return next.frame;
+      }
+      if (this.#failure !== null) throw this.#failure;
+      await new Promise<void>((resolve) => (this.#wake = resolve));
+    }
+  }
+
+  /** The handshake is over: frames go to the session, those first that came right behind it. */
+  handOver(listener: FrameListener): void {
+    this.#cancelTimer();
+    this.#connection.allowLargeFrames();
+    this.#listener = listener;
+    for (const { frame, bytes } of this.#queued.splice(0)) listener(frame, bytes);
   }
 
   stop(): void {
@@ -118,6 +132,7 @@ export async function greetProvider(
     // 3. The gateway proves it too.
     const token = options.policy.kind === "restricted" ? options.policy.token : null;
     const proof = token === null ? null : await joinProof(token, "gateway", facts);
+    connection.allowLargeFrames();
     connection.send(encodeFrame({ type: "welcome", body: { proof } }));
     return { reader };
   } catch (error) {

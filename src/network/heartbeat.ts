@@ -3,6 +3,10 @@ import { heartbeatIntervalMs, heartbeatTimeoutMs } from "./session.ts";
 
 /** Weight of the newest measurement in the smoothed round trip (RFC 6298's value). */
 const smoothing = 1 / 8;
+/** A timer that fires this much late says that this process stood still: nobody could have been heard. */
+const lateTimerMs = 500;
+/** Pings that may be answered yet. */
+const pingsOpenMax = 16;
 
 /**
  * Pings at an interval, measures round trips and notices silence. Everything received counts as a sign of
@@ -16,30 +20,42 @@ export class Heartbeat {
   #sent = new Map<number, number>();
   #nextId = 1;
   #heardMs: number;
+  #dueMs: number;
+  /** Whether the silence was excused by our own once already. */
+  #excused = false;
   #cancel: () => void = () => undefined;
 
   constructor(clock: Clock, ping: (id: number) => void, onSilence: () => void) {
     this.#clock = clock;
     this.#ping = ping;
     this.#onSilence = onSilence;
-    this.#heardMs = clock.monotonicMs();
+    this.#heardMs = this.#dueMs = clock.monotonicMs();
   }
 
   start(): void {
     const nowMs = this.#clock.monotonicMs();
-    if (nowMs - this.#heardMs > heartbeatTimeoutMs) {
+    if (nowMs - this.#heardMs > heartbeatTimeoutMs && !this.#excuse(nowMs)) {
       this.#onSilence();
       return;
     }
     const id = this.#nextId++ % 2 ** 32;
     this.#sent.set(id, nowMs);
-    if (this.#sent.size > 16) this.#sent.delete(this.#sent.keys().next().value!);
-    this.#ping(id);
+    if (this.#sent.size > pingsOpenMax) this.#sent.delete(this.#sent.keys().next().value!);
+    this.#dueMs = nowMs + heartbeatIntervalMs;
     this.#cancel = this.#clock.schedule(heartbeatIntervalMs, () => this.start());
+    this.#ping(id);
+  }
+
+  /** What arrived while this process stood still is read before the next beat: wait for that one. */
+  #excuse(nowMs: number): boolean {
+    if (this.#excused || nowMs - this.#dueMs < lateTimerMs) return false;
+    this.#excused = true;
+    return true;
   }
 
   heard(): void {
     this.#heardMs = this.#clock.monotonicMs();
+    this.#excused = false;
   }
 
   pong(id: number): void {

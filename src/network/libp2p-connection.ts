@@ -2,9 +2,9 @@
 import type { Stream } from "@libp2p/interface";
 import { concatBytes } from "../util/bytes.ts";
 import { SkeinError } from "../util/errors.ts";
-import { type Connection, frameBytesMax } from "./port.ts";
+import { FrameReader, lengthBytes } from "./frame-reader.ts";
+import { type Connection, earlyFramesMax, frameBytesMax } from "./port.ts";
 
-const lengthBytes = 4;
 /** Unsent bytes before `send` asks to wait. */
 const bufferedBytesLow = 256 * 1024;
 /** Unsent bytes before a peer that does not read is cut off: one largest frame and what was on its way. */
@@ -19,6 +19,7 @@ export class Libp2pConnection implements Connection {
   readonly #reader = new FrameReader();
   #listener: ((frame: Uint8Array) => void) | null = null;
   #early: Uint8Array[] = [];
+  #onActivity: () => void = () => undefined;
   /** Frames of this turn of the event loop: they become one write, one encryption, one packet. */
   #corked: Uint8Array[] = [];
   #corkedBytes = 0;
@@ -92,15 +93,28 @@ export class Libp2pConnection implements Connection {
 
   #receive(data: Uint8Array): void {
     if (this.#closeReason !== null) return;
+    this.#onActivity();
     try {
-      for (const frame of this.#reader.push(data)) {
-        if (this.#listener === null) this.#early.push(frame);
-        else this.#listener(frame);
-      }
+      this.#reader.push(data, (frame) => this.#deliver(frame));
     } catch (error) {
       this.#stream.abort(error as Error);
       this.#closed(error instanceof Error ? error.message : String(error));
     }
+  }
+
+  #deliver(frame: Uint8Array): void {
+    // Earlier frames of the same piece may have ended it.
+    if (this.#closeReason !== null) return;
+    if (this.#listener !== null) return this.#listener(frame);
+    if (this.#early.push(frame) > earlyFramesMax) this.close("the peer sent too much before it was asked");
+  }
+
+  onActivity(listener: () => void): void {
+    this.#onActivity = listener;
+  }
+
+  allowLargeFrames(): void {
+    this.#reader.frameBytesMax = frameBytesMax;
   }
 
   onFrame(listener: (frame: Uint8Array) => void): void {
@@ -135,45 +149,3 @@ export class Libp2pConnection implements Connection {
 
 /** What is queued gets this long to leave; then the stream is reset. */
 const closeTimeoutMs = 1_000;
-
-/** Cuts a byte stream into frames; nothing is allocated before its length was checked. */
-export class FrameReader {
-  #chunks: Uint8Array[] = [];
-  #bytes = 0;
-
-  /** @throws SkeinError `protocol_violation` for a length beyond the limit */
-  push(data: Uint8Array): Uint8Array[] {
-    this.#chunks.push(data);
-    this.#bytes += data.length;
-    const frames: Uint8Array[] = [];
-    while (this.#bytes >= lengthBytes) {
-      const length = this.#peekLength();
-      if (length > frameBytesMax) {
-        throw new SkeinError(
-          "protocol_violation",
-          `A frame of ${length} bytes was announced; ${frameBytesMax} are allowed.`,
-        );
-      }
-      if (this.#bytes < lengthBytes + length) break;
-      frames.push(this.#take(lengthBytes + length).subarray(lengthBytes));
-    }
-    return frames;
-  }
-
-  #peekLength(): number {
-    const first = this.#chunks[0]!;
-    const head = first.length >= lengthBytes ? first : (this.#chunks = [concatBytes(this.#chunks)])[0]!;
-    return new DataView(head.buffer, head.byteOffset, lengthBytes).getUint32(0);
-  }
-
-  #take(length: number): Uint8Array {
-    const first = this.#chunks[0]!;
-    const whole = first.length >= length ? first : concatBytes(this.#chunks);
-    const rest = whole.subarray(length);
-    if (first.length >= length) this.#chunks[0] = rest;
-    else this.#chunks = [rest];
-    if (rest.length === 0) this.#chunks.shift();
-    this.#bytes -= length;
-    return whole.subarray(0, length);
-  }
-}

@@ -2,7 +2,7 @@
 import { gossipsub, type GossipSub } from "@libp2p/gossipsub";
 import { generateKeyPairFromSeed } from "@libp2p/crypto/keys";
 import { identify } from "@libp2p/identify";
-import type { Connection as PeerConnection, Libp2p, Stream } from "@libp2p/interface";
+import type { Connection as PeerConnection, Libp2p, PeerDiscovery, Stream } from "@libp2p/interface";
 import { mdns } from "@libp2p/mdns";
 import { noise } from "@libp2p/noise";
 import { tcp } from "@libp2p/tcp";
@@ -12,6 +12,8 @@ import { createLibp2p } from "libp2p";
 import { SkeinError } from "../util/errors.ts";
 import type { Logger } from "../util/log.ts";
 import { Libp2pConnection } from "./libp2p-connection.ts";
+import { cannotConnect, cannotListen, checkDialAddress } from "./libp2p-errors.ts";
+import { Neighbours } from "./neighbours.ts";
 import { type Connection, gossipBytesMax, type Network } from "./port.ts";
 
 export const sessionProtocol = "/skein/session/1";
@@ -38,7 +40,8 @@ type Services = { identify: unknown; pubsub: GossipSub };
 /** @throws SkeinError `port_in_use`, `invalid_config` */
 export async function createLibp2pNetwork(options: Libp2pOptions): Promise<Network> {
   options.announce.forEach(checkAddress);
-  const node = await start(options);
+  const neighbours = new Neighbours();
+  const node = await start(options, neighbours);
   const pubsub = node.services.pubsub;
   const topics = new Map<string, Set<(data: Uint8Array, from: string) => void>>();
   let handler: ((connection: Connection) => void) | null = null;
@@ -64,7 +67,7 @@ export async function createLibp2pNetwork(options: Libp2pOptions): Promise<Netwo
       try {
         return wrap(await connection.newStream(sessionProtocol, { signal }), connection);
       } catch (error) {
-        throw cannotConnect(address, error, signal);
+        throw cannotConnect(address, error, { tcpConnected: true, peerProved: true }, signal);
       }
     },
     async connect(address, signal) {
@@ -87,20 +90,12 @@ export async function createLibp2pNetwork(options: Libp2pOptions): Promise<Netwo
         if (listeners.size === 0) pubsub.unsubscribe(topic);
       };
     },
-    onDiscovery(listener) {
-      node.addEventListener("peer:discovery", ({ detail }) => {
-        const peerId = detail.id.toString();
-        listener({
-          peerId,
-          addresses: detail.multiaddrs.map((address) => withPeerId(String(address), peerId)),
-        });
-      });
-    },
+    onDiscovery: (listener) => neighbours.onFound(listener),
     close: async () => node.stop(),
   };
 }
 
-async function start(options: Libp2pOptions): Promise<Libp2p<Services>> {
+async function start(options: Libp2pOptions, neighbours: Neighbours): Promise<Libp2p<Services>> {
   const node = await createLibp2p<Services>({
     privateKey: await generateKeyPairFromSeed("Ed25519", options.seed),
     start: false,
@@ -111,7 +106,7 @@ async function start(options: Libp2pOptions): Promise<Libp2p<Services>> {
     transports: [tcp({ dialOpts: { noDelay: true }, listenOpts: { noDelay: true } })],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
-    peerDiscovery: options.lan ? [mdns({ serviceTag: mdnsServiceTag })] : [],
+    peerDiscovery: options.lan ? [(components: MdnsComponents) => discovery(components, neighbours)] : [],
     // Our heartbeat judges; one slow ping under load must not cut every request.
     connectionMonitor: { enabled: false },
     connectionManager: {
@@ -138,6 +133,19 @@ async function start(options: Libp2pOptions): Promise<Libp2p<Services>> {
   }
 }
 
+type MdnsComponents = Parameters<ReturnType<typeof mdns>>[0];
+
+/** Asks itself, not libp2p: that reports every peer it hears of as discovered, and each only once. */
+function discovery(components: MdnsComponents, neighbours: Neighbours): PeerDiscovery {
+  const service = mdns({ serviceTag: mdnsServiceTag })(components);
+  service.addEventListener("peer", ({ detail }) => {
+    const peerId = detail.id.toString();
+    const addresses = detail.multiaddrs.map((address) => withPeerId(String(address), peerId));
+    neighbours.found({ peerId, addresses });
+  });
+  return service;
+}
+
 /** libp2p would fail on a wrong one later, where nobody hears it. */
 function checkAddress(address: string): void {
   try {
@@ -150,83 +158,25 @@ function checkAddress(address: string): void {
   }
 }
 
-function cannotListen(error: unknown, listen: readonly string[]): SkeinError {
-  const text = allMessages(error);
-  if (listen.length === 0) {
-    return new SkeinError("invalid_config", `The network cannot start: ${text.slice(0, 300)}`, {
-      cause: error,
-    });
-  }
-  const ports = listen.map((address) => address.split("/").slice(2).join(":").replace("tcp:", "")).join(", ");
-  return new SkeinError(
-    "port_in_use",
-    `Cannot listen on ${ports} for providers; another program uses that port.`,
-    {
-      hint: "Stop the other program, or choose another port with --network-port.",
-      cause: error,
-    },
-  );
-}
-
+/** @throws SkeinError `connection_failed` */
 async function connect(
   node: Libp2p<Services>,
   address: string,
   signal: AbortSignal,
 ): Promise<PeerConnection> {
-  const peerId = /\/p2p\/([^/]+)$/.exec(address)?.[1];
-  let target;
+  let tcpConnected = false;
+  const target = checkDialAddress(address, node.peerId.toString());
   try {
-    target = multiaddr(address);
+    return await node.dial(target, {
+      signal,
+      onProgress: ({ type }) => {
+        // Encryption begins when the TCP connection stands.
+        if (type === "upgrader:encrypt-outbound-connection") tcpConnected = true;
+      },
+    });
   } catch (error) {
-    throw new SkeinError("connection_failed", `${address} is not a network address.`, {
-      hint: "Give a multiaddr such as /ip4/192.0.2.1/tcp/4142/p2p/12D3Koo….",
-      retry: "never",
-      cause: error,
-    });
+    throw cannotConnect(address, error, { tcpConnected, peerProved: false }, signal);
   }
-  if (peerId === undefined) {
-    throw new SkeinError("connection_failed", `${address} does not end in /p2p/ and the gateway's id.`, {
-      retry: "never",
-    });
-  }
-  if (peerId === node.peerId.toString()) {
-    throw new SkeinError("connection_failed", "The address is this process's own.", {
-      hint: "Two gateways need two identities: give one of them another SKEIN_HOME.",
-      retry: "never",
-    });
-  }
-  try {
-    return await node.dial(target, { signal });
-  } catch (error) {
-    throw cannotConnect(address, error, signal);
-  }
-}
-
-function cannotConnect(address: string, error: unknown, signal: AbortSignal): SkeinError {
-  return new SkeinError("connection_failed", `Cannot connect to ${address}: ${explain(error, signal)}.`, {
-    hint: "Check the address, that the gateway runs, and that no firewall is in between.",
-    cause: error,
-  });
-}
-
-/** libp2p's nested errors as a few words that a person understands. */
-function explain(error: unknown, signal: AbortSignal): string {
-  const text = allMessages(error);
-  if (signal.aborted) return "it took too long";
-  if (/ECONNREFUSED/.test(text)) return "nothing listens there (connection refused)";
-  if (/EHOSTUNREACH|ENETUNREACH/.test(text)) return "the machine cannot be reached from here";
-  if (/ENOTFOUND|EAI_AGAIN/.test(text)) return "the name cannot be resolved";
-  if (/UnsupportedProtocol|protocol selection failed/i.test(text)) return "it is not a Skein gateway";
-  if (/remote peer|peer ID|identity/i.test(text))
-    return "another identity answers there than the address names";
-  return text.slice(0, 200);
-}
-
-function allMessages(error: unknown): string {
-  if (error instanceof AggregateError) return error.errors.map(allMessages).join("; ");
-  if (!(error instanceof Error)) return String(error);
-  const cause = error.cause === undefined ? "" : `: ${allMessages(error.cause)}`;
-  return `${error.name === "Error" ? "" : `${error.name} `}${error.message}${cause}`;
 }
 
 function wrap(stream: Stream, connection: PeerConnection): Connection {

@@ -1,6 +1,14 @@
 /** Network inside one process, for tests and the simulator: same contract, no sockets. */
 import { SkeinError } from "../util/errors.ts";
-import { type Connection, frameBytesMax, gossipBytesMax, type Network, type PeerAddress } from "./port.ts";
+import {
+  type Connection,
+  earlyFramesMax,
+  frameBytesMax,
+  gossipBytesMax,
+  handshakeFrameBytesMax,
+  type Network,
+  type PeerAddress,
+} from "./port.ts";
 
 /** Bytes on their way before `send` asks to wait. */
 const bufferedBytesLow = 256 * 1024;
@@ -119,6 +127,8 @@ class MemoryConnection implements Connection {
   readonly #hub: MemoryHub;
   #listener: ((frame: Uint8Array) => void) | null = null;
   #early: Uint8Array[] = [];
+  #onActivity: () => void = () => undefined;
+  #receivedBytesMax = handshakeFrameBytesMax;
   #inFlight: Uint8Array[] = [];
   #inFlightBytes = 0;
   #moving = false;
@@ -163,8 +173,18 @@ class MemoryConnection implements Connection {
 
   #receive(frame: Uint8Array): void {
     if (this.#closeReason !== null) return;
-    if (this.#listener === null) this.#early.push(frame);
-    else this.#listener(frame);
+    this.#onActivity();
+    if (frame.length > this.#receivedBytesMax) return this.close("the peer sent too large a frame");
+    if (this.#listener !== null) return this.#listener(frame);
+    if (this.#early.push(frame) > earlyFramesMax) this.close("the peer sent too much before it was asked");
+  }
+
+  onActivity(listener: () => void): void {
+    this.#onActivity = listener;
+  }
+
+  allowLargeFrames(): void {
+    this.#receivedBytesMax = frameBytesMax;
   }
 
   drained(): Promise<void> {

@@ -2,7 +2,13 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { SkeinError } from "../util/errors.ts";
-import { type Connection, frameBytesMax, type Network } from "./port.ts";
+import {
+  type Connection,
+  earlyFramesMax,
+  frameBytesMax,
+  handshakeFrameBytesMax,
+  type Network,
+} from "./port.ts";
 
 export interface NetworkPair {
   /** Listens. */
@@ -30,6 +36,14 @@ export function describeNetwork(name: string, make: () => Promise<NetworkPair>):
       return { near, far: await incoming };
     }
 
+    /** Two peers that let each other in. */
+    async function connectFriends(): Promise<{ near: Connection; far: Connection }> {
+      const both = await connect();
+      both.near.allowLargeFrames();
+      both.far.allowLargeFrames();
+      return both;
+    }
+
     test("both ends know who the other is", async () => {
       const { near, far } = await connect();
       assert.equal(near.peerId, pair.server.peerId);
@@ -38,7 +52,7 @@ export function describeNetwork(name: string, make: () => Promise<NetworkPair>):
     });
 
     test("frames of every size arrive whole and in order", async () => {
-      const { near, far } = await connect();
+      const { near, far } = await connectFriends();
       const sizes = [0, 1, 3, 4, 5, 1000, 65_535, 65_536, 300_000, frameBytesMax, 7];
       const received: Uint8Array[] = [];
       const all = new Promise<void>((resolve) => {
@@ -80,8 +94,37 @@ export function describeNetwork(name: string, make: () => Promise<NetworkPair>):
       near.close();
     });
 
-    test("a sender that waits when told to gets everything through", async () => {
+    test("a stranger's large frame closes the connection; a smaller one does not", async () => {
       const { near, far } = await connect();
+      const closed = new Promise<string>((resolve) => far.onClose(resolve));
+      const got: number[] = [];
+      far.onFrame((frame) => got.push(frame.length));
+      near.onFrame(() => undefined);
+      near.send(new Uint8Array(handshakeFrameBytesMax));
+      near.send(new Uint8Array(handshakeFrameBytesMax + 1));
+      await closed;
+      assert.deepEqual(got, [handshakeFrameBytesMax]);
+    });
+
+    test("a stranger that talks before anybody listens is cut off", async () => {
+      const { near, far } = await connect();
+      const closed = new Promise<string>((resolve) => far.onClose(resolve));
+      for (let i = 0; i <= earlyFramesMax; i++) near.send(Uint8Array.of(1));
+      await closed;
+    });
+
+    test("bytes of a frame are noticed before it is whole", async () => {
+      const { near, far } = await connectFriends();
+      let noticed = 0;
+      far.onActivity(() => (noticed += 1));
+      const noticedBefore = new Promise<number>((resolve) => far.onFrame(() => resolve(noticed)));
+      near.send(new Uint8Array(frameBytesMax));
+      assert.ok((await noticedBefore) > 0);
+      near.close();
+    });
+
+    test("a sender that waits when told to gets everything through", async () => {
+      const { near, far } = await connectFriends();
       const arrived = new Promise<void>((resolve) => {
         let bytes = 0;
         far.onFrame((frame) => {
@@ -151,6 +194,15 @@ export function describeNetwork(name: string, make: () => Promise<NetworkPair>):
             error instanceof SkeinError && error.code === "connection_failed" && error.message.length > 10,
         );
       }
+    });
+
+    test("a peer that was dialled or heard of is not a neighbour found on the local network", async () => {
+      const found: string[] = [];
+      pair.client.onDiscovery(({ peerId }) => found.push(peerId));
+      const { near } = await connect();
+      await pause(100);
+      assert.deepEqual(found, []);
+      near.close();
     });
 
     test("a dial can be given up", async () => {

@@ -1,14 +1,9 @@
-import assert from "node:assert/strict";
-import { test } from "node:test";
-import fc from "fast-check";
-import { SkeinError } from "../util/errors.ts";
 import { silentLogger } from "../util/log.ts";
 import { seededRandom } from "../util/random.ts";
-import { FrameReader } from "./libp2p-connection.ts";
 import { createLibp2pNetwork } from "./libp2p.ts";
 import { MemoryHub } from "./memory.ts";
 import { describeNetwork } from "./network.suite.ts";
-import { frameBytesMax, type Network } from "./port.ts";
+import type { Network } from "./port.ts";
 
 describeNetwork("memory", async () => {
   const hub = new MemoryHub();
@@ -41,54 +36,4 @@ describeNetwork("libp2p", async () => {
     third,
     close: async () => void (await Promise.all([server.close(), client.close(), third.close()])),
   };
-});
-
-test("libp2p: an address with somebody else's id is not believed, a port in use is named", async () => {
-  const server = await libp2p(11, ["/ip4/127.0.0.1/tcp/0"]);
-  const client = await libp2p(12, []);
-  const address = server.addresses()[0]!;
-  const stranger = client.peerId.slice(0, -1) + (client.peerId.endsWith("a") ? "b" : "a");
-  await assert.rejects(
-    client.dial(address.replace(server.peerId, stranger), AbortSignal.timeout(5000)),
-    (error) => error instanceof SkeinError && error.code === "connection_failed",
-  );
-  await assert.rejects(
-    libp2p(13, [address.split("/p2p/")[0]!]),
-    (error) =>
-      error instanceof SkeinError && error.code === "port_in_use" && /--network-port/.test(error.text),
-  );
-  await Promise.all([server.close(), client.close()]);
-});
-
-test("frames are cut out of any chunking of the byte stream", () => {
-  fc.assert(
-    fc.property(
-      fc.array(fc.uint8Array({ maxLength: 300 }), { maxLength: 20 }),
-      fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 1, maxLength: 20 }),
-      (frames, cuts) => {
-        const bytes = frames.flatMap((frame) => {
-          const header = new Uint8Array(4);
-          new DataView(header.buffer).setUint32(0, frame.length);
-          return [...header, ...frame];
-        });
-        const reader = new FrameReader();
-        const got: Uint8Array[] = [];
-        for (let at = 0, i = 0; at < bytes.length; i++) {
-          const size = cuts[i % cuts.length]!;
-          got.push(...reader.push(Uint8Array.from(bytes.slice(at, at + size))));
-          at += size;
-        }
-        assert.deepEqual(
-          got.map((frame) => [...frame]),
-          frames.map((frame) => [...frame]),
-        );
-      },
-    ),
-  );
-});
-
-test("a length beyond the limit is refused before anything is allocated", () => {
-  const header = new Uint8Array(4);
-  new DataView(header.buffer).setUint32(0, frameBytesMax + 1);
-  assert.throws(() => new FrameReader().push(header), SkeinError);
 });

@@ -20,8 +20,18 @@ export interface Connection {
   /** Resolves when the outgoing buffer is low again, or the connection closed. Never rejects. */
   drained(): Promise<void>;
 
-  /** Whole frames, in order. Set once, directly after the connection was obtained. */
+  /**
+   * Whole frames, in order. Set once, directly after the connection was obtained: at most `earlyFramesMax`
+   * are kept until then.
+   */
   onFrame(listener: (frame: Uint8Array) => void): void;
+  /** Called whenever bytes of the peer arrive, also of a frame that is not whole yet. Replaces the one before. */
+  onActivity(listener: () => void): void;
+  /**
+   * Takes frames of up to `frameBytesMax` from now on. Until then, while the peer is a stranger, one of more
+   * than `handshakeFrameBytesMax` closes the connection.
+   */
+  allowLargeFrames(): void;
   /** Called once, with the reason; immediately when already closed. */
   onClose(listener: (reason: string) => void): void;
   /** Sends what is queued if possible, then closes. Idempotent. */
@@ -51,7 +61,7 @@ export interface Network {
   publish(topic: string, data: Uint8Array): Promise<void>;
   /** `from` is the signed author, not the relaying peer. Returns a function that unsubscribes. */
   subscribe(topic: string, listener: (data: Uint8Array, from: string) => void): () => void;
-  /** Peers found on the local network (mDNS) where that is on. */
+  /** Peers found on the local network (mDNS) where that is on, each again and again while it is there. */
   onDiscovery(listener: (peer: PeerAddress) => void): void;
 
   close(): Promise<void>;
@@ -59,4 +69,8 @@ export interface Network {
 
 /** Largest frame: a chat request with a long context fits, a memory bomb does not. */
 export const frameBytesMax: number = 4 * 1024 * 1024;
+/** Largest frame of a peer that was not let in yet: its messages are a few hundred bytes. */
+export const handshakeFrameBytesMax: number = 64 * 1024;
+/** Frames that wait for `onFrame`; a peer sends one and waits for the answer. */
+export const earlyFramesMax = 64;
 export const gossipBytesMax: number = 64 * 1024;

@@ -10,6 +10,7 @@ import { greetGateway } from "./handshake.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import type { Connection } from "./port.ts";
 import {
+  creditBytes,
   creditEvents,
   type GatewaySession,
   type RequestHandler,
@@ -20,6 +21,8 @@ import {
 interface Stream {
   readonly abort: AbortController;
   readonly credit: Credit;
+  /** The last frame of the answer was sent: whatever happens now is nobody else's business. */
+  ended: boolean;
 }
 
 /** Completes the handshake with a gateway. @throws SkeinError `join_refused`, `connection_failed` */
@@ -55,24 +58,24 @@ class ProviderSideSession implements GatewaySession {
     this.#handler = handler;
     this.gatewayId = connection.peerId;
     this.remoteAddress = connection.remoteAddress;
-    this.#writer = new FrameWriter(connection);
+    this.#writer = new FrameWriter(deps.clock, connection);
     this.#heartbeat = new Heartbeat(
       deps.clock,
-      (id) => this.#writer.write({ type: "ping", body: { id } }),
+      (id) => void this.#writer.write({ type: "ping", body: { id } }),
       () => this.close("no sign of life"),
     );
   }
 
   start(): void {
     this.#connection.onClose((reason) => this.#onClosed(reason));
+    this.#connection.onActivity(() => this.#heartbeat.heard());
     this.#heartbeat.start();
   }
 
   receive(frame: Frame): void {
-    this.#heartbeat.heard();
     switch (frame.type) {
       case "ping":
-        return this.#writer.write({ type: "pong", body: frame.body });
+        return void this.#writer.write({ type: "pong", body: frame.body });
       case "pong":
         return this.#heartbeat.pong(frame.body.id);
       case "goodbye":
@@ -84,7 +87,7 @@ class ProviderSideSession implements GatewaySession {
       case "cancel":
         return this.#streams.get(frame.stream)?.abort.abort();
       case "credit":
-        return this.#streams.get(frame.stream)?.credit.grant(frame.body.events, creditEvents);
+        return this.#streams.get(frame.stream)?.credit.grant(frame.body.events);
       default:
         return this.close(`a gateway does not send ${frame.type} frames`);
     }
@@ -92,7 +95,8 @@ class ProviderSideSession implements GatewaySession {
 
   /** Runs one request from its first frame to its last; whatever goes wrong becomes an error frame. */
   async #answer(id: number, run: (stream: Stream) => Promise<void>): Promise<void> {
-    const stream: Stream = { abort: new AbortController(), credit: new Credit(creditEvents) };
+    const credit = new Credit(creditEvents, creditBytes);
+    const stream: Stream = { abort: new AbortController(), credit, ended: false };
     try {
       if (this.#streams.has(id)) return this.close(`stream ${id} was opened twice`);
       if (this.#streams.size >= streamsMax) {
@@ -103,7 +107,7 @@ class ProviderSideSession implements GatewaySession {
     } catch (error) {
       // Cancelled by the gateway: it no longer listens. Cut by the deadline: it must hear of it.
       const { aborted, reason } = stream.abort.signal;
-      if (!aborted || reason instanceof SkeinError)
+      if (!stream.ended && (!aborted || reason instanceof SkeinError))
         this.#sendError(id, toSkeinError(error, "provider_failed"));
     } finally {
       if (this.#streams.get(id) === stream) this.#streams.delete(id);
@@ -120,14 +124,17 @@ class ProviderSideSession implements GatewaySession {
     try {
       let isFirst = true;
       for await (const event of this.#handler.generate(request, signal)) {
+        if (stream.ended) continue;
         if (event.type === "tokens") {
-          await stream.credit.spend(signal);
+          await stream.credit.available(signal);
           if (signal.aborted) return;
-          this.#writer.write({ ...event, stream: id, tokenIds: [...event.tokenIds] }, isFirst);
+          const frame: Frame = { ...event, stream: id, tokenIds: [...event.tokenIds] };
+          stream.credit.spend(this.#writer.write(frame, isFirst));
           isFirst = false;
         } else {
           const { type, ...body } = event;
           this.#writer.write({ type, stream: id, body } as Frame);
+          stream.ended = type === "end";
         }
       }
     } finally {
@@ -170,8 +177,7 @@ class ProviderSideSession implements GatewaySession {
 
   close(reason: string): void {
     if (this.closed) return;
-    this.#writer.write({ type: "goodbye", body: { reason: reason.slice(0, 1000) } });
-    this.#writer.flush();
+    this.#writer.end({ type: "goodbye", body: { reason: reason.slice(0, 1000) } });
     this.#onClosed(reason);
     this.#connection.close(reason);
   }

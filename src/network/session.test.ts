@@ -1,159 +1,30 @@
 /** Sessions end to end, over the memory network and over libp2p. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { type GenerateEvent, type GenerateRequest, greedySampling } from "../protocol/generate.ts";
+import type { GenerateEvent } from "../protocol/generate.ts";
 import { encodeFrame } from "../protocol/frames.ts";
-import type { Offer } from "../protocol/offer.ts";
 import { signOffer } from "../protocol/signing.ts";
-import { ManualClock, systemClock } from "../util/clock.ts";
+import { ManualClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
-import { silentLogger } from "../util/log.ts";
 import { seededRandom } from "../util/random.ts";
-import { acceptProviderSession } from "./gateway-session.ts";
-import { createSigner, providerIdOfSeed } from "./identity.ts";
-import { createLibp2pNetwork } from "./libp2p.ts";
-import { MemoryHub } from "./memory.ts";
-import type { Connection, Network } from "./port.ts";
-import { openGatewaySession } from "./provider-session.ts";
 import {
-  creditEvents,
-  heartbeatTimeoutMs,
-  type JoinPolicy,
-  type ProviderSession,
-  type RequestHandler,
-} from "./session.ts";
-
-const deps = { clock: systemClock, random: seededRandom(1), log: silentLogger };
-const gatewaySeed = seededRandom(21).bytes(32);
-const providerSeed = seededRandom(22).bytes(32);
-const never = new AbortController().signal;
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
-const code = (expected: string) => (error: unknown) => error instanceof SkeinError && error.code === expected;
-
-function requestOf(values: Partial<GenerateRequest> = {}): GenerateRequest {
-  return {
-    requestId: "r",
-    modelId: "m",
-    prompt: { kind: "text", text: "hello" },
-    emitted: { tokenIds: [], text: "" },
-    sampling: greedySampling,
-    stop: [],
-    outputTokensMax: null,
-    timeoutMs: 10_000,
-    ...values,
-  };
-}
-
-const timings = { queueMs: 0, prefillMs: 1, decodeMs: 2 };
-
-/** Sends `count` tokens, as fast as they are taken. */
-function tokensHandler(
-  count: (request: GenerateRequest) => number,
-): RequestHandler & { sent: number; cancelled: number } {
-  const handler = {
-    sent: 0,
-    cancelled: 0,
-    async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
-      yield { type: "start", promptTokens: 3, cachedTokens: 0 };
-      const total = count(request);
-      try {
-        for (let position = 0; position < total; position++) {
-          if (signal.aborted) return;
-          if (position % 16 === 0) await pause(0);
-          handler.sent += 1;
-          yield { type: "tokens", position, tokenIds: [position], tokenCount: 1, text: `${position} ` };
-        }
-        yield { type: "end", finishReason: "stop", promptTokens: 3, outputTokens: total, timings };
-      } finally {
-        if (signal.aborted) handler.cancelled += 1;
-      }
-    },
-    countPromptTokens: async () => 42,
-  };
-  return handler;
-}
-
-interface Joined {
-  readonly gateway: ProviderSession;
-  readonly provider: Awaited<ReturnType<typeof openGatewaySession>>;
-  readonly connection: Connection;
-  readonly close: () => Promise<void>;
-}
-
-type MakePair = () => Promise<{ server: Network; client: Network }>;
-
-async function join(
-  makePair: MakePair,
-  handler: RequestHandler,
-  options: { policy?: JoinPolicy; token?: string | null } = {},
-): Promise<Joined> {
-  const { server, client } = await makePair();
-  const accepted = new Promise<ProviderSession>((resolve, reject) => {
-    server.onConnection((incoming) => {
-      const facts = {
-        gatewayId: server.peerId,
-        policy: options.policy ?? { kind: "open" as const },
-        software: "test",
-      };
-      acceptProviderSession(deps, incoming, facts).then(resolve, reject);
-    });
-  });
-  accepted.catch(() => undefined);
-  const close = async (): Promise<void> => void (await Promise.all([server.close(), client.close()]));
-  try {
-    const connection = await client.dial(server.addresses()[0]!, AbortSignal.timeout(5000));
-    const facts = { providerId: client.peerId, token: options.token ?? null, software: "test" };
-    const provider = await openGatewaySession(deps, connection, facts, handler);
-    return { gateway: await accepted, provider, connection, close };
-  } catch (error) {
-    await close();
-    throw error;
-  }
-}
-
-async function collect(
-  events: AsyncIterable<GenerateEvent>,
-): Promise<{ text: string; end: GenerateEvent | undefined }> {
-  let text = "";
-  let end: GenerateEvent | undefined;
-  for await (const event of events) {
-    if (event.type === "tokens") text += event.text;
-    end = event;
-  }
-  return { text, end };
-}
-
-function offerOf(providerId: string, sequence: number, nowMs = Date.now()): Offer {
-  return {
-    providerId,
-    sequence,
-    issuedAtMs: nowMs,
-    expiresAtMs: nowMs + 60_000,
-    region: `r${sequence}`,
-    models: [],
-  };
-}
-
-async function eventually(what: string, holds: () => boolean): Promise<void> {
-  for (let i = 0; i < 500 && !holds(); i++) await pause(10);
-  assert.ok(holds(), what);
-}
-
-async function memoryPair(): Promise<{ server: Network; client: Network }> {
-  const hub = new MemoryHub();
-  return {
-    server: hub.create(await providerIdOfSeed(gatewaySeed)),
-    client: hub.create(await providerIdOfSeed(providerSeed)),
-  };
-}
-
-async function libp2pPair(): Promise<{ server: Network; client: Network }> {
-  const common = { announce: [], lan: false, log: silentLogger };
-  return {
-    server: await createLibp2pNetwork({ ...common, seed: gatewaySeed, listen: ["/ip4/127.0.0.1/tcp/0"] }),
-    client: await createLibp2pNetwork({ ...common, seed: providerSeed, listen: [] }),
-  };
-}
+  code,
+  collect,
+  eventually,
+  join,
+  libp2pPair,
+  memoryPair,
+  never,
+  offerOf,
+  pause,
+  providerSeed,
+  requestOf,
+  timings,
+  tokensHandler,
+} from "./fixture.suite.ts";
+import { createSigner, providerIdOfSeed } from "./identity.ts";
+import type { Connection } from "./port.ts";
+import { creditEvents, heartbeatTimeoutMs, type RequestHandler } from "./session.ts";
 
 for (const [name, makePair] of [
   ["memory", memoryPair],
@@ -347,42 +218,27 @@ test("a provider that breaks the protocol is cut off: garbage, gaps, too many to
 });
 
 test("silence ends a session after the heartbeat's timeout, on a clock of the test", async () => {
-  const clock = new ManualClock();
-  const hub = new MemoryHub();
-  const server = hub.create(await providerIdOfSeed(gatewaySeed));
-  const client = hub.create(await providerIdOfSeed(providerSeed));
-  const manual = { ...deps, clock };
-  const accepted = new Promise<ProviderSession>((resolve, reject) => {
-    server.onConnection((connection) => {
-      acceptProviderSession(manual, connection, {
-        gatewayId: server.peerId,
-        policy: { kind: "open" },
-        software: "t",
-      }).then(resolve, reject);
-    });
+  const [clock, providerClock] = [new ManualClock(), new ManualClock()];
+  const handler = tokensHandler(() => 1);
+  const { gateway, connection, close } = await join(memoryPair, handler, {
+    gatewayDeps: { clock },
+    providerDeps: { clock: providerClock },
   });
-  const connection = await client.dial(server.addresses()[0]!, never);
-  const facts = { providerId: client.peerId, token: null, software: "t" };
-  await openGatewaySession(
-    { ...deps, clock: new ManualClock() },
-    connection,
-    facts,
-    tokensHandler(() => 1),
-  );
-  const session = await accepted;
   // The provider answers pings: the session lives.
   for (let i = 0; i < 6; i++) {
     clock.advance(1000);
     await pause(5);
+    providerClock.advance(100);
+    await pause(5);
   }
-  assert.equal(session.closed, false);
-  assert.ok(session.roundTripMs !== null);
+  assert.equal(gateway.closed, false);
+  assert.ok(gateway.roundTripMs !== null);
   // Now it falls silent, as a stopped process does: still connected, but nothing comes.
   connection.onFrame(() => undefined);
   for (let i = 0; i <= heartbeatTimeoutMs / 1000 + 1; i++) {
     clock.advance(1000);
     await pause(5);
   }
-  assert.equal(session.closed, true);
-  await Promise.all([server.close(), client.close()]);
+  assert.equal(gateway.closed, true);
+  await close();
 });

@@ -79,3 +79,5 @@ export const heartbeatTimeoutMs = 4_000;
 export const streamsMax = 1_024;
 /** `tokens` events that a provider may send before the gateway's consumer has read some. */
 export const creditEvents = 256;
+/** Bytes of `tokens` frames that may be unread before a provider waits; usual ones fill a tenth of it. */
+export const creditBytes: number = 1024 * 1024;

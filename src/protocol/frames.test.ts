@@ -175,13 +175,13 @@ test("any bytes are a frame or a protocol violation, nothing else", () => {
   assert.throws(() => decodeFrame(new Uint8Array(0)), isViolation);
 });
 
-test("a changed byte of a good frame is noticed or gives another good frame", () => {
+test("a changed byte of a good frame is noticed or gives another good frame with one encoding", () => {
   fc.assert(
     fc.property(frames, fc.nat(), fc.integer({ min: 1, max: 255 }), (frame, at, flip) => {
       const bytes = encodeFrame(frame);
       bytes[at % bytes.length]! ^= flip;
       try {
-        encodeFrame(decodeFrame(bytes));
+        assert.deepEqual(encodeFrame(decodeFrame(bytes)), bytes);
       } catch (error) {
         assert.ok(isViolation(error), String(error));
       }

@@ -50,10 +50,12 @@ interface Kind {
   readonly code: number;
   readonly hasStream: boolean;
   readonly schema: ZodType;
+  readonly limits?: { readonly valuesMax: number };
 }
 
 const session = (code: number, schema: ZodType): Kind => ({ code, hasStream: false, schema });
 const stream = (code: number, schema: ZodType): Kind => ({ code, hasStream: true, schema });
+const withPrompt = { limits: { valuesMax: messages.promptValuesMax } };
 
 const kinds: Record<SessionFrame["type"] | StreamFrame["type"], Kind> = {
   hello: session(1, messages.helloSchema),
@@ -65,8 +67,8 @@ const kinds: Record<SessionFrame["type"] | StreamFrame["type"], Kind> = {
   status: session(7, messages.statusSchema),
   ping: session(8, messages.pingSchema),
   pong: session(9, messages.pingSchema),
-  generate: stream(16, messages.generateSchema),
-  count: stream(17, messages.countSchema),
+  generate: { ...stream(16, messages.generateSchema), ...withPrompt },
+  count: { ...stream(17, messages.countSchema), ...withPrompt },
   credit: stream(18, messages.creditSchema),
   cancel: stream(19, messages.emptySchema),
   start: stream(32, messages.startSchema),
@@ -76,6 +78,7 @@ const kinds: Record<SessionFrame["type"] | StreamFrame["type"], Kind> = {
 };
 const tokensCode = 33;
 const tokensHeaderBytes = 13;
+const u16Max = 0xffff;
 
 const byCode = new Map(Object.entries(kinds).map(([type, kind]) => [kind.code, { type, ...kind }]));
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -103,11 +106,15 @@ export function decodeFrame(bytes: Uint8Array): Frame {
     return { type: kind.type, body } as SessionFrame;
   }
   if (bytes.length < 5) throw violation("shorter than its header");
-  const body = decodeCbor(kind.schema, bytes.subarray(5), `${kind.type} frame`);
+  const body = decodeCbor(kind.schema, bytes.subarray(5), `${kind.type} frame`, kind.limits);
   return { type: kind.type, stream: viewOf(bytes).getUint32(1), body } as StreamFrame;
 }
 
 function encodeTokens(frame: TokensFrame): Uint8Array<ArrayBuffer> {
+  if (frame.tokenCount > u16Max || frame.tokenIds.length > u16Max) {
+    // Written down, the count would silently be another one.
+    throw new RangeError(`a frame holds at most ${u16Max} tokens`);
+  }
   const text = utf8(frame.text);
   const idsEnd = tokensHeaderBytes + 4 * frame.tokenIds.length;
   const bytes = new Uint8Array(idsEnd + text.length);

@@ -8,7 +8,8 @@ import { nonceBytes } from "./join-proof.ts";
 export const protocolVersion = 1;
 
 const bytes = z.instanceof(Uint8Array);
-const u32 = z.number().int().min(0).max(0xffff_ffff);
+const u32Max = 0xffff_ffff;
+const u32 = z.number().int().min(0).max(u32Max);
 const text = z.string().max(2_000);
 const milliseconds = z.number().min(0).max(1e9);
 
@@ -41,7 +42,13 @@ export const statusSchema: ZodType<ProviderStatus> = z.strictObject({
 export const pingSchema = z.strictObject({ id: u32 });
 export type Ping = z.infer<typeof pingSchema>;
 
-const tokenIds = z.array(u32).max(2 ** 20);
+/** Values of a message with a prompt: longer than any context, as token ids. */
+export const promptValuesMax: number = 2 ** 20;
+// By hand: zod would describe each of a million wrong items.
+const tokenIds = z.custom<number[]>(
+  (value) => Array.isArray(value) && value.every((id) => Number.isInteger(id) && id >= 0 && id <= u32Max),
+  "not a list of token ids",
+);
 const contents = z.string().max(4 * 1024 * 1024);
 
 const promptSchema: ZodType<Prompt> = z.discriminatedUnion("kind", [

@@ -23,7 +23,7 @@ export interface GatewayLink {
 const retryMinMs = 500;
 /** A gateway that restarts is found again soon; one that is gone costs little. */
 const retryMaxMs = 15_000;
-/** A refusal (wrong token) rarely mends itself. */
+/** A refusal (wrong token) and an address that means nothing rarely mend themselves. */
 const retryRefusedMs = 30_000;
 /** Covers a slow handshake over a bad line, no more. */
 const connectTimeoutMs = 10_000;
@@ -94,7 +94,7 @@ export function keepJoined(
 
 /** Exponential with full jitter, so that providers of a restarted gateway do not return in step. */
 function retryDelayMs(error: SkeinError, attempt: number, random: Random): number {
-  if (error.code === "join_refused") return retryRefusedMs;
+  if (error.code === "join_refused" || error.retry === "never") return retryRefusedMs;
   const ceilingMs = Math.min(retryMaxMs, retryMinMs * 2 ** (attempt - 1));
   return Math.round(ceilingMs / 2 + (random.next() * ceilingMs) / 2);
 }

@@ -37,7 +37,12 @@ export function temporaryHome(): { path: string; remove(): void } {
 
 /** Runs `skein …` as its own process. */
 export function skein(home: string, ...args: string[]): Running {
-  const child = spawn(process.execPath, [entry, ...args], {
+  return skeinAt(entry, home, ...args);
+}
+
+/** Runs another installation's entry. */
+export function skeinAt(file: string, home: string, ...args: string[]): Running {
+  const child = spawn(process.execPath, [file, ...args], {
     env: { ...process.env, SKEIN_HOME: home, NO_COLOR: "1" },
     stdio: ["pipe", "pipe", "pipe"],
   });

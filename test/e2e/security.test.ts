@@ -83,6 +83,14 @@ test("beyond loopback: clients need a key, providers the token, strangers get ne
   assert.doesNotMatch(gateway.output() + provider.output(), /3 \+ 83/, "prompts are not logged");
   await stop(provider);
   await stop(gateway);
+
+  const again = await startGateway("--listen", "0.0.0.0:0");
+  assert.doesNotMatch(again.gateway.output(), /sk-skein-|skein-join-/, "secrets are printed once");
+  assert.match(again.gateway.output(), /api\.key/);
+  const port = new URL(again.url).port;
+  assert.notEqual(port, "0");
+  if (outer !== null) assert.ok(again.gateway.output().includes(`http://${outer}:${port}/v1`));
+  await stop(again.gateway);
 });
 
 test("--open is said aloud, and lets a provider in without a token", async () => {

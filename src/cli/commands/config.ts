@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { contextOf } from "../context.ts";
-import { configFile } from "../home.ts";
+import { configFile, homeFolder } from "../home.ts";
 import { settings, type SettingKey, show } from "../settings.ts";
 import { styled, table } from "../terminal.ts";
 
@@ -28,6 +28,12 @@ export function config(command: Command): void {
     ];
   });
   console.log(table(["setting", "value", "from", ""], rows));
+}
+
+/** `skein config path`; works also while the file is broken, because then it is wanted most. */
+export function configPath(command: Command): void {
+  const path = configFile(homeFolder(process.env));
+  console.log(command.optsWithGlobals()["json"] === true ? JSON.stringify({ path }) : path);
 }
 
 function masked(key: SettingKey, value: unknown): unknown {

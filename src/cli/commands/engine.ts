@@ -9,8 +9,11 @@ import {
   type GpuBackend,
   installedBackends,
   installLlamaEngine,
+  missingEngine,
   userEngineFolder,
 } from "../engine-install.ts";
+import { stopSignal } from "../foreground.ts";
+import { runNpm } from "../npm.ts";
 import { seconds, step, table } from "../terminal.ts";
 
 function requireKnown(name: string): void {
@@ -29,7 +32,9 @@ export async function addEngine(name: string, command: Command): Promise<void> {
   const { folder, installed } = await installLlamaEngine(home, {
     gpu,
     bundled: flags["bundled"] === true,
+    signal: stopSignal(),
     onOutput: (line) => step("doing", line),
+    runNpm,
   });
   if (!installed && flags["bundled"] === true) return;
   const size = Math.round(folderBytes(folder) / 1e6);
@@ -60,8 +65,7 @@ export function listEngines(command: Command): void {
           },
         ];
   if (flags["json"] === true) console.log(JSON.stringify(engines, null, 2));
-  else if (engines.length === 0)
-    console.log("No engine is installed. Install one: npx skein engine add llama");
+  else if (engines.length === 0) console.log(missingEngine(home).text);
   else {
     const rows = engines.map((engine) => [
       engine.engine,

@@ -2,11 +2,16 @@ import { join } from "node:path";
 import { tmpdir } from "node:os";
 import { mkdtempSync, rmSync } from "node:fs";
 import type { Command } from "commander";
+import { printable } from "../../util/printable.ts";
 import { contextOf } from "../context.ts";
 import { runUntilStopped } from "../foreground.ts";
+import type { Report } from "../processes/config.ts";
 import { runProvider } from "../processes/run-provider.ts";
 import { providerConfigOf } from "../provider-config.ts";
+import { createPace, createStatusLine, statusText } from "../status-line.ts";
 import { reportLine, shortId, step } from "../terminal.ts";
+
+const statusIntervalMs = 1_000;
 
 /** `skein provide` */
 export async function provide(command: Command): Promise<void> {
@@ -14,8 +19,34 @@ export async function provide(command: Command): Promise<void> {
   const { file, remove } = identityFile(context.flags["identity"]);
   process.on("exit", remove);
   const config = providerConfigOf(context, file);
-  let lastLine = "";
+  const startMs = performance.now();
+  const asJson = context.flags["json"] === true;
+  const hasScreen = !asJson && process.env["TERM"] !== "dumb";
+  const line = createStatusLine(hasScreen ? process.stderr : { write: () => undefined });
+  const tell = createTeller();
   const running = await runProvider(config, (report) => {
+    if (asJson) console.log(printable(JSON.stringify(report)));
+    else line.above(() => tell(report));
+  });
+  const pace = createPace();
+  const timer = setInterval(() => {
+    const nowMs = performance.now();
+    const activity = running.activity();
+    line.show(statusText(activity, pace(nowMs, activity.tokens), nowMs - startMs));
+  }, statusIntervalMs);
+  await runUntilStopped({
+    close: () => {
+      clearInterval(timer);
+      line.end();
+      return running.close();
+    },
+  });
+}
+
+/** Prints reports as lines for people. */
+function createTeller(): (report: Report) => void {
+  let lastLine = "";
+  return (report) => {
     if (report.type === "ready" && report.role === "provider") {
       step("done", `offering '${report.model}' on ${report.backend} as provider ${shortId(report.id)}`);
       return;
@@ -26,8 +57,7 @@ export async function provide(command: Command): Promise<void> {
     lastLine = withoutTime(line);
     const good = report.type === "joined" || (report.type === "engine" && report.state === "ready");
     step(good ? "done" : report.type === "progress" ? "doing" : "warning", line);
-  });
-  await runUntilStopped(running);
+  };
 }
 
 function withoutTime(line: string): string {

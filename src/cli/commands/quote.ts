@@ -1,8 +1,8 @@
 import type { Command } from "commander";
 import { printableJson, printableLine } from "../../util/printable.ts";
 import { contextOf } from "../context.ts";
+import { modelOrFirst } from "../conversation.ts";
 import { shortId, table } from "../terminal.ts";
-import { modelOrFirst } from "./chat.ts";
 
 /** `skein quote` */
 export async function quote(words: string[], command: Command): Promise<void> {

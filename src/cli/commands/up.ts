@@ -2,22 +2,26 @@ import { join } from "node:path";
 import type { Command } from "commander";
 import { createClient } from "../../client/client.ts";
 import { usdToNano } from "../../protocol/price.ts";
+import { type Clock, systemClock } from "../../util/clock.ts";
 import { SkeinError } from "../../util/errors.ts";
 import { type Context, contextOf } from "../context.ts";
-import { findLlamaEngine, installLlamaEngine } from "../engine-install.ts";
-import { untilStopped } from "../foreground.ts";
-import { gatewayConfigOf } from "../gateway-config.ts";
+import { engineStateOf, findLlamaEngine, installLlamaEngine, userEngineFolder } from "../engine-install.ts";
+import { exitCodes } from "../exit.ts";
+import { stopSignal } from "../foreground.ts";
+import { gatewayConfigOf, type GatewaySecrets } from "../gateway-config.ts";
+import { secretRows } from "../gateway-summary.ts";
+import { keepRunning, type RestartEvent } from "../keep-running.ts";
+import { runNpm } from "../npm.ts";
 import { demoModelFile, packageFolder } from "../package-info.ts";
 import type { GatewayConfig, ProviderConfig, Report } from "../processes/config.ts";
 import { providerConfigOf } from "../provider-config.ts";
-import { startProcess, stopAll, type Supervised } from "../supervisor.ts";
+import { createSupervisor, type Supervisor } from "../supervisor.ts";
 import { reportLine, seconds, step, styled } from "../terminal.ts";
 
-const providersMax = 16;
 /** From the last provider's start until the gateway has probed all of them. */
 const readyTimeoutMs = 120_000;
-const restartMinMs = 1_000;
-const restartMaxMs = 30_000;
+/** npm is asked to stop, then killed, and what it wrote is removed. */
+const installStopTimeoutMs = 5_000;
 /** The demo's prices in USD per million tokens, when none are configured. */
 const demoPrice = { input: "0.02", output: "0.04" };
 
@@ -25,81 +29,97 @@ const demoPrice = { input: "0.02", output: "0.04" };
 export async function up(command: Command): Promise<void> {
   const startMs = performance.now();
   const context = contextOf(command);
-  const stopped = untilStopped();
+  const signal = stopSignal();
+  const supervisor = createSupervisor();
+  // While a process waits to be started again nothing else may keep this one alive.
+  const alive = setInterval(() => undefined, 60_000);
   try {
-    const failed = Promise.withResolvers<never>();
-    const running = start(context, startMs, failed.reject);
-    await Promise.race([running, stopped, failed.promise]);
-    await Promise.race([stopped, failed.promise]);
+    const running = start({ context, supervisor, signal, clock: systemClock }, startMs);
+    await Promise.race([running, aborted(signal)]);
+    await aborted(signal);
     console.error("\nStopping …");
+    process.once("SIGINT", () => process.exit(exitCodes.interrupted));
+    // The installation of the engine, if that is what runs, removes what it began.
+    await Promise.all([supervisor.stopAll(), Promise.race([running.catch(() => undefined), giveUp()])]);
   } finally {
-    stopping = true;
-    process.once("SIGINT", () => process.exit(130));
-    await stopAll();
+    await supervisor.stopAll();
+    clearInterval(alive);
   }
-  process.exit(0);
+  process.exit(exitCodes.done);
 }
 
-let stopping = false;
+interface Network {
+  readonly context: Context;
+  readonly supervisor: Supervisor;
+  readonly signal: AbortSignal;
+  readonly clock: Clock;
+}
 
-async function start(context: Context, startMs: number, onFailure: (error: unknown) => void): Promise<void> {
-  const count = providerCount(context);
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
+
+function giveUp(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, installStopTimeoutMs).unref());
+}
+
+async function start(network: Network, startMs: number): Promise<void> {
+  const { context, signal } = network;
+  const count = context.flags["providers"] as number;
   // 1. The engine.
-  await ensureEngine(context);
+  await ensureEngine(context, signal);
   // 2. The gateway.
   const gatewayStartMs = performance.now();
-  const config = networkConfig(context);
-  const gateway = await startProcess(config, () => undefined);
-  gateway.onExit((how) => onFailure(new SkeinError("internal_error", `The gateway ended (${how}).`)));
-  step("done", `gateway at ${gateway.ready.url} (${seconds(gatewayStartMs)})`);
+  const { config, secrets } = networkConfig(context);
+  const { url } = await keepGateway(network, config);
+  step("done", `gateway at ${url} (${seconds(gatewayStartMs)})`);
   // 3. The providers, side by side.
   const providersStartMs = performance.now();
+  const joinToken = config.restrictJoin?.token ?? null;
   await Promise.all(
     Array.from({ length: count }, (_, i) =>
-      keepProvider(
-        providerConfig(context, i + 1, gateway, config.restrictJoin?.token ?? null),
-        `provider ${i + 1}`,
-        onFailure,
-      ),
+      keepProvider(network, providerConfig(context, i + 1, url, joinToken), `provider ${i + 1}`),
     ),
   );
   // 4. Ready means: the gateway had a real answer from each.
-  const model = await untilServed(gateway.ready.url, count, config.apiKeys[0] ?? null);
+  const model = await untilServed(url, count, config.apiKeys[0] ?? null);
   step(
     "done",
     `${count === 1 ? "1 provider serves" : `${count} providers serve`} '${model}' (${seconds(providersStartMs)})`,
   );
-  console.log(instructions(gateway.ready.url, model, seconds(startMs)));
+  const showSecrets = context.flags["showSecrets"] === true;
+  console.log(instructions({ url, model, secrets, showSecrets, took: seconds(startMs) }));
 }
 
-function providerCount({ flags }: Context): number {
-  const count = Number(flags["providers"]);
-  if (Number.isInteger(count) && count >= 1 && count <= providersMax) return count;
-  throw new SkeinError("invalid_config", `--providers must be a whole number from 1 to ${providersMax}.`);
-}
-
-async function ensureEngine({ home }: Context): Promise<void> {
+async function ensureEngine({ home }: Context, signal: AbortSignal): Promise<void> {
   if (findLlamaEngine(home) !== null) return;
   const startMs = performance.now();
   step("doing", "installing the llama.cpp engine (once; about 100 MB)");
-  // A checkout keeps its engine beside itself; an installed package may lie where nobody may write.
-  const bundled = !packageFolder.includes("node_modules");
-  await installLlamaEngine(home, { gpu: null, bundled, onOutput: (line) => step("doing", line) });
+  // What the user installed is renewed as it was. Else a checkout keeps its engine beside itself; an installed
+  // package may lie where nobody may write.
+  const own = engineStateOf(userEngineFolder(home));
+  const bundled = own.state === "none" && !packageFolder.includes("node_modules");
+  const onOutput = (line: string): void => step("doing", line);
+  await installLlamaEngine(home, { gpu: own.gpu, bundled, signal, onOutput, runNpm });
   step("done", `llama.cpp engine installed (${seconds(startMs)})`);
 }
 
-function networkConfig(context: Context): GatewayConfig {
-  const { config } = gatewayConfigOf(context);
+function networkConfig(context: Context): { config: GatewayConfig; secrets: GatewaySecrets } {
+  const { config, secrets } = gatewayConfigOf(context);
   const { port, sources } = { port: config.port, sources: context.resolved.sources };
   // With a free port for HTTP, a fixed one for providers would still collide.
   const networkPort = port === 0 && sources.networkPort === "default" ? 0 : config.networkPort;
-  return { ...config, networkPort, identityFile: join(context.home, "up", "gateway.key") };
+  const identityFile = join(context.home, "up", "gateway.key");
+  return { config: { ...config, networkPort, identityFile }, secrets };
 }
 
 function providerConfig(
   context: Context,
   number: number,
-  gateway: Supervised<"gateway">,
+  gatewayUrl: string,
   joinToken: string | null,
 ): ProviderConfig {
   const { sources } = context.resolved;
@@ -115,7 +135,7 @@ function providerConfig(
   if (base.engine.kind !== "llama") throw new SkeinError("invalid_config", "`skein up` serves GGUF files.");
   return {
     ...base,
-    join: [gateway.ready.url],
+    join: [gatewayUrl],
     joinToken,
     region: base.region || "local",
     price: {
@@ -128,33 +148,42 @@ function providerConfig(
   };
 }
 
+/** Starts the gateway, and again whenever it dies: where it was, because providers and clients know it there. */
+async function keepGateway(network: Network, config: GatewayConfig): Promise<{ url: string }> {
+  let current = config;
+  const { ready } = await keepRunning(
+    network,
+    () => network.supervisor.start(current, () => undefined),
+    (event) => tellRestart("the gateway", event),
+  );
+  const networkPort = /\/tcp\/(\d+)/.exec(ready.addresses[0] ?? "")?.[1];
+  current = {
+    ...config,
+    port: Number(new URL(ready.url).port || config.port),
+    networkPort: Number(networkPort ?? config.networkPort),
+  };
+  return { url: ready.url };
+}
+
 /** Starts a provider, and again whenever it dies. Resolves when it runs for the first time. */
-async function keepProvider(
-  config: ProviderConfig,
-  title: string,
-  onFailure: (error: unknown) => void,
-): Promise<void> {
-  let delayMs = restartMinMs;
+async function keepProvider(network: Network, config: ProviderConfig, title: string): Promise<void> {
   const onReport = (report: Report): void => {
     const line = reportLine(report);
-    if (line !== null && (report.type === "engine" || report.type === "lost") && !stopping)
+    if (line !== null && (report.type === "engine" || report.type === "lost") && !network.signal.aborted)
       step("warning", `${title}: ${line}`);
   };
-  const startAgain = async (how: string): Promise<void> => {
-    if (stopping) return;
-    step("warning", `${title} ended (${how}); starting it again in ${delayMs / 1000} s`);
-    await new Promise((resolve) => setTimeout(resolve, delayMs));
-    delayMs = Math.min(restartMaxMs, 2 * delayMs);
-    if (stopping) return;
-    try {
-      watch(await startProcess(config, onReport));
-      step("done", `${title} runs again`);
-    } catch (error) {
-      onFailure(error);
-    }
-  };
-  const watch = (provider: Supervised<"provider">): void => provider.onExit((how) => void startAgain(how));
-  watch(await startProcess(config, onReport));
+  await keepRunning(
+    network,
+    () => network.supervisor.start(config, onReport),
+    (event) => tellRestart(title, event),
+  );
+}
+
+function tellRestart(title: string, event: RestartEvent): void {
+  if (event.type === "again") return step("done", `${title} runs again`);
+  const again = `in ${event.retryInMs / 1000} s`;
+  if (event.type === "ended") step("warning", `${title} ended (${event.how}); starting it again ${again}`);
+  else step("warning", `${title} does not start: ${event.error.message} Trying again ${again}.`);
 }
 
 async function untilServed(url: string, count: number, apiKey: string | null): Promise<string> {
@@ -176,24 +205,36 @@ async function untilServed(url: string, count: number, apiKey: string | null): P
   }
 }
 
-function instructions(url: string, model: string, took: string): string {
-  const address = url === "http://127.0.0.1:4141" ? "" : ` --join ${url}`;
-  const gateway = address === "" ? "" : ` --gateway ${url}`;
+function instructions(facts: {
+  url: string;
+  model: string;
+  secrets: GatewaySecrets;
+  showSecrets: boolean;
+  took: string;
+}): string {
+  const { url, model, secrets, took } = facts;
+  const isUsual = url === "http://127.0.0.1:4141";
+  const joinFlag = isUsual ? "" : ` --join ${url}`;
+  const gateway = isUsual ? "" : ` --gateway ${url}`;
   const body = `{"model": "${model}", "messages": [{"role": "user", "content": "What sound does a cow make?"}]}`;
   const bold = (text: string): string => styled("bold", text);
+  const hasKey = secrets.apiKey !== null;
+  const secretLines = secretRows(secrets, facts.showSecrets).map(
+    ([name, text]) => `  ${name.padEnd(12)}${text}\n`,
+  );
   return `
 ${bold("Skein runs")} (${took}). Base URL for any OpenAI client:
 
   ${bold(`${url}/v1`)}
-
+${secretLines.length === 0 ? "" : `\n${secretLines.join("")}`}
 Try it:
 
-  curl ${url}/v1/chat/completions -H 'content-type: application/json' -d '${body}'
-  npx skein chat${gateway}
+  curl ${url}/v1/chat/completions ${hasKey ? "-H 'authorization: Bearer <API key>' " : ""}-H 'content-type: application/json' -d '${body}'
+  npx skein chat${gateway}${hasKey ? " --api-key <API key>" : ""}
 
 Add a provider, from another terminal:
 
-  npx skein provide --model <file.gguf>${address}
+  npx skein provide --model <file.gguf>${joinFlag}${secrets.joinToken === null ? "" : " --token <join token>"}
 
 Ctrl-C stops everything.`;
 }

@@ -5,7 +5,7 @@ import { promisify } from "node:util";
 import { startLlamaProcess } from "../../engine/llama/process.ts";
 import { toSkeinError } from "../../util/errors.ts";
 import type { Context } from "../context.ts";
-import { findLlamaEngine, installedBackends } from "../engine-install.ts";
+import { findLlamaEngine, installedBackends, missingEngine } from "../engine-install.ts";
 import { demoModelFile } from "../package-info.ts";
 import { type Check, fail, ok, warn } from "./checks.ts";
 
@@ -15,7 +15,10 @@ const commandTimeoutMs = 5_000;
 /** Loads the demo model for real, in the same kind of process that serves. */
 export async function checkEngine({ home }: Context): Promise<Check> {
   const found = findLlamaEngine(home);
-  if (found === null) return fail("llama.cpp is not installed", "npx skein engine add llama");
+  if (found === null) {
+    const { message, hint } = missingEngine(home);
+    return fail(message, hint!);
+  }
   try {
     const engine = await startLlamaProcess(
       {

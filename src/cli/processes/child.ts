@@ -2,6 +2,9 @@
 import { toSkeinError } from "../../util/errors.ts";
 import type { GatewayConfig, ProviderConfig, Report, RunningRole } from "./config.ts";
 
+/** Closing takes at most this long; then the process ends anyway. */
+const closeTimeoutMs = 6_000;
+
 let running: RunningRole | null = null;
 let stopping = false;
 
@@ -29,10 +32,14 @@ async function start(config: GatewayConfig | ProviderConfig): Promise<void> {
 async function stop(): Promise<void> {
   if (stopping) return;
   stopping = true;
+  // Nobody is left to kill it when the parent has disappeared.
+  setTimeout(() => process.exit(1), closeTimeoutMs);
   await running?.close();
   process.exit(0);
 }
 
+// Whoever read what is logged may be gone; that is no reason to stop serving.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => undefined);
 process.once("message", (config: GatewayConfig | ProviderConfig) => void start(config));
 process.on("disconnect", () => void stop());
 process.on("SIGTERM", () => void stop());

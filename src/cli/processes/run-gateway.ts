@@ -14,6 +14,7 @@ import { toSkeinError } from "../../util/errors.ts";
 import type { Logger } from "../../util/log.ts";
 import { systemRandom } from "../../util/random.ts";
 import { loadOrCreateIdentity } from "../home.ts";
+import { hostAndPort } from "../listen-address.ts";
 import { createLogger } from "../logger.ts";
 import { packageVersion, software } from "../package-info.ts";
 import type { GatewayConfig, Report, RunningRole } from "./config.ts";
@@ -96,12 +97,14 @@ function admitProviders(deps: SessionDeps, network: Network, gateway: Gateway, p
 
 /** Where programs on this machine reach the gateway. */
 function urlOf(host: string, port: number): string {
-  const shown = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host;
-  return `http://${shown.includes(":") ? `[${shown}]` : shown}:${port}`;
+  const own = host === "::" ? "::1" : host === "0.0.0.0" ? "127.0.0.1" : host;
+  return `http://${hostAndPort(own, port)}`;
 }
 
 const meetIntervalMs = 5_000;
 const meetTimeoutMs = 10_000;
+/** One address that swallows packets must leave time for the others. */
+const dialTimeoutMs = 4_000;
 
 /** Stays connected to another gateway's peer, so that gossip flows between the two, in whatever order they start. */
 function keepMeeting(network: Network, target: string, log: Logger): () => void {
@@ -111,8 +114,7 @@ function keepMeeting(network: Network, target: string, log: Logger): () => void 
   async function meet(): Promise<void> {
     try {
       const signal = AbortSignal.any([stopped.signal, AbortSignal.timeout(meetTimeoutMs)]);
-      const [address] = await resolveJoinTarget(target, signal);
-      if (address !== undefined) await network.connect(address, signal);
+      await connectToAny(network, await resolveJoinTarget(target, signal), signal);
       lastReason = "";
     } catch (error) {
       const reason = toSkeinError(error).message;
@@ -127,4 +129,21 @@ function keepMeeting(network: Network, target: string, log: Logger): () => void 
     stopped.abort();
     cancel();
   };
+}
+
+/** @throws what the last address answered, when none can be connected to */
+async function connectToAny(
+  network: Network,
+  addresses: readonly string[],
+  signal: AbortSignal,
+): Promise<void> {
+  let failure: unknown = null;
+  for (const address of addresses) {
+    try {
+      return await network.connect(address, AbortSignal.any([signal, AbortSignal.timeout(dialTimeoutMs)]));
+    } catch (error) {
+      failure = error;
+    }
+  }
+  if (failure !== null) throw failure;
 }

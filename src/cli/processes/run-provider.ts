@@ -20,12 +20,19 @@ import { systemRandom } from "../../util/random.ts";
 import { loadOrCreateIdentity } from "../home.ts";
 import { createLogger } from "../logger.ts";
 import { software } from "../package-info.ts";
+import { createFirstJoin } from "./first-join.ts";
+import { createMeter } from "./meter.ts";
+import type { ProviderActivity } from "../status-line.ts";
 import type { EngineConfig, ProviderConfig, Report, RunningRole } from "./config.ts";
+
+export interface RunningProvider extends RunningRole {
+  activity(): ProviderActivity;
+}
 
 type Reporter = (report: Report) => void;
 
 /** @throws SkeinError when the engine cannot start, or (with `once`) no gateway can be joined */
-export async function runProvider(config: ProviderConfig, report: Reporter): Promise<RunningRole> {
+export async function runProvider(config: ProviderConfig, report: Reporter): Promise<RunningProvider> {
   const log = createLogger(config.logLevel, "provider");
   const deps = { clock: systemClock, random: systemRandom, log };
   const seed = loadOrCreateIdentity(config.identityFile);
@@ -40,12 +47,14 @@ export async function runProvider(config: ProviderConfig, report: Reporter): Pro
   const network = await createLibp2pNetwork({ seed, listen: [], announce: [], lan: config.lan, log });
   // 3. The provider between the two.
   const token = config.joinToken;
-  const firstLink = Promise.withResolvers<void>();
+  const meter = createMeter();
+  const firstJoin = createFirstJoin(systemClock, { targets: config.join, lan: config.lan });
   const provider = createProvider(
     {
       ...deps,
       sign: (offer) => signOffer(signer, offer),
-      connect: (target, handler, signal) => connect(network, target, token, handler, signal, deps),
+      connect: (target, handler, signal) =>
+        connect(network, target, token, meter.metered(handler), signal, deps),
     },
     {
       providerId: signer.providerId,
@@ -53,8 +62,7 @@ export async function runProvider(config: ProviderConfig, report: Reporter): Pro
       served: [{ engine, name, price: config.price }],
       onGateway: (target, state) => {
         reportLink(report, target, state);
-        if (state.state === "joined") firstLink.resolve();
-        if (state.state === "waiting") firstLink.reject(state.error);
+        firstJoin.onGateway(target, state);
       },
     },
   );
@@ -71,15 +79,15 @@ export async function runProvider(config: ProviderConfig, report: Reporter): Pro
   const stopWatching = watchGateways({ ...deps, network }, { token }, (gatewayId, address) =>
     provider.joinHeardOf(gatewayId, address),
   );
-  const running: RunningRole = {
+  const running: RunningProvider = {
+    activity: () => ({ ...meter.totals(), gateways: provider.gateways().length }),
     async close() {
       stopWatching();
       await provider.close();
       await network.close();
     },
   };
-  firstLink.promise.catch(() => undefined);
-  if (config.once) await orClose(firstLink.promise, running);
+  if (config.once) await orClose(firstJoin.settled, running);
   return running;
 }
 
@@ -91,6 +99,9 @@ async function orClose(joined: Promise<void>, running: RunningRole): Promise<voi
     throw error;
   }
 }
+
+/** A gateway tells several addresses; one that swallows packets must leave time for the others. */
+const dialTimeoutMs = 4_000;
 
 async function connect(
   network: Network,
@@ -104,7 +115,10 @@ async function connect(
   let failure: unknown = new SkeinError("connection_failed", `${target} names no address to connect to.`);
   for (const address of addresses) {
     try {
-      const connection = await network.dial(address, signal);
+      const connection = await network.dial(
+        address,
+        AbortSignal.any([signal, AbortSignal.timeout(dialTimeoutMs)]),
+      );
       return await openGatewaySession(
         deps,
         connection,

@@ -16,7 +16,7 @@ export function packResidual(residual: Int32Array): Uint8Array {
   let at = widths.length * 8;
   for (const [i, value] of residual.entries()) {
     const width = widths[Math.floor(i / groupSize)]!;
-    for (let bit = 0; bit < width; ) {
+    for (let bit = 0; bit < width;) {
       const room = Math.min(8 - (at % 8), width - bit);
       packed[at >> 3]! |= ((value >> bit) & ((1 << room) - 1)) << (at % 8);
       at += room;
@@ -38,7 +38,7 @@ export function unpackResidual(packed: Uint8Array, dim: number): Int32Array {
   for (let i = 0; i < dim; i++) {
     const width = widths[Math.floor(i / groupSize)]!;
     let value = 0;
-    for (let bit = 0; bit < width; ) {
+    for (let bit = 0; bit < width;) {
       const room = Math.min(8 - (at % 8), width - bit);
       value |= ((packed[at >> 3]! >> (at % 8)) & ((1 << room) - 1)) << bit;
       at += room;
@@ -49,7 +49,7 @@ export function unpackResidual(packed: Uint8Array, dim: number): Int32Array {
   // One vector has one encoding: widths are the smallest, and nothing hides behind the last number.
   const again = widthsOf(residual);
   const isCanonical = again.every((width, group) => width === widths[group]);
-  if (!isCanonical || (at % 8 !== 0 && packed.at(-1)! >> at % 8 !== 0)) throw broken(packed.length, dim);
+  if (!isCanonical || (at % 8 !== 0 && packed.at(-1)! >> (at % 8) !== 0)) throw broken(packed.length, dim);
   return residual;
 }
 

@@ -93,7 +93,9 @@ export async function openContainer(
   const header = parseHeader(await source.read(prefixBytes, length, signal), broken);
   checkShape(header.manifest.shape);
   if (header.manifest.opsVersion !== opsVersion) {
-    throw broken(`was made for version ${header.manifest.opsVersion} of the operations, this is ${opsVersion}`);
+    throw broken(
+      `was made for version ${header.manifest.opsVersion} of the operations, this is ${opsVersion}`,
+    );
   }
   // 3. What it holds against what its manifest says.
   const { chatTemplate } = header;
@@ -122,12 +124,7 @@ function parseTokenizer(bytes: Uint8Array, broken: (why: string) => Error): Toke
   return { ...rest, scores: scores === null ? null : floatsOf(scores) };
 }
 
-function parse<T>(
-  schema: z.ZodType<T>,
-  bytes: Uint8Array,
-  what: string,
-  broken: (why: string) => Error,
-): T {
+function parse<T>(schema: z.ZodType<T>, bytes: Uint8Array, what: string, broken: (why: string) => Error): T {
   let value: unknown;
   try {
     value = decode(bytes, { strict: true, allowIndefinite: false, rejectDuplicateMapKeys: true });

@@ -126,11 +126,7 @@ async function convertBias(
   );
 }
 
-async function readAll(
-  source: ModelSource,
-  tensor: TensorRef,
-  signal: AbortSignal,
-): Promise<Float32Array[]> {
+async function readAll(source: ModelSource, tensor: TensorRef, signal: AbortSignal): Promise<Float32Array[]> {
   const blocks: Float32Array[] = [];
   for await (const [, block] of readBlocks(source, tensor, signal)) blocks.push(block);
   return blocks;

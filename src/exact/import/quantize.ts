@@ -85,7 +85,11 @@ export function roundHalfAway(x: number): number {
 }
 
 function tooLarge(value: number): SkeinError {
-  return new SkeinError("invalid_model_file", `The model has a weight of size ${value}; that is no usable model.`, {
-    hint: "The file may be damaged, or of a kind that is read wrongly. Try another file of the model.",
-  });
+  return new SkeinError(
+    "invalid_model_file",
+    `The model has a weight of size ${value}; that is no usable model.`,
+    {
+      hint: "The file may be damaged, or of a kind that is read wrongly. Try another file of the model.",
+    },
+  );
 }

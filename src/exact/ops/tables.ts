@@ -55,8 +55,11 @@ function arctanOfInverse(n: bigint): bigint {
 /** Number of entries of `exp2Table`; the index is the fraction of a power of two. */
 export const exp2Entries = 1024;
 /** `exp2Table[i] = 2^24 · 2^(−i / 1024)`. */
-export const exp2Table: Int32Array = geometric(exp2Entries, one, expMinus(ln2 / BigInt(exp2Entries)), (value) =>
-  rounded(value, 24n),
+export const exp2Table: Int32Array = geometric(
+  exp2Entries,
+  one,
+  expMinus(ln2 / BigInt(exp2Entries)),
+  (value) => rounded(value, 24n),
 );
 
 export const sigmoidEntries = 4096;
@@ -88,7 +91,10 @@ export const quarterSineTable: Int32Array = makeQuarterSine();
 
 function makeQuarterSine(): Int32Array {
   const step = pi / BigInt(2 * quarterSineEntries);
-  const [sinStep, cosStep] = [sinSeries(step), one - 2n * multiply(sinSeries(step / 2n), sinSeries(step / 2n))];
+  const [sinStep, cosStep] = [
+    sinSeries(step),
+    one - 2n * multiply(sinSeries(step / 2n), sinSeries(step / 2n)),
+  ];
   let [sin, cos] = [0n, one];
   return Int32Array.from({ length: quarterSineEntries + 1 }, () => {
     const entry = rounded(sin, 30n);

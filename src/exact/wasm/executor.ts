@@ -22,7 +22,7 @@ import { checkStep } from "../step-checks.ts";
 import { KernelMemory } from "./kernels.ts";
 import { angleBytes, placeAngles, Workspace } from "./workspace.ts";
 import { SequencePool, type WasmSequence } from "./sequences.ts";
-import { type PlacedLayer, type PlacedMatrix, type PlacedNorm, placeModel } from "./weights.ts";
+import { firstOfRow, type PlacedLayer, type PlacedMatrix, type PlacedNorm, placeModel } from "./weights.ts";
 
 export interface WasmExecutorOptions {
   /** Default: the whole model. */
@@ -39,7 +39,7 @@ const rowsMaxDefault = 64;
 export function createWasmExecutor(
   shape: ExactShape,
   options: WasmExecutorOptions = {},
-): { readonly sink: ModelSink; executor(): Executor } {
+): { readonly sink: ModelSink; readonly executor: () => Executor } {
   const range = options.range ?? { start: 0, end: shape.layers };
   const memory = new KernelMemory();
   const placing = placeModel(memory, shape, range);
@@ -124,7 +124,7 @@ class WasmExecutor implements Executor {
         const view = new DataView(this.#memory.buffer);
         const multiplier = view.getInt16(multipliers + 2 * input, true);
         kernels.embed(
-          weights + input * columns,
+          firstOfRow(weights, columns, input),
           multiplier,
           view.getInt8(exponents + input),
           columns,
@@ -197,7 +197,16 @@ class WasmExecutor implements Executor {
   }
 
   /** Keys and values of a row, beside its residual vector (they are committed to) and in the sequence. */
-  #keep(row: number, cache: { readonly keys: number; readonly values: number; readonly keyExponents: number; readonly valueExponents: number }, position: number): void {
+  #keep(
+    row: number,
+    cache: {
+      readonly keys: number;
+      readonly values: number;
+      readonly keyExponents: number;
+      readonly valueExponents: number;
+    },
+    position: number,
+  ): void {
     const { kernels } = this.#memory;
     const space = this.#space;
     const { headsKv, headDim } = this.shape;
@@ -289,7 +298,7 @@ class WasmExecutor implements Executor {
   #tell(rows: number, layer: number, onLayer: LayerListener): void {
     const length = layerLeafLength(this.shape, layer > 0);
     for (let row = 0; row < rows; row++) {
-      onLayer(row, layer, this.#memory.bytes(this.#space.residual(row), length));
+      onLayer(row, layer, this.#memory.bytes(this.#space.residual(row) - 1, length));
     }
   }
 }

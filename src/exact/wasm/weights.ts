@@ -61,10 +61,33 @@ export function placeModel(
 
 function placeMatrix(memory: KernelMemory, matrix: Matrix): PlacedMatrix {
   const { rows, columns } = matrix;
-  const weights = memory.place(matrix.weights);
+  const weights = placeTiles(memory, matrix);
   const multipliers = memory.place(matrix.multipliers);
   const exponents = memory.place(matrix.exponents);
   const bias = matrix.bias === null ? 0 : memory.place(matrix.bias);
   const record = memory.place(Int32Array.of(weights, multipliers, exponents, bias, rows, columns));
   return { record, weights, columns, rows, multipliers, exponents };
+}
+
+/** Rows that lie side by side, and columns of one of them that follow each other; see assembly/linear.ts. */
+const tileRows = 4;
+const tileColumns = 16;
+
+function placeTiles(memory: KernelMemory, { rows, columns, weights }: Matrix): number {
+  const address = memory.allocate(Math.ceil(rows / tileRows) * tileRows * columns);
+  const into = new Int8Array(memory.buffer);
+  for (let row = 0; row < rows; row++) {
+    const start = firstOfRow(address, columns, row);
+    for (let column = 0; column < columns; column += tileColumns) {
+      const at = row * columns + column;
+      into.set(weights.subarray(at, at + tileColumns), start + tileRows * column);
+    }
+  }
+  return address;
+}
+
+/** Address of a row's first weight; its next sixteen lie four times as far. */
+export function firstOfRow(address: number, columns: number, row: number): number {
+  const inTile = row % tileRows;
+  return address + (row - inTile) * columns + inTile * tileColumns;
 }

@@ -6,10 +6,16 @@ import { clamp, scaleTo, sumOfLanes } from "./integers";
 
 /** Columns summed in 32-bit lanes; smaller than the bound, so that weights and activations of a piece stay in cache. */
 const pieceColumns: usize = 2048;
+/** Columns whose products four lanes hold. */
+const laneColumns: usize = 8192;
 /** Rows computed together: they share the loads of activations. */
 const tileRows: usize = 4;
 
-/** The parts of a matrix in memory: see `Matrix` in model/model.ts. `bias` may be 0. */
+/**
+ * The parts of a matrix in memory, see `Matrix` in model/model.ts; `bias` may be 0. Weights lie in tiles of four rows,
+ * in each of which 16 columns of one row are followed by the same columns of the next: reading them in order is what memory does best. Rows
+ * beyond the matrix are zero.
+ */
 @unmanaged
 export class MatrixRef {
   weights: usize;
@@ -42,7 +48,7 @@ export function matmul(
     memory.fill(sums, 0, tokens * tileRows * 8);
     for (let from: usize = 0; from < matrix.columns; from += pieceColumns) {
       const columns = min(pieceColumns, matrix.columns - from);
-      widen(matrix, row, rows, from, columns, scratch);
+      widen(matrix, row, from, columns, scratch);
       let t: usize = 0;
       const at = x + 2 * from;
       for (; t + 2 <= tokens; t += 2) {
@@ -69,18 +75,21 @@ function finish(matrix: MatrixRef, row: usize, sum: i64, exponent: i32, max: i32
   return clamp(value + (load<i32>(matrix.bias + 4 * row) as i64), max as i64) as i32;
 }
 
-/** Four rows of a piece as 16-bit numbers; rows beyond the matrix are zero. */
-function widen(matrix: MatrixRef, row: usize, rows: usize, from: usize, columns: usize, into: usize): void {
-  if (rows < tileRows) memory.fill(into, 0, 2 * tileRows * pieceColumns);
-  for (let j: usize = 0; j < rows; j++) {
-    const weights = matrix.weights + (row + j) * matrix.columns + from;
-    const to = into + 2 * j * pieceColumns;
-    for (let i: usize = 0; i < columns; i += 16) {
-      const packed = v128.load(weights + i);
-      v128.store(to + 2 * i, i16x8.extend_low_i8x16_s(packed));
-      v128.store(to + 2 * i, i16x8.extend_high_i8x16_s(packed), 16);
-    }
+/** A piece of a tile as 16-bit numbers, row by row. */
+function widen(matrix: MatrixRef, row: usize, from: usize, columns: usize, into: usize): void {
+  let weights = matrix.weights + row * matrix.columns + tileRows * from;
+  const end = into + 2 * columns;
+  for (let to = into; to < end; to += 32, weights += 64) {
+    widenRow(weights, to);
+    widenRow(weights + 16, to + 2 * pieceColumns);
+    widenRow(weights + 32, to + 4 * pieceColumns);
+    widenRow(weights + 48, to + 6 * pieceColumns);
   }
+}
+
+function widenRow(weights: usize, to: usize): void {
+  v128.store(to, v128.load8x8_s(weights));
+  v128.store(to, v128.load8x8_s(weights, 8), 16);
 }
 
 /** Four rows times two tokens. */
@@ -150,52 +159,43 @@ function addTo(sum: usize, lanes: v128): void {
 function matvec(matrix: MatrixRef, x: usize, xExponent: i32, y: usize, fraction: i32, max: i32): void {
   const columns = matrix.columns;
   const exponent = xExponent + fraction;
-  let row: usize = 0;
-  for (; row + tileRows <= matrix.rows; row += tileRows) {
+  let weights = matrix.weights;
+  for (let row: usize = 0; row < matrix.rows; row += tileRows) {
     let s0: i64 = 0;
     let s1: i64 = 0;
     let s2: i64 = 0;
     let s3: i64 = 0;
-    for (let from: usize = 0; from < columns; from += 8192) {
+    for (let from: usize = 0; from < columns; from += laneColumns) {
       let a0 = i32x4.splat(0);
       let a1 = a0;
       let a2 = a0;
       let a3 = a0;
-      let w0 = matrix.weights + row * columns + from;
       let at = x + 2 * from;
-      const end = at + 2 * min<usize>(8192, columns - from);
-      for (; at < end; at += 32, w0 += 16) {
+      const end = at + 2 * min(laneColumns, columns - from);
+      for (; at < end; at += 32, weights += 64) {
         const low = v128.load(at);
         const high = v128.load(at, 16);
-        a0 = i32x4.add(a0, dotOf(v128.load(w0), low, high));
-        a1 = i32x4.add(a1, dotOf(v128.load(w0 + columns), low, high));
-        a2 = i32x4.add(a2, dotOf(v128.load(w0 + 2 * columns), low, high));
-        a3 = i32x4.add(a3, dotOf(v128.load(w0 + 3 * columns), low, high));
+        a0 = addDot(a0, weights, low, high);
+        a1 = addDot(a1, weights + 16, low, high);
+        a2 = addDot(a2, weights + 32, low, high);
+        a3 = addDot(a3, weights + 48, low, high);
       }
       s0 += sumOfLanes(a0);
       s1 += sumOfLanes(a1);
       s2 += sumOfLanes(a2);
       s3 += sumOfLanes(a3);
     }
-    store<i32>(y + 4 * row, finish(matrix, row, s0, exponent, max));
-    store<i32>(y + 4 * row, finish(matrix, row + 1, s1, exponent, max), 4);
-    store<i32>(y + 4 * row, finish(matrix, row + 2, s2, exponent, max), 8);
-    store<i32>(y + 4 * row, finish(matrix, row + 3, s3, exponent, max), 12);
-  }
-  for (; row < matrix.rows; row++) {
-    let sum: i64 = 0;
-    for (let i: usize = 0; i < columns; i += 16) {
-      const at = x + 2 * i;
-      sum += sumOfLanes(dotOf(v128.load(matrix.weights + row * columns + i), v128.load(at), v128.load(at, 16)));
-    }
-    store<i32>(y + 4 * row, finish(matrix, row, sum, exponent, max));
+    const rows = matrix.rows - row;
+    const to = y + 4 * row;
+    store<i32>(to, finish(matrix, row, s0, exponent, max));
+    if (rows > 1) store<i32>(to, finish(matrix, row + 1, s1, exponent, max), 4);
+    if (rows > 2) store<i32>(to, finish(matrix, row + 2, s2, exponent, max), 8);
+    if (rows > 3) store<i32>(to, finish(matrix, row + 3, s3, exponent, max), 12);
   }
 }
 
-/** Sixteen weights times sixteen activations: at most 2^22 a lane. */
-function dotOf(weights: v128, low: v128, high: v128): v128 {
-  return i32x4.add(
-    i32x4.dot_i16x8_s(i16x8.extend_low_i8x16_s(weights), low),
-    i32x4.dot_i16x8_s(i16x8.extend_high_i8x16_s(weights), high),
-  );
+/** Adds sixteen weights times sixteen activations: at most 2^22 a lane. Widening while loading spares shuffles. */
+function addDot(sum: v128, weights: usize, low: v128, high: v128): v128 {
+  sum = i32x4.add(sum, i32x4.dot_i16x8_s(v128.load8x8_s(weights), low));
+  return i32x4.add(sum, i32x4.dot_i16x8_s(v128.load8x8_s(weights, 8), high));
 }

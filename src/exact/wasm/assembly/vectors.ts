@@ -12,12 +12,15 @@ export function addTo(x: usize, y: usize, length: usize): void {
   }
 }
 
-/** Row `token` of the embedding as residual values with 14 fractional bits. */
+/**
+ * One row of the embedding as residual values with 14 fractional bits. `weights` are its first sixteen; the next ones
+ * lie 64 bytes further, see `MatrixRef`.
+ */
 export function embed(weights: usize, multiplier: i32, exponent: i32, columns: usize, into: usize): void {
   const shift = -(exponent + 14);
   for (let i: usize = 0; i < columns; i++) {
-    const product = (load<i8>(weights + i) as i64) * (multiplier as i64);
-    store<i32>(into + 4 * i, scaleTo(product, shift, residualMax) as i32);
+    const weight = load<i8>(weights + 64 * (i >> 4) + (i & 15)) as i64;
+    store<i32>(into + 4 * i, scaleTo(weight * (multiplier as i64), shift, residualMax) as i32);
   }
 }
 
