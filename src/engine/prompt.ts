@@ -56,9 +56,19 @@ export function checkTokenIds(tokenIds: readonly number[], vocabularySize: numbe
 export function checkContext(promptTokens: number, emittedTokens: number, contextTokens: number): void {
   if (promptTokens < contextTokens && promptTokens + emittedTokens <= contextTokens) return;
   const answer = emittedTokens === 0 ? "" : ` and its answer so far ${emittedTokens}`;
-  throw new SkeinError(
+  throw tooLong(`${promptTokens} tokens${answer}`, contextTokens);
+}
+
+/** Refuses texts that are too long however they become tokens: reading them takes a while. */
+export function checkTextLength(characters: number, tokenBytesMax: number, contextTokens: number): void {
+  const tokensMin = Math.ceil(characters / tokenBytesMax);
+  if (tokensMin >= contextTokens) throw tooLong(`at least ${tokensMin} tokens`, contextTokens);
+}
+
+function tooLong(what: string, contextTokens: number): SkeinError {
+  return new SkeinError(
     "context_length_exceeded",
-    `The prompt has ${promptTokens} tokens${answer}, but this model's context is ${contextTokens} tokens for prompt and answer together.`,
+    `The prompt has ${what}, but this model's context is ${contextTokens} tokens for prompt and answer together.`,
     { hint: "Shorten the messages, or choose a model with a longer context.", param: "messages" },
   );
 }

@@ -12,7 +12,7 @@ import { nameOf } from "../gguf/inspect.ts";
 import { readGgufHeader } from "../gguf/read.ts";
 import { unfinishedSuffix, writeFileAtomically } from "./file-target.ts";
 import { weightBytes } from "./memory-plan.ts";
-import { nodeSha256 } from "./sha256.ts";
+import { sha256 } from "../sha256.ts";
 
 export interface ConvertFileOptions {
   readonly signal: AbortSignal;
@@ -39,7 +39,7 @@ export async function convertFile(
     const { source, tokenizer }: ImportedModel = await importGguf(sources, options.signal);
     const room = weightBytes(exactShapeOf(source.shape));
     return await writeFileAtomically(target, room, (file) =>
-      writeContainer(source, { name: nameOf(path), tokenizer }, file, nodeSha256, options),
+      writeContainer(source, { name: nameOf(path), tokenizer }, file, sha256, options),
     );
   } finally {
     await Promise.all(sources.map((each) => each.close()));

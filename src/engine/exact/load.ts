@@ -9,10 +9,10 @@ import type { Emitted } from "../../protocol/generate.ts";
 import type { ChatTemplate } from "../chat-template.ts";
 import { openFileSource } from "../file-source.ts";
 import type { PieceTable } from "../piece-decoder.ts";
-import type { PromptModel } from "../prompt.ts";
+import { checkTextLength, type PromptModel } from "../prompt.ts";
 import { planMemory, rowsMax } from "./memory-plan.ts";
 import type { ExactLoadOptions, LoadedFacts } from "./messages.ts";
-import { nodeSha256 } from "./sha256.ts";
+import { sha256 } from "../sha256.ts";
 
 export interface LoadedModel {
   readonly facts: LoadedFacts;
@@ -29,16 +29,20 @@ const never = new AbortController().signal;
 export async function loadModel(options: ExactLoadOptions): Promise<LoadedModel> {
   const source = await openFileSource(options.modelPath);
   try {
-    const info = await openContainer(source, nodeSha256, never);
+    const info = await openContainer(source, sha256, never);
     if (options.modelId !== null && info.modelId !== options.modelId) {
       throw invalidModelFile(options.modelPath, "is another model than before", "Start the provider again.");
     }
     const { shape } = info.manifest;
     const plan = planMemory(shape, options, machineBytes());
     const wasm = createWasmExecutor(shape, { contextTokensMax: plan.contextTokensMax, rowsMax });
-    await readContainer(source, info, nodeSha256, wasm.sink, { signal: never });
+    await readContainer(source, info, sha256, wasm.sink, { signal: never });
     const { modelId, name } = info;
-    return { ...textOf(info), facts: { modelId, name, ...plan }, executor: wasm.executor() };
+    return {
+      ...textOf(info, plan.contextTokensMax),
+      facts: { modelId, name, ...plan },
+      executor: wasm.executor(),
+    };
   } finally {
     await source.close();
   }
@@ -53,14 +57,24 @@ function machineBytes(): number {
 /** Everything between text and token ids. */
 export function textOf(
   info: Pick<ContainerInfo, "tokenizer" | "chatTemplate" | "manifest">,
+  contextTokens: number,
 ): Pick<LoadedModel, "prompt" | "vocabulary" | "withTokenIds"> {
   const tokenizer = createTokenizer(info.tokenizer);
   const noBytes = new Uint8Array(0);
+  // Reading a long text takes a while, in which nobody else's answer goes on.
+  const checkLength = (characters: number): void =>
+    checkTextLength(characters, tokenizer.tokenBytesMax, contextTokens);
   return {
     prompt: {
       tokenizer: {
-        text: (text) => tokenizer.encode(text, { parseSpecial: false, addSpecial: true }),
-        chat: (segments) => tokenizer.encodePieces(segments),
+        text(text) {
+          checkLength(text.length);
+          return tokenizer.encode(text, { parseSpecial: false, addSpecial: true });
+        },
+        chat(segments) {
+          checkLength(segments.reduce((sum, { text }) => sum + text.length, 0));
+          return tokenizer.encodePieces(segments);
+        },
       },
       chatTemplate: chatTemplateOf(info, tokenizer),
       vocabularySize: info.manifest.shape.vocabularySize,
@@ -72,11 +86,7 @@ export function textOf(
     },
     withTokenIds({ tokenIds, text }) {
       if (tokenIds.length > 0 || text === "") return { tokenIds, text };
-      // As what follows a template: neither a beginning-of-text token nor a space comes in front.
-      const template = { text: "", special: true };
-      const prefix = tokenizer.encodePieces([template]);
-      const tokens = tokenizer.encodePieces([template, { text, special: false }]);
-      return { tokenIds: tokens.slice(prefix.length), text };
+      return { tokenIds: tokenizer.encodeContinuation(text), text };
     },
   };
 }
