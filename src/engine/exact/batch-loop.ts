@@ -88,6 +88,9 @@ export class BatchLoop {
       }));
     });
     const outputs = this.#executor.step(rows);
+    const stepMs = performance.now() - startMs;
+    for (const { sequence } of shares) sequence.answer.account(stepMs);
+    this.#learnPace(stepMs / rows.length);
     // 2. One draw for everybody whose logits are there.
     const events: (readonly [Sequence, GenerateEvent])[] = [];
     let row = -1;
@@ -99,15 +102,17 @@ export class BatchLoop {
       if (logits !== null) events.push(...this.#draw(sequence, logits));
     }
     // 3. All events of the step at once.
-    const stepMs = performance.now() - startMs;
-    for (const { sequence } of shares) sequence.answer.account(stepMs);
-    const rowMs = stepMs / rows.length;
-    this.#rowMs = this.#rowMs === null ? rowMs : this.#rowMs + sampleWeight * (rowMs - this.#rowMs);
     this.#events.onStep(events);
   }
 
+  #learnPace(rowMs: number): void {
+    this.#rowMs = this.#rowMs === null ? rowMs : this.#rowMs + sampleWeight * (rowMs - this.#rowMs);
+  }
+
   #draw(sequence: Sequence, logits: Int32Array): StepEvents {
+    const startMs = performance.now();
     const events = sequence.draw(logits);
+    sequence.answer.account(performance.now() - startMs);
     sequence.unreadEvents += 1;
     if (events.at(-1)?.type === "end") this.#sequences.delete(sequence);
     return events.map((event) => [sequence, event] as const);

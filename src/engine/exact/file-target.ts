@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { rmSync } from "node:fs";
 import { open, rename, rm, statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { ByteTarget } from "../../exact/container/write.ts";
@@ -7,7 +8,8 @@ import { SkeinError } from "../../util/errors.ts";
 export const unfinishedSuffix = ".part";
 
 /**
- * Gives `write` a file that gets its name only when it is whole: whatever happens before leaves nothing behind.
+ * Gives `write` a file that gets its name only when it is whole: whatever happens before leaves nothing behind
+ * (unless the process is killed).
  * @param bytesNeeded asked of the disk before anything is written
  */
 export async function writeFileAtomically<T>(
@@ -21,6 +23,8 @@ export async function writeFileAtomically<T>(
   const file = await open(unfinished, "wx", 0o600).catch((error: NodeJS.ErrnoException) => {
     throw unwritable(path, error);
   });
+  const onExit = (): void => rmSync(unfinished, { force: true });
+  process.on("exit", onExit);
   try {
     const result = await write({
       async write(at, bytes) {
@@ -39,6 +43,8 @@ export async function writeFileAtomically<T>(
     await file.close().catch(() => undefined);
     await rm(unfinished, { force: true });
     throw isSystemError(error) ? unwritable(path, error) : error;
+  } finally {
+    process.off("exit", onExit);
   }
 }
 

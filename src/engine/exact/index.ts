@@ -8,6 +8,7 @@ import { createHostedEngine } from "../hosted/engine.ts";
 import type { Engine } from "../port.ts";
 import type { MemoryWishes } from "./memory-plan.ts";
 import type { ExactLoadOptions } from "./messages.ts";
+import { exactNameOf } from "./name.ts";
 import { startExactThread } from "./thread.ts";
 
 export interface ExactEngineOptions extends MemoryWishes {
@@ -16,8 +17,6 @@ export interface ExactEngineOptions extends MemoryWishes {
   /** Null: what the file says. */
   readonly name: string | null;
 }
-
-const exactSuffix = "-exact";
 
 /** Loads the model. @throws SkeinError `invalid_model_file`, `unsupported_model`, `engine_unavailable` */
 export async function createExactEngine(
@@ -45,9 +44,4 @@ export async function createExactEngine(
     }),
   });
   return { ...engine, kill: () => engine.host()?.kill() };
-}
-
-/** A name stands for one model: the exact one must not be taken for the same weights in another engine. */
-export function exactNameOf(name: string): string {
-  return name.endsWith(exactSuffix) ? name : `${name}${exactSuffix}`;
 }
