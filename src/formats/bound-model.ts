@@ -46,7 +46,9 @@ export type BoundTensors = ReadonlyMap<string, StoredTensor>;
  */
 export function bindTensors(model: ModelToBind): BoundTensors {
   const { shape, name } = model;
-  const bound = new Map(tensorRefs(shape).map((ref) => [keyOf(ref), bindTensor(model, ref)]));
+  // One by one: of absurdly many layers the first missing one ends it.
+  const bound = new Map<string, StoredTensor>();
+  for (const ref of tensorRefs(shape)) bound.set(keyOf(ref), bindTensor(model, ref));
   const names = new Set([...bound.values()].map((tensor) => tensor.name));
   const others = [...model.tensors.keys()].filter((other) => !names.has(other) && !model.isIgnored(other));
   if (others.length > 0) {
@@ -87,14 +89,14 @@ function keyOf(ref: TensorRef): string {
 }
 
 /** All tensors of such a decoder; a tied output is the embedding. */
-function tensorRefs(shape: UnrotatedShape): TensorRef[] {
+function* tensorRefs(shape: UnrotatedShape): Generator<TensorRef> {
   const kinds: LayerTensor[] = ["attnNorm", "q", "k", "v", "attnOutput", "ffnNorm", "gate", "up", "down"];
   if (shape.hasQkvBias) kinds.push("qBias", "kBias", "vBias");
   if (shape.hasQkNorm) kinds.push("qNorm", "kNorm");
-  const refs: TensorRef[] = [{ kind: "embedding" }, { kind: "outputNorm" }];
-  if (!shape.hasTiedEmbeddings) refs.push({ kind: "output" });
-  for (let layer = 0; layer < shape.layers; layer++) for (const kind of kinds) refs.push({ kind, layer });
-  return refs;
+  yield { kind: "embedding" };
+  yield { kind: "outputNorm" };
+  if (!shape.hasTiedEmbeddings) yield { kind: "output" };
+  for (let layer = 0; layer < shape.layers; layer++) for (const kind of kinds) yield { kind, layer };
 }
 
 function bindTensor({ name, shape, tensors, nameOf, isPaired }: ModelToBind, ref: TensorRef): StoredTensor {

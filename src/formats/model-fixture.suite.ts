@@ -1,10 +1,11 @@
 /** What the tests of model files share: small models with the same weights as GGUF and as safetensors. */
-import { seededRandom } from "../util/random.ts";
-import { memorySource } from "./byte-source.ts";
-import type { ByteSource } from "./byte-source.ts";
+import { type ErrorCode, SkeinError } from "../util/errors.ts";
+import { type Random, seededRandom } from "../util/random.ts";
+import { type ByteSource, memorySource } from "./byte-source.ts";
 import { arrayValue, f32Value, stringValue, u32Value, writeGguf } from "./gguf/fixture.suite.ts";
 import type { GgufValue } from "./gguf/parse.ts";
 import { tensorTypeName } from "./gguf/tensor-types.ts";
+import { extentOf, type LayerTensor, type ModelSource, type TensorRef } from "./model-source.ts";
 import type { SafetensorsFiles } from "./safetensors/source.ts";
 import type { ElementType } from "./elements.ts";
 
@@ -48,12 +49,12 @@ export interface FixtureTensor {
 }
 
 /** Multiples of 1/64 below 2: the same in every type. */
-function randomValues(count: number, next: () => number): Float32Array {
-  return Float32Array.from({ length: count }, () => (Math.floor(next() * 255) - 127) / 64);
+function randomValues(count: number, random: Random): Float32Array {
+  return Float32Array.from({ length: count }, () => (Math.floor(random.next() * 255) - 127) / 64);
 }
 
 export function fixtureTensors(model: FixtureModel, seed = 1): FixtureTensor[] {
-  const { next } = seededRandom(seed);
+  const random = seededRandom(seed);
   const { dim, ffnDim, heads, headsKv, headDim, vocabularySize, architecture } = model;
   const tensors: FixtureTensor[] = [];
   const add = (
@@ -63,7 +64,7 @@ export function fixtureTensors(model: FixtureModel, seed = 1): FixtureTensor[] {
     columns: number | null,
     rotatedHeads: number | null = null,
   ): void => {
-    const values = randomValues(rows * (columns ?? 1), next);
+    const values = randomValues(rows * (columns ?? 1), random);
     tensors.push({ gguf, huggingFace, rows, columns, values, rotatedHeads });
   };
   add("token_embd.weight", "model.embed_tokens.weight", vocabularySize, dim);
@@ -251,5 +252,29 @@ export function safetensorsFiles(model: FixtureModel, changes: Config = {}): Saf
   return {
     config: jsonSource("config.json", configOf(model, changes)),
     shards: [memorySource("model.safetensors", shardOf(model))],
+  };
+}
+
+export const never: AbortSignal = new AbortController().signal;
+
+/** Everything a model holds, in a fixed order. */
+export async function readAll(model: ModelSource): Promise<[TensorRef, Float32Array][]> {
+  const { shape } = model;
+  const kinds: LayerTensor[] = ["attnNorm", "q", "k", "v", "attnOutput", "ffnNorm", "gate", "up", "down"];
+  if (shape.hasQkvBias) kinds.push("qBias", "kBias", "vBias");
+  if (shape.hasQkNorm) kinds.push("qNorm", "kNorm");
+  const refs: TensorRef[] = [{ kind: "embedding" }, { kind: "outputNorm" }, { kind: "output" }];
+  for (let layer = 0; layer < shape.layers; layer++) refs.push(...kinds.map((kind) => ({ kind, layer })));
+  const all: [TensorRef, Float32Array][] = [];
+  for (const ref of refs) {
+    all.push([ref, await model.readRows(ref, 0, extentOf(shape, ref.kind).rows, never)]);
+  }
+  return all;
+}
+
+export function isSkeinError(code: ErrorCode, message: RegExp): (error: unknown) => boolean {
+  return (error) => {
+    if (error instanceof SkeinError && error.code === code && message.test(error.message)) return true;
+    throw new Error(`expected ${code} ${message}, got ${String(error)}`, { cause: error });
   };
 }

@@ -101,15 +101,13 @@ function headDimOf(name: string, keys: GgufKeys, dim: number, heads: number): nu
   const headDim = keys.positive("attention.key_length", dim / heads);
   const valueLength = keys.positive("attention.value_length", dim / heads);
   const rotated = keys.positive("rope.dimension_count", headDim);
-  const why =
-    headDim % 2 === 1
-      ? `has heads of the odd length ${headDim}`
-      : valueLength !== headDim
-        ? `has heads of ${headDim} channels for keys and ${valueLength} for values`
-        : rotated !== headDim
-          ? `rotates only ${rotated} of the ${headDim} channels of a head`
-          : null;
-  if (why === null) return headDim;
+  const reasons: readonly (readonly [boolean, string])[] = [
+    [headDim % 2 === 1, `has heads of the odd length ${headDim}`],
+    [valueLength !== headDim, `has heads of ${headDim} channels for keys and ${valueLength} for values`],
+    [rotated !== headDim, `rotates only ${rotated} of the ${headDim} channels of a head`],
+  ];
+  const [, why] = reasons.find(([applies]) => applies) ?? [];
+  if (why === undefined) return headDim;
   throw unsupportedModel(name, why, "The exact engine computes whole, even heads of one length only.");
 }
 

@@ -46,9 +46,11 @@ const configSchema = z.looseObject({
   use_sliding_window: z.boolean().default(false),
   partial_rotary_factor: positive.default(1),
   rope_theta: positive.optional(),
+  /** Stands above the one in `rope_scaling`. */
+  original_max_position_embeddings: size.nullish(),
   rope_scaling: ropeSchema.nullish(),
   rope_parameters: ropeSchema.nullish(),
-  quantization_config: z.unknown(),
+  quantization_config: z.unknown().optional(),
 });
 
 export type RopeConfig = z.infer<typeof ropeSchema>;
@@ -59,13 +61,14 @@ interface Family {
   /** What the classes of transformers take when a config does not say it; null: derived from other fields. */
   readonly headsKv: number | null;
   readonly headDim: number | null;
+  readonly hasQkvBias: boolean | "as configured";
 }
 
 const families: Readonly<Record<string, Family>> = {
-  LlamaForCausalLM: { architecture: "llama", headsKv: null, headDim: null },
-  MistralForCausalLM: { architecture: "mistral", headsKv: 8, headDim: null },
-  Qwen2ForCausalLM: { architecture: "qwen2", headsKv: 32, headDim: null },
-  Qwen3ForCausalLM: { architecture: "qwen3", headsKv: 32, headDim: 128 },
+  LlamaForCausalLM: { architecture: "llama", headsKv: null, headDim: null, hasQkvBias: "as configured" },
+  MistralForCausalLM: { architecture: "mistral", headsKv: 8, headDim: null, hasQkvBias: false },
+  Qwen2ForCausalLM: { architecture: "qwen2", headsKv: 32, headDim: null, hasQkvBias: true },
+  Qwen3ForCausalLM: { architecture: "qwen3", headsKv: 32, headDim: 128, hasQkvBias: "as configured" },
 };
 /** Of Mistral's and Qwen's classes, when a config does not name it. */
 const slidingWindowDefault = 4096;
@@ -119,7 +122,7 @@ export function shapeOf(name: string, config: ModelConfig): Omit<UnrotatedShape,
     contextTokensMax: Math.min(config.max_position_embeddings, windowOf(family.architecture, config)),
     // torch adds it to 32-bit floats, and GGUF stores it as one.
     rmsEpsilon: Math.fround(config.rms_norm_eps),
-    hasQkvBias: family.architecture === "qwen2" || config.attention_bias,
+    hasQkvBias: family.hasQkvBias === "as configured" ? config.attention_bias : family.hasQkvBias,
     hasQkNorm: family.architecture === "qwen3",
   };
 }
@@ -136,19 +139,19 @@ function windowOf(architecture: DecoderArchitecture, config: ModelConfig): numbe
 }
 
 function refuseExtensions(name: string, config: ModelConfig): void {
-  const activation = config.hidden_act;
-  const partial = config.rope_parameters?.partial_rotary_factor ?? config.partial_rotary_factor;
-  const why =
-    activation !== "silu" && activation !== "swish"
-      ? `has the activation ${shown(activation)}`
-      : config.mlp_bias
-        ? "has biases in its feed-forward layers"
-        : partial !== 1
-          ? `rotates only a part (${partial}) of each head`
-          : config.quantization_config != null
-            ? "has quantised weights"
-            : null;
-  if (why === null) return;
+  const { hidden_act: activation, quantization_config: quantization } = config;
+  const rope = config.rope_parameters ?? config.rope_scaling ?? {};
+  const rotatedPart = rope.partial_rotary_factor ?? config.partial_rotary_factor;
+  const isNested = Object.values(rope).some((value) => typeof value === "object" && value !== null);
+  const reasons: readonly (readonly [boolean, string])[] = [
+    [activation !== "silu" && activation !== "swish", `has the activation ${shown(activation)}`],
+    [config.mlp_bias, "has biases in its feed-forward layers"],
+    [rotatedPart !== 1, `rotates only a part (${rotatedPart}) of each head`],
+    [isNested, "has rotary positions that differ between layers or channels"],
+    [quantization !== undefined && quantization !== null, "has quantised weights"],
+  ];
+  const [, why] = reasons.find(([applies]) => applies) ?? [];
+  if (why === undefined) return;
   const hint =
     "The exact engine computes plain decoders with F16, BF16 or F32 weights. Use another model or file.";
   throw unsupportedModel(name, why, hint);

@@ -29,7 +29,10 @@ function scaled(
 ): Rope {
   const type = parameters.rope_type ?? parameters.type ?? "default";
   const plain = plainFrequencies(headDim, theta);
-  const originalContext = parameters.original_max_position_embeddings ?? config.max_position_embeddings;
+  const originalContext =
+    config.original_max_position_embeddings ??
+    parameters.original_max_position_embeddings ??
+    config.max_position_embeddings;
   const needed = (key: "factor" | "low_freq_factor" | "high_freq_factor"): number => {
     const value = parameters[key];
     if (typeof value === "number") return value;
