@@ -12,10 +12,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { SkeinError } from "../util/errors.ts";
-import { openFileSource } from "./file-source.ts";
+import { byteSourceSuite } from "../formats/byte-source.suite.ts";
+import { type FileSource, openFileSource } from "./file-source.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "skein-file-source-"));
-after(() => rmSync(folder, { recursive: true }));
 const never = new AbortController().signal;
 
 function write(name: string, text: string): string {
@@ -29,27 +29,24 @@ function says(message: RegExp): (error: unknown) => boolean {
     error instanceof SkeinError && error.code === "invalid_model_file" && message.test(error.message);
 }
 
-test("any range inside a file is read, and none outside", async () => {
-  const path = write("file", "0123456789");
+const opened: FileSource[] = [];
+after(async () => {
+  for (const source of opened) await source.close();
+  rmSync(folder, { recursive: true });
+});
+
+byteSourceSuite("file", async (name, bytes) => {
+  const path = join(folder, name);
+  writeFileSync(path, bytes);
   const source = await openFileSource(path);
-  assert.deepEqual([source.name, source.size], [path, 10]);
-  const read = async (start: number, length: number): Promise<string> =>
-    Buffer.from(await source.read(start, length, never)).toString();
-  assert.equal(await read(0, 10), "0123456789");
-  assert.equal(await read(3, 2), "34");
-  assert.equal(await read(10, 0), "");
-  for (const [start, length] of [
-    [8, 3],
-    [-1, 1],
-    [0, 2 ** 53],
-    [0.5, 1],
-  ] as const) {
-    await assert.rejects(read(start, length), says(/has no bytes .*it has 10 bytes/));
-  }
-  const isCancelled = (error: unknown): boolean => error instanceof SkeinError && error.code === "cancelled";
-  await assert.rejects(source.read(0, 1, AbortSignal.abort()), isCancelled);
+  opened.push(source);
+  return source;
+});
+
+test("a closed file is not read", async () => {
+  const source = await openFileSource(write("closed", "0123456789"));
   await source.close();
-  await assert.rejects(source.read(0, 1, never), SkeinError);
+  await assert.rejects(source.read(0, 1, never), says(/cannot be read/));
 });
 
 test("a file that becomes shorter, longer or younger while it is open is noticed", async () => {
