@@ -45,7 +45,7 @@ async function compile() {
       },
     },
   );
-  if (error !== null || binary === null) throw new Error(`The kernels do not compile:\n${stderr}`);
+  if (error !== null || binary === null) throw new Error(`The kernels do not compile:\n${stderr.toString()}`);
   return binary;
 }
 
