@@ -18,6 +18,7 @@ else if (readFileSync(target, "utf8") !== text) {
 
 async function compile() {
   let binary = null;
+  let messages = "";
   const options = [
     "--runtime",
     "stub",
@@ -27,7 +28,7 @@ async function compile() {
     "--maximumMemory",
     "65536",
   ];
-  const { error, stderr } = await asc.main(
+  const { error } = await asc.main(
     [
       join(folder, "assembly", "index.ts"),
       "-o",
@@ -40,12 +41,13 @@ async function compile() {
       "--disableWarning",
     ],
     {
+      stderr: { write: (text) => void (messages += text) },
       writeFile: (name, contents) => {
         if (name.endsWith(".wasm")) binary = contents;
       },
     },
   );
-  if (error !== null || binary === null) throw new Error(`The kernels do not compile:\n${stderr.toString()}`);
+  if (error !== null || binary === null) throw new Error(`The kernels do not compile:\n${messages}`);
   return binary;
 }
 
