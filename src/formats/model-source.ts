@@ -33,6 +33,10 @@ export interface DecoderShape {
   readonly hasQkNorm: boolean;
 }
 
+/** A shape before its rotary frequencies are computed. */
+export type UnrotatedShape = Omit<DecoderShape, "ropeFrequencies" | "ropeMagnitude">;
+export type Rope = Pick<DecoderShape, "ropeFrequencies" | "ropeMagnitude">;
+
 export type LayerTensor =
   | "attnNorm"
   | "q"
@@ -71,7 +75,10 @@ export interface ModelSource {
 }
 
 /** Rows and columns of a tensor; vectors are one row. */
-export function extentOf(shape: DecoderShape, tensor: TensorRef["kind"]): { rows: number; columns: number } {
+export function extentOf(
+  shape: UnrotatedShape,
+  tensor: TensorRef["kind"],
+): { rows: number; columns: number } {
   const { dim, ffnDim, headDim, vocabularySize } = shape;
   const q = shape.heads * headDim;
   const kv = shape.headsKv * headDim;
