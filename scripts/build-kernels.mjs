@@ -41,7 +41,7 @@ async function compile() {
       "--disableWarning",
     ],
     {
-      stderr: { write: (text) => void (messages += text) },
+      stderr: { write: (message) => void (messages += message) },
       writeFile: (name, contents) => {
         if (name.endsWith(".wasm")) binary = contents;
       },
