@@ -25,7 +25,41 @@ interface Item {
   readonly answer: string;
 }
 
-const evalFile = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "models", "eval.jsonl");
+const models = join(dirname(fileURLToPath(import.meta.url)), "..", "..", "models");
+const evalFile = join(models, "eval.jsonl");
+const heldOutFile = join(models, "held-out.jsonl");
+
+type HeldOut =
+  | { readonly text: string }
+  | { readonly messages: readonly { readonly role: string; readonly content: string }[] };
+
+/** Conversations and stories from the training corpus's generator with another seed: what perplexity is measured on. */
+export async function loadHeldOutRows(
+  tokenize: (text: string) => Promise<readonly number[]>,
+  rowsMax: number,
+  tokensMax: number,
+): Promise<EvalRow[]> {
+  const lines = (await readFile(heldOutFile, "utf8")).split("\n").filter((line) => line !== "");
+  const rows: EvalRow[] = [];
+  const count = Math.min(lines.length, rowsMax);
+  for (let i = 0; i < count; i++) {
+    const line = Math.floor((i * lines.length) / count);
+    const document = JSON.parse(lines[line]!) as HeldOut;
+    const row =
+      "text" in document
+        ? await textRow(document.text, tokenize)
+        : await turnsRow(
+            document.messages.map((message) => ({ ...message, counts: message.role !== "system" })),
+            tokenize,
+          );
+    rows.push({
+      id: `held-out ${line}`,
+      tokenIds: row.tokenIds.slice(0, tokensMax),
+      scored: row.scored.filter((position) => position + 1 < tokensMax),
+    });
+  }
+  return rows;
+}
 
 /** `tokenize` must recognise control tokens. */
 export async function loadEvalRows(
@@ -51,12 +85,27 @@ async function rowOf(
   tokenize: (text: string) => Promise<readonly number[]>,
   answersOnly: boolean,
 ): Promise<EvalRow> {
-  const tokenIds: number[] = [];
-  const scored: number[] = [];
   const turns = items.flatMap(({ prompt, answer }) => [
     { role: "user", content: prompt, counts: !answersOnly },
     { role: "assistant", content: answer, counts: true },
   ]);
+  return { id: items[0]!.id, ...(await turnsRow(turns, tokenize)) };
+}
+
+interface Turn {
+  readonly role: string;
+  readonly content: string;
+  readonly counts: boolean;
+}
+
+type Scored = Pick<EvalRow, "tokenIds" | "scored">;
+
+async function turnsRow(
+  turns: readonly Turn[],
+  tokenize: (text: string) => Promise<readonly number[]>,
+): Promise<Scored> {
+  const tokenIds: number[] = [];
+  const scored: number[] = [];
   for (const { role, content, counts } of turns) {
     tokenIds.push(...(await tokenize(`<|im_start|>${role}\n`)));
     const first = tokenIds.length;
@@ -64,5 +113,13 @@ async function rowOf(
     if (counts) for (let next = first; next < tokenIds.length; next++) scored.push(next - 1);
     tokenIds.push(...(await tokenize("\n")));
   }
-  return { id: items[0]!.id, tokenIds, scored };
+  return { tokenIds, scored };
+}
+
+async function textRow(
+  text: string,
+  tokenize: (text: string) => Promise<readonly number[]>,
+): Promise<Scored> {
+  const tokenIds = await tokenize(`${text}<|endoftext|>`);
+  return { tokenIds, scored: Array.from({ length: tokenIds.length - 1 }, (_, position) => position) };
 }
