@@ -26,9 +26,9 @@ const modelPath = process.argv.slice(2).find((arg) => !arg.startsWith("--")) ?? 
 const signal = new AbortController().signal;
 const contextTokens = 512;
 const questionsPerRow = 4;
-const rowsMax = quick ? 8 : 40;
+const rowsMax = quick ? 8 : 24;
 /** Rows that a massive token is made with; the same text serves as its test, which cannot flatter other engines. */
-const sampleRowsMax = 24;
+const sampleRowsMax = 16;
 const plainTableStyle = { head: [], border: [] };
 
 /** Largest and root-mean-square differences, as parts of the reference's standard deviation. */
