@@ -15,6 +15,7 @@ import {
   type RandomModel,
   ropeOf,
 } from "../bench/lib/random-model.ts";
+import { ropeFactors } from "../bench/lib/rope.ts";
 import { writeSafetensors } from "../bench/lib/safetensors-writer.ts";
 import { weightFormats, type WeightType } from "../bench/lib/weight-types.ts";
 
@@ -71,7 +72,7 @@ export async function writeRandomGguf(
   });
   const name = `Random ${family} ${shape.embedding}x${shape.layers}`;
   const metadata = [...shapeMetadata(model.shape, rope, shape.type, name), ...tokenizer.metadata];
-  await writeGguf(path, model, shape.type, metadata, rope);
+  await writeGguf(path, model, shape.type, metadata, ropeFactors(rope, model.shape.headDim));
   return model;
 }
 

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { demoModel, readTokenizer, shapeMetadata, writeGguf } from "./gguf-writer.ts";
 import { createRandomModel, type RandomModel, type RandomModelSpec } from "./random-model.ts";
+import { ropeFactors } from "./rope.ts";
 
 export const noAbort: AbortSignal = new AbortController().signal;
 
@@ -25,7 +26,7 @@ export async function writeRandom(path: string, spec: RandomModelSpec): Promise<
   const model = createRandomModel(spec);
   const tokenizer = await readTokenizer(demoModel);
   const metadata = [...shapeMetadata(model.shape, spec.rope, spec.type, spec.family), ...tokenizer.metadata];
-  await writeGguf(path, model, spec.type, metadata, spec.rope);
+  await writeGguf(path, model, spec.type, metadata, ropeFactors(spec.rope, spec.headDim));
   return model;
 }
 

@@ -10,7 +10,7 @@ import {
   type ModelSource,
   type TensorRef,
 } from "../../src/formats/model-source.ts";
-import { type RopeSettings, ropeFactors } from "./rope.ts";
+import type { RopeSettings } from "./rope.ts";
 import { ggufName, isVector, tensorsOf } from "./tensors.ts";
 import { encodeWeights, storedBytes, weightFormats, type WeightType } from "./weight-types.ts";
 
@@ -36,9 +36,9 @@ export async function writeGguf(
   source: ModelSource,
   type: WeightType,
   metadata: GgufMetadata,
-  rope?: RopeSettings,
+  ropeFactors: readonly number[] | null,
 ): Promise<void> {
-  const tensors = plan(source, type, rope);
+  const tensors = plan(source, type, ropeFactors);
   const partial = `${path}.${process.pid}.partial`;
   const file = await open(partial, "w");
   try {
@@ -158,7 +158,7 @@ interface PlannedTensor {
   read(start: number, count: number): Promise<Float32Array>;
 }
 
-function plan(source: ModelSource, type: WeightType, rope: RopeSettings | undefined): PlannedTensor[] {
+function plan(source: ModelSource, type: WeightType, factors: readonly number[] | null): PlannedTensor[] {
   const { shape } = source;
   const signal = new AbortController().signal;
   const tensors = tensorsOf(shape).map((tensor): PlannedTensor => {
@@ -177,7 +177,6 @@ function plan(source: ModelSource, type: WeightType, rope: RopeSettings | undefi
       },
     };
   });
-  const factors = rope === undefined ? null : ropeFactors(rope, shape.headDim);
   if (factors === null) return tensors;
   const factorTensor: PlannedTensor = {
     name: "rope_freqs.weight",

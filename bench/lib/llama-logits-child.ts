@@ -50,9 +50,10 @@ interface Disposable {
 
 interface Loaded {
   readonly contextTokens: number;
-  readonly model: LlamaModel & Disposable;
+  readonly model: LlamaModel;
   readonly context: RevealingContext;
   readonly sampler: NativeSampler;
+  close(): Promise<void>;
 }
 
 const sequence = 0;
@@ -60,7 +61,7 @@ const batchTokensMax = 512;
 
 async function load(llama: Llama, task: LoadTask): Promise<Loaded> {
   const model = await llama.loadModel({ modelPath: task.modelPath, gpuLayers: 0 });
-  const { _ctx: context } = await model.createContext({
+  const outer = await model.createContext({
     contextSize: task.contextTokens,
     sequences: 1,
     batchSize: batchTokensMax,
@@ -70,14 +71,21 @@ async function load(llama: Llama, task: LoadTask): Promise<Loaded> {
     experimentalKvCacheKeyType: task.cacheType,
     experimentalKvCacheValueType: task.cacheType,
   });
+  const context = outer._ctx as RevealingContext;
   checkBinding(context, model, llama);
   const sampler = new llama._bindings.AddonSampler(model._model);
   sampler.applyConfig({ temperature: 0 });
   return {
     contextTokens: task.contextTokens,
-    model: model as Loaded["model"],
-    context: context as RevealingContext,
+    model,
+    context,
     sampler,
+    close: async () => {
+      sampler.dispose();
+      // A model waits for its contexts.
+      await (outer as typeof outer & Disposable).dispose();
+      await (model as LlamaModel & Disposable).dispose();
+    },
   };
 }
 
@@ -131,8 +139,7 @@ async function serve(moduleFolder: string): Promise<(task: LlamaTask) => Promise
         return { kind: "tokens", tokenIds: [...loaded.model._model.tokenize(task.text, true)] };
       case "close":
         models.delete(task.model);
-        loaded.sampler.dispose();
-        await loaded.model.dispose();
+        await loaded.close();
         return { kind: "ready" };
     }
   };

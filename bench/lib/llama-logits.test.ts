@@ -22,6 +22,10 @@ test(
       await assert.rejects(model.logits(Array.from({ length: 65 }, () => 5)), /64 tokens/);
       await model.close();
       await assert.rejects(model.logits(tokenIds), /not loaded/);
+      // Whoever asks a process that ended is told so at once.
+      llama.close();
+      await assert.rejects(model.logits(tokenIds), /ended/);
+      await assert.rejects(model.logits(tokenIds), /ended/);
     } finally {
       llama.close();
     }

@@ -1,13 +1,8 @@
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { test } from "node:test";
 import { extentOf } from "../../src/formats/model-source.ts";
-import { inTemporaryFolder, noAbort } from "./fixture.suite.ts";
-import { createRandomModel, microSpec, randomFamilies } from "./random-model.ts";
-import { writeSafetensors } from "./safetensors-writer.ts";
-import { huggingFaceName, isVector, tensorsOf } from "./tensors.ts";
-import { decodeWeights } from "./weight-types.ts";
+import { noAbort } from "./fixture.suite.ts";
+import { createRandomModel, microSpec } from "./random-model.ts";
 
 test("rows are the same however they are read, and others with another seed", async () => {
   const model = createRandomModel(microSpec("llama3"));
@@ -36,33 +31,4 @@ test("a control token's output row is zero, so that greedy decoding goes on", as
   const rows = await model.readRows({ kind: "output" }, 0, 5, noAbort);
   assert.ok(rows.subarray(0, 4 * model.shape.dim).every((x) => x === 0));
   assert.ok(rows.subarray(4 * model.shape.dim).some((x) => x !== 0));
-});
-
-test("safetensors hold the model's own rows under Hugging Face's names", async () => {
-  for (const family of randomFamilies) {
-    for (const type of ["F32", "F16", "BF16"] as const) {
-      const model = createRandomModel(microSpec(family, { type, dim: 32, ffnDim: 32, headDim: 8 }));
-      await inTemporaryFolder(async (folder) => {
-        await writeSafetensors(folder, model, type, model.spec.rope);
-        const file = await readFile(join(folder, "model.safetensors"));
-        const dataStart = 8 + Number(file.readBigUInt64LE());
-        const header = JSON.parse(file.toString("utf8", 8, dataStart)) as Record<
-          string,
-          { dtype: string; shape: number[]; data_offsets: [number, number] }
-        >;
-        assert.equal(dataStart % 8, 0);
-        for (const tensor of tensorsOf(model.shape)) {
-          const { rows, columns } = extentOf(model.shape, tensor.kind);
-          const { dtype, shape, data_offsets } = header[huggingFaceName(tensor)]!;
-          assert.equal(dtype, type);
-          assert.deepEqual(shape, isVector(tensor.kind) ? [columns] : [rows, columns]);
-          const [from, to] = data_offsets.map((offset) => dataStart + offset);
-          const stored = decodeWeights(type, file.subarray(from, to));
-          assert.deepEqual(stored, await model.readRows(tensor, 0, rows, noAbort), huggingFaceName(tensor));
-        }
-        const config = JSON.parse(await readFile(join(folder, "config.json"), "utf8")) as object;
-        assert.equal("rope_scaling" in config, true);
-      });
-    }
-  }
 });

@@ -10,6 +10,9 @@ const sumBytes = 32;
 /** Vectors begin at multiples of 16 bytes; the last byte before them is the tag. */
 const tagRoom = 16;
 
+/** Rows whose logits are computed together; a vocabulary may be large. */
+export const logitRowsMax = 16;
+
 /** Bytes of one position's angles: cosine and sine of each pair, 32 bits each. */
 export function angleBytes(headDim: number): number {
   return 4 * headDim;
@@ -54,7 +57,7 @@ export class Workspace {
     this.gate = vectors(4 * ffnDim);
     this.up = vectors(4 * ffnDim);
     this.angles = vectors(angleBytes(headDim));
-    this.logits = memory.allocate(4 * shape.vocabularySize);
+    this.logits = memory.allocate(4 * shape.vocabularySize * Math.min(rowsMax, logitRowsMax));
     this.query = memory.allocate(2 * headDim);
     this.wide = memory.allocate(8 * width);
     this.scratch = memory.allocate(pieceBytes + sumBytes * rowsMax);
