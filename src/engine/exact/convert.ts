@@ -1,8 +1,9 @@
 /** From a model file of whatever kind to a converted one (`.skein`), once for each model. */
 import { mkdir, readdir, rm, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { type ConvertedModel, writeContainer } from "../../exact/container/write.ts";
 import { type ImportedModel, importGguf } from "../../exact/import/gguf.ts";
+import { importHuggingFace, isHuggingFaceFile } from "../../exact/import/hugging-face.ts";
 import { exactShapeOf } from "../../exact/import/shape.ts";
 import { opsVersion } from "../../exact/ops/version.ts";
 import { invalidModelFile } from "../../formats/errors.ts";
@@ -32,11 +33,11 @@ export async function convertFile(
   target: string,
   options: ConvertFileOptions,
 ): Promise<ConvertedModel> {
-  const paths = await filesOf(path);
+  const { kind, paths } = await filesOf(path);
   const sources: FileSource[] = [];
   try {
     for (const each of paths) sources.push(await openFileSource(each));
-    const { source, tokenizer }: ImportedModel = await importGguf(sources, options.signal);
+    const { source, tokenizer } = await importModel(path, kind, sources, options.signal);
     const room = weightBytes(exactShapeOf(source.shape));
     return await writeFileAtomically(target, room, (file) =>
       writeContainer(source, { name: nameOf(path), tokenizer }, file, sha256, options),
@@ -44,6 +45,17 @@ export async function convertFile(
   } finally {
     await Promise.all(sources.map((each) => each.close()));
   }
+}
+
+function importModel(
+  path: string,
+  kind: SourceKind,
+  sources: readonly FileSource[],
+  signal: AbortSignal,
+): Promise<ImportedModel> {
+  if (kind === "gguf") return importGguf(sources, signal);
+  const files = new Map(sources.map((source) => [basename(source.name), source]));
+  return importHuggingFace(path, files, signal);
 }
 
 export interface PreparedModel {
@@ -63,7 +75,8 @@ export async function prepareModel(
   options: ConvertFileOptions,
 ): Promise<PreparedModel> {
   if ((await kindOf(path)) === "skein") return { path, isCached: false };
-  const key = await stateOfFiles(await filesOf(path), `exact-${opsVersion}`);
+  const { paths } = await filesOf(path);
+  const key = await stateOfFiles(paths, `exact-${opsVersion}`);
   const target = join(folder, `${nameOf(path)}-${key}.skein`);
   if ((await stat(target).catch(() => null)) === null) {
     await mkdir(folder, { recursive: true, mode: 0o700 });
@@ -73,12 +86,13 @@ export async function prepareModel(
   return { path: target, isCached: true };
 }
 
-type ModelKind = "gguf" | "skein" | "folder";
+/** Kinds of models that can be converted: a GGUF file (or several), or a folder of Hugging Face. */
+type SourceKind = "gguf" | "folder";
 
-const beginnings: Readonly<Record<string, ModelKind>> = { GGUF: "gguf", SKEI: "skein" };
+const beginnings: Readonly<Record<string, "gguf" | "skein">> = { GGUF: "gguf", SKEI: "skein" };
 
 /** Told by what it begins with. @throws SkeinError `invalid_model_file` */
-async function kindOf(path: string): Promise<ModelKind> {
+async function kindOf(path: string): Promise<SourceKind | "skein"> {
   if ((await stat(path).catch(() => null))?.isDirectory() === true) return "folder";
   const source = await openFileSource(path);
   try {
@@ -91,23 +105,16 @@ async function kindOf(path: string): Promise<ModelKind> {
   throw invalidModelFile(
     path,
     "is neither a GGUF file nor a converted model",
-    "Give a .gguf file, or a .skein file made by `skein exact convert`.",
+    "Give a .gguf file, a folder from Hugging Face, or a .skein file made by `skein exact convert`.",
   );
 }
 
-async function filesOf(path: string): Promise<readonly string[]> {
-  switch (await kindOf(path)) {
-    case "gguf":
-      return (await readGgufHeader(path)).paths;
-    case "skein":
-      throw invalidModelFile(path, "is converted already", "Use it as it is.");
-    case "folder":
-      throw invalidModelFile(
-        path,
-        "is a folder; models in several files of Hugging Face are not supported yet",
-        "Give a .gguf file of the model.",
-      );
-  }
+async function filesOf(path: string): Promise<{ kind: SourceKind; paths: readonly string[] }> {
+  const kind = await kindOf(path);
+  if (kind === "skein") throw invalidModelFile(path, "is converted already", "Use it as it is.");
+  if (kind === "gguf") return { kind, paths: (await readGgufHeader(path)).paths };
+  const names = (await readdir(path)).filter(isHuggingFaceFile);
+  return { kind, paths: names.toSorted().map((name) => join(path, name)) };
 }
 
 async function removeAbandoned(folder: string): Promise<void> {
