@@ -1,12 +1,12 @@
 /** One side of `exact-speed.ts`: runs a prompt and then single tokens, and says what CPU time each took. */
 import { readFileSync } from "node:fs";
-import { createHash } from "node:crypto";
 import { importNodeLlamaCpp } from "../src/engine/llama/binding.ts";
 import { CommitmentRecorder } from "../src/exact/commitment/recorder.ts";
 import { convertModel } from "../src/exact/import/convert.ts";
 import { importGguf } from "../src/exact/import/gguf.ts";
 import { exactShapeOf } from "../src/exact/import/shape.ts";
 import { createWasmExecutor } from "../src/exact/wasm/executor.ts";
+import { sha256 } from "../src/engine/sha256.ts";
 import { memorySource } from "../src/formats/byte-source.ts";
 
 export interface SpeedSetup {
@@ -45,11 +45,6 @@ async function prepareExact({ modelPath, contextTokens }: SpeedSetup): Promise<R
   const { sink, executor } = createWasmExecutor(shape, { contextTokensMax: contextTokens });
   await convertModel(source, shape, sink, { signal });
   const runner = executor();
-  const sha256 = (...parts: readonly Uint8Array[]): Uint8Array => {
-    const hash = createHash("sha256");
-    for (const part of parts) hash.update(part);
-    return hash.digest();
-  };
   return async ({ prompt, outputTokens, commits }) => {
     const sequence = runner.newSequence();
     const recorder = new CommitmentRecorder(sha256);
@@ -60,7 +55,7 @@ async function prepareExact({ modelPath, contextTokens }: SpeedSetup): Promise<R
       return outputs.at(-1)!;
     };
     const startMs = cpuMs();
-    let logits = new Int32Array();
+    let logits: Int32Array = new Int32Array();
     for (let at = 0; at < prompt.length; at += runner.rowsMax) {
       logits = step(prompt.slice(at, at + runner.rowsMax));
     }
@@ -79,8 +74,8 @@ function largest(logits: Int32Array): number {
 }
 
 async function prepareLlama({ modelPath, moduleFolder, contextTokens }: SpeedSetup): Promise<Run> {
-  const { getLlama } = await importNodeLlamaCpp(moduleFolder);
-  const llama = await getLlama({
+  const nodeLlamaCpp = await importNodeLlamaCpp(moduleFolder);
+  const llama = await nodeLlamaCpp.getLlama({
     build: "never",
     skipDownload: true,
     progressLogs: false,

@@ -73,7 +73,9 @@ for (let run = -1; run < runs; run++) {
 exact.disconnect();
 llama.disconnect();
 
-const table = new Table({ head: ["CPU ms per token (medians)", "exact", "exact, committed", "llama.cpp Q8_0"] });
+const table = new Table({
+  head: ["CPU ms per token (medians)", "exact", "exact, committed", "llama.cpp Q8_0"],
+});
 const rows = [
   ["prefill", "prefillMs", promptTokens],
   ["decode", "decodeMs", outputTokens],

@@ -12,7 +12,7 @@ const file = join(root, "bench", `${name}.ts`);
 
 if (name === undefined || !existsSync(file)) {
   const names = readdirSync(join(root, "bench"))
-    .filter((entry) => entry.endsWith(".ts") && !entry.includes("-"))
+    .filter((entry) => entry.endsWith(".ts") && !/-(?:rival|load|subject|child)\./.test(entry))
     .map((entry) => entry.replace(/\.ts$/, ""));
   console.error(`Usage: npm run bench -- <name> [--quick]\nBenchmarks: ${names.join(", ")}`);
   process.exit(2);

@@ -18,21 +18,43 @@ else if (readFileSync(target, "utf8") !== text) {
 
 async function compile() {
   let binary = null;
-  const options = ["--runtime", "stub", "--importMemory", "--initialMemory", "16", "--maximumMemory", "65536"];
-  const { error, stderr } = await asc.main(
-    [join(folder, "assembly", "index.ts"), "-o", "kernels.wasm", ...options, "--enable", "simd", "-O3", "--noAssert", "--disableWarning"],
+  let messages = "";
+  const options = [
+    "--runtime",
+    "stub",
+    "--importMemory",
+    "--initialMemory",
+    "16",
+    "--maximumMemory",
+    "65536",
+  ];
+  const { error } = await asc.main(
+    [
+      join(folder, "assembly", "index.ts"),
+      "-o",
+      "kernels.wasm",
+      ...options,
+      "--enable",
+      "simd",
+      "-O3",
+      "--noAssert",
+      "--disableWarning",
+    ],
     {
+      stderr: { write: (message) => void (messages += message) },
       writeFile: (name, contents) => {
         if (name.endsWith(".wasm")) binary = contents;
       },
     },
   );
-  if (error !== null || binary === null) throw new Error(`The kernels do not compile:\n${stderr}`);
+  if (error !== null || binary === null) throw new Error(`The kernels do not compile:\n${messages}`);
   return binary;
 }
 
 function render(binary) {
-  const lines = Buffer.from(binary).toString("base64").match(/.{1,100}/g);
+  const lines = Buffer.from(binary)
+    .toString("base64")
+    .match(/.{1,100}/g);
   const body = lines.map((line) => `  "${line}"`).join(" +\n");
   return [
     "/** Compiled from assembly/ by scripts/build-kernels.mjs; do not edit. */",

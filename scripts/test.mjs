@@ -23,16 +23,18 @@ const flags = ["--disable-warning=ExperimentalWarning", "--test", "--test-timeou
 if (part === "all") run([join(root, "scripts", "check.mjs")]);
 run([join(root, "bin", "skein.mjs"), "engine", "add", "llama", "--bundled"]);
 if (part === "all" || part === "unit") {
-  run([...flags, "--test-isolation=none", ...tests("src")]);
+  run([...flags, "--test-isolation=none", ...tests("src", "bench")]);
 }
 if (part === "all" || part === "e2e") {
   run([...flags, "--test-concurrency=1", ...tests(join("test", "e2e"))]);
 }
 
-function tests(folder) {
-  const files = findFiles(join(root, folder), ".test.ts").filter((file) => file.includes(pattern));
+function tests(...folders) {
+  const files = folders
+    .flatMap((folder) => findFiles(join(root, folder), ".test.ts"))
+    .filter((file) => file.includes(pattern));
   if (files.length === 0) {
-    console.error(`No test file below ${folder} has "${pattern}" in its path.`);
+    console.error(`No test file below ${folders.join(" or ")} has "${pattern}" in its path.`);
     process.exit(1);
   }
   return files;

@@ -45,6 +45,11 @@ program
   .command("up")
   .description("run a whole local network: a gateway and providers with the demo model")
   .option("--providers <n>", "number of providers", wholeNumber(1, providersMax), 3)
+  .option(
+    "--exact <n>",
+    "number of providers with the exact engine beside them (default: 1 with the demo model, else 0)",
+    wholeNumber(0, providersMax),
+  )
   .option("--model <file>", "GGUF file to serve instead of the demo model")
   .option("--name <name>", "name of the model")
   .option("--port <port>", "port for HTTP; 0 picks a free one (default: 4141)")
@@ -87,9 +92,12 @@ program
 program
   .command("provide")
   .description("offer a model, or a server that already runs, to gateways")
-  .option("--model <file>", "GGUF file to serve with llama.cpp")
+  .option("--model <file>", "GGUF file to serve, or a .skein file for the exact engine")
   .addOption(
-    new Option("--engine <engine>", "llama, or openai for a server that runs").choices(["llama", "openai"]),
+    new Option(
+      "--engine <engine>",
+      "llama (llama.cpp), exact (the same bits everywhere), or openai for a server that runs",
+    ).choices(["llama", "exact", "openai"]),
   )
   .option("--url <url>", "with --engine openai: base URL of the server")
   .option("--upstream-model <name>", "with --engine openai: which of its models")
@@ -106,15 +114,20 @@ program
   .option("--price-output <usd>", "USD per million output tokens (default: 0)")
   .option("--price-second <usd>", "USD per second of engine time (default: 0)")
   .option("--parallel <n>", "requests generated at the same time (default: 4)")
-  .option("--context <tokens>", "prompt and answer together (default: the model's, up to 8192)")
-  .option("--threads <n>", "CPU threads (default: one core is left free)")
-  .addOption(new Option("--gpu <mode>", "auto or off (default: auto)").choices(["auto", "off"]))
+  .option(
+    "--context <tokens>",
+    "prompt and answer together (default: the model's, up to 8192; exact: what fits)",
+  )
+  .option("--threads <n>", "CPU threads of llama.cpp (default: one core is left free)")
+  .addOption(
+    new Option("--gpu <mode>", "auto or off, for llama.cpp (default: auto)").choices(["auto", "off"]),
+  )
   .option("--identity <file>", "key file of this provider (default: a new one per run)")
   .option("--once", "fail when no gateway can be joined, instead of trying again")
   .addOption(new Option("--json", "print what happens as JSON lines"))
   .addHelpText(
     "after",
-    "\nThe provider dials out, so it works behind any NAT.\n\nExamples:\n  skein provide --model qwen2.5-7b-q4_k_m.gguf\n  skein provide --model llama-3.1-8b-q8_0.gguf --join gateway.example.org:4141 --token …\n  skein provide --engine openai --url http://127.0.0.1:11434/v1 --upstream-model llama3.2",
+    "\nThe provider dials out, so it works behind any NAT.\n\nExamples:\n  skein provide --model qwen2.5-7b-q4_k_m.gguf\n  skein provide --model llama-3.1-8b-q8_0.gguf --join gateway.example.org:4141 --token …\n  skein provide --engine exact --model qwen2.5-0.5b-instruct-q8_0.gguf\n  skein provide --engine openai --url http://127.0.0.1:11434/v1 --upstream-model llama3.2",
   )
   .action(async (_, command: Command) => (await import("./commands/provide.ts")).provide(command));
 
@@ -164,6 +177,73 @@ config
   .description("print where the configuration file is, or would be")
   .addOption(jsonOption())
   .action(async (_, command: Command) => (await import("./commands/config.ts")).configPath(command));
+
+const exact = program
+  .command("exact")
+  .description("models in integers: the same bits on every machine; convert, look at, run and check them");
+const fileArgument = "a .skein file, or a GGUF file (converted once, and kept)";
+exact
+  .command("convert <model> [output]")
+  .description("convert a GGUF model (the first part of a split one) to a .skein file")
+  .option("--force", "replace the output where it exists")
+  .addOption(jsonOption())
+  .addHelpText(
+    "after",
+    "\nThe output is beside the model unless it is named. Every machine makes the same file of the same model.\n\nExamples:\n  skein exact convert qwen2.5-0.5b-instruct-q8_0.gguf\n  skein exact convert model-00001-of-00003.gguf /models/model.skein",
+  )
+  .action(async (model: string, output: string | undefined, _, command: Command) =>
+    (await import("./commands/exact/convert.ts")).convert(model, output, command),
+  );
+exact
+  .command("inspect <file>")
+  .description("show what a .skein file holds: identity, shape, sizes, tokenizer, template")
+  .addOption(jsonOption())
+  .action(async (file: string, _, command: Command) =>
+    (await import("./commands/exact/inspect.ts")).inspect(file, command),
+  );
+exact
+  .command("run")
+  .description("answer a prompt on this machine, without a network")
+  .argument("<file>", fileArgument)
+  .argument("[prompt...]", "default: read from stdin")
+  .option("--system <text>", "instructions for the model")
+  .option("--raw", "the prompt as it is, without the chat template")
+  .option("--temperature <n>", "0 to 2; 0 takes the most likely token (default: 0)", numberBetween(0, 2))
+  .option(
+    "--top-p <n>",
+    "draw from the most likely tokens up to this share (default: 1)",
+    numberBetween(0, 1),
+  )
+  .option("--seed <n>", "another seed gives another answer (default: 0)", wholeNumber(0, 2 ** 32 - 1))
+  .option(
+    "--max-tokens <n>",
+    "longest answer (default: up to the context's end)",
+    wholeNumber(1, answerTokensMax),
+  )
+  .option("--context <tokens>", "prompt and answer together (default: the model's, as far as it fits)")
+  .option("--commit", "also print the execution root: a hash over every number that was computed")
+  .addOption(jsonOption())
+  .addHelpText(
+    "after",
+    '\nExample:\n  skein exact run tiny.skein "What sound does a cow make?" --temperature 1 --seed 7 --commit',
+  )
+  .action(async (file: string, words: string[], _, command: Command) =>
+    (await import("./commands/exact/run.ts")).run(file, words, command),
+  );
+exact
+  .command("check")
+  .description("check a model's hashes, and that this machine computes the same bits as the reference")
+  .argument("<file>", fileArgument)
+  .option(
+    "--tokens <n>",
+    "positions to compare (default: a few, for at most 20 s)",
+    wholeNumber(1, 1_000_000),
+  )
+  .addOption(jsonOption())
+  .addHelpText("after", "\nNeeds memory for the weights twice. Ends with code 1 when a single bit differs.")
+  .action(async (file: string, _, command: Command) =>
+    (await import("./commands/exact/check.ts")).check(file, command),
+  );
 
 const engine = program.command("engine").description("install native engines and their GPU backends");
 engine

@@ -53,36 +53,53 @@ export function logLevelOf({ settings, flags, resolved }: Context): string {
   return flags["verbose"] === true && resolved.sources.logLevel === "default" ? "info" : settings.logLevel;
 }
 
-function engineConfigOf({ settings, flags, home }: Context): EngineConfig {
+function engineConfigOf(context: Context): EngineConfig {
+  const { settings, flags, home, resolved } = context;
   const name = (flags["name"] as string | undefined) ?? null;
   const common = { name, contextTokens: settings.context, parallel: settings.parallel };
-  const url = flags["url"] as string | undefined;
-  if (flags["engine"] === "openai" || (flags["engine"] === undefined && url !== undefined)) {
-    if (url === undefined) {
-      throw new SkeinError("invalid_config", "--engine openai needs the server's --url.", {
-        hint: "For example --url http://127.0.0.1:11434/v1 for Ollama.",
-      });
-    }
+  const kind = engineKindOf(flags);
+  if (kind === "openai") {
     return {
-      kind: "openai",
-      url,
+      kind,
+      url: flags["url"] as string,
       upstreamModel: (flags["upstreamModel"] as string | undefined) ?? null,
       apiKey: settings.upstreamKey,
       ...common,
     };
   }
-  const model = flags["model"] as string | undefined;
-  if (model === undefined) {
-    throw new SkeinError("invalid_config", "There is nothing to provide.", {
-      hint: "Give a GGUF file with --model, or a running server with --engine openai --url.",
-    });
+  const modelPath = resolve(flags["model"] as string);
+  if (kind === "exact") {
+    const parallel = resolved.sources.parallel === "default" ? null : settings.parallel;
+    return { kind, modelPath, cacheFolder: exactCacheFolder(home), ...common, parallel };
   }
   return {
-    kind: "llama",
-    modelPath: resolve(model),
+    kind,
+    modelPath,
     moduleFolder: requireLlamaEngine(home),
     threads: settings.threads ?? threadsDefault(),
     gpu: settings.gpu === "auto" ? "auto" : false,
     ...common,
   };
+}
+
+/** Where models are kept that were converted for the exact engine. */
+export function exactCacheFolder(home: string): string {
+  return join(home, "exact");
+}
+
+/** @throws SkeinError `invalid_config` when what the engine needs is not given */
+function engineKindOf(flags: Context["flags"]): EngineConfig["kind"] {
+  const { engine, url, model } = flags as Partial<Record<string, string>>;
+  if (engine === "openai" || (engine === undefined && url !== undefined)) {
+    if (url !== undefined) return "openai";
+    throw new SkeinError("invalid_config", "--engine openai needs the server's --url.", {
+      hint: "For example --url http://127.0.0.1:11434/v1 for Ollama.",
+    });
+  }
+  if (model === undefined) {
+    throw new SkeinError("invalid_config", "There is nothing to provide.", {
+      hint: "Give a model file with --model, or a running server with --engine openai --url.",
+    });
+  }
+  return engine === "exact" || (engine === undefined && model.endsWith(".skein")) ? "exact" : "llama";
 }

@@ -22,6 +22,14 @@ export function seconds(sinceMs: number): string {
   return `${((performance.now() - sinceMs) / 1000).toFixed(1)} s`;
 }
 
+/** Decimal units, as disks and downloads are sold. */
+export function bytesText(bytes: number): string {
+  const units = ["bytes", "kB", "MB", "GB"];
+  const power = bytes < 1000 ? 0 : Math.min(3, Math.floor(Math.log10(bytes) / 3));
+  const value = bytes / 1000 ** power;
+  return `${value.toFixed(power === 0 || value >= 100 ? 0 : 1)} ${units[power]}`;
+}
+
 export function table(head: string[], rows: (string | number)[][]): string {
   const lines = new Table({
     head: head.map((title) => styled("bold", title)),

@@ -1,4 +1,4 @@
-import { type ByteSource } from "./byte-source.ts";
+import type { ByteSource } from "./byte-source.ts";
 import { bytesOfRow, type ElementType, isElementType } from "./elements.ts";
 import { invalidModelFile, shown, shownList, unsupportedModel } from "./errors.ts";
 import {
@@ -7,6 +7,7 @@ import {
   type LayerTensor,
   type ModelSource,
   type TensorRef,
+  type UnrotatedShape,
 } from "./model-source.ts";
 import { readStoredRows, type StoredTensor } from "./stored-tensor.ts";
 
@@ -24,8 +25,7 @@ export interface FoundTensor {
 export interface ModelToBind {
   /** For messages. */
   readonly name: string;
-  readonly shape: DecoderShape;
-  readonly chatTemplate: string | null;
+  readonly shape: UnrotatedShape;
   readonly tensors: ReadonlyMap<string, FoundTensor>;
   /** The file's name of a tensor. */
   readonly nameOf: (tensor: TensorRef) => string;
@@ -37,31 +37,47 @@ export interface ModelToBind {
 
 const pairedKinds: readonly string[] = ["q", "k", "qBias", "kBias"];
 
+/** Every tensor by what it is; the sizes of the shape are those of the files. */
+export type BoundTensors = ReadonlyMap<string, StoredTensor>;
+
 /**
- * Finds every tensor that the shape asks for, and nothing else, in the file.
+ * Finds every tensor that the shape asks for, and nothing else, in the files.
  * @throws SkeinError `invalid_model_file`, `unsupported_model`
  */
-export function bindModel(model: ModelToBind): ModelSource {
+export function bindTensors(model: ModelToBind): BoundTensors {
   const { shape, name } = model;
-  const refs = tensorRefs(shape);
-  const bound = new Map(refs.map((ref) => [keyOf(ref), bindTensor(model, ref)]));
+  // One by one: of absurdly many layers the first missing one ends it.
+  const bound = new Map<string, StoredTensor>();
+  for (const ref of tensorRefs(shape)) bound.set(keyOf(ref), bindTensor(model, ref));
   const names = new Set([...bound.values()].map((tensor) => tensor.name));
   const others = [...model.tensors.keys()].filter((other) => !names.has(other) && !model.isIgnored(other));
   if (others.length > 0) {
     throw unsupportedModel(
       name,
-      `has tensors that its architecture ${shape.architecture} does not use here: ${shownList(others)}`,
-      "They would change its answers. Use the original model without adapters or extensions.",
+      `has tensors that a ${shape.architecture} model of its kind does not have: ${shownList(others)}`,
+      "They would change its answers. Use the original model, without adapters or extensions.",
     );
   }
-  if (shape.hasTiedEmbeddings) bound.set("output", bound.get("embedding")!);
+  return bound;
+}
+
+export function modelSource(
+  bound: BoundTensors,
+  shape: DecoderShape,
+  chatTemplate: string | null,
+): ModelSource {
+  const tensors = new Map(bound);
+  if (shape.hasTiedEmbeddings) tensors.set("output", tensors.get("embedding")!);
   return {
     shape,
-    chatTemplate: model.chatTemplate,
+    chatTemplate,
     weightType: mostCommonType([...bound.values()]),
-    parameters: parametersOf(shape, refs),
+    parameters: [...bound.values()].reduce(
+      (sum, { rows, columns }) => sum + BigInt(rows) * BigInt(columns),
+      0n,
+    ),
     readRows: async (ref, start, count, signal) => {
-      const tensor = bound.get(keyOf(ref));
+      const tensor = tensors.get(keyOf(ref));
       if (tensor === undefined) throw new RangeError(`the model has no tensor ${keyOf(ref)}`);
       return readStoredRows(tensor, start, count, signal);
     },
@@ -73,14 +89,14 @@ function keyOf(ref: TensorRef): string {
 }
 
 /** All tensors of such a decoder; a tied output is the embedding. */
-function tensorRefs(shape: DecoderShape): TensorRef[] {
+function* tensorRefs(shape: UnrotatedShape): Generator<TensorRef> {
   const kinds: LayerTensor[] = ["attnNorm", "q", "k", "v", "attnOutput", "ffnNorm", "gate", "up", "down"];
   if (shape.hasQkvBias) kinds.push("qBias", "kBias", "vBias");
   if (shape.hasQkNorm) kinds.push("qNorm", "kNorm");
-  const refs: TensorRef[] = [{ kind: "embedding" }, { kind: "outputNorm" }];
-  if (!shape.hasTiedEmbeddings) refs.push({ kind: "output" });
-  for (let layer = 0; layer < shape.layers; layer++) for (const kind of kinds) refs.push({ kind, layer });
-  return refs;
+  yield { kind: "embedding" };
+  yield { kind: "outputNorm" };
+  if (!shape.hasTiedEmbeddings) yield { kind: "output" };
+  for (let layer = 0; layer < shape.layers; layer++) for (const kind of kinds) yield { kind, layer };
 }
 
 function bindTensor({ name, shape, tensors, nameOf, isPaired }: ModelToBind, ref: TensorRef): StoredTensor {
@@ -111,7 +127,7 @@ export function elementTypeOf(name: string, { name: tensor, typeName }: FoundTen
   throw unsupportedModel(
     name,
     `stores the tensor ${shown(tensor)} as ${typeName}; the exact engine reads F32, F16, BF16 and Q8_0`,
-    "Use the model's F16 or Q8_0 file.",
+    "Use the model's file in F16 or Q8_0.",
   );
 }
 
@@ -121,11 +137,4 @@ function mostCommonType(tensors: readonly StoredTensor[]): string {
     bytes.set(type, (bytes.get(type) ?? 0) + rows * bytesOfRow(type, columns));
   }
   return [...bytes].reduce((most, next) => (next[1] > most[1] ? next : most))[0];
-}
-
-function parametersOf(shape: DecoderShape, refs: readonly TensorRef[]): bigint {
-  return refs.reduce((sum, { kind }) => {
-    const { rows, columns } = extentOf(shape, kind);
-    return sum + BigInt(rows) * BigInt(columns);
-  }, 0n);
 }

@@ -33,6 +33,10 @@ export interface DecoderShape {
   readonly hasQkNorm: boolean;
 }
 
+/** A shape before its rotary frequencies are computed. */
+export type UnrotatedShape = Omit<DecoderShape, "ropeFrequencies" | "ropeMagnitude">;
+export type Rope = Pick<DecoderShape, "ropeFrequencies" | "ropeMagnitude">;
+
 export type LayerTensor =
   | "attnNorm"
   | "q"

@@ -38,7 +38,10 @@ export interface YarnScaling {
   readonly isTruncated: boolean;
 }
 
-/** YaRN (Peng et al. 2023): fast pairs stay, slow ones are slowed down by the factor, a ramp between. */
+/**
+ * YaRN (Peng et al. 2023): fast pairs stay, slow ones are slowed down by the factor, a ramp between. Empty when the
+ * ramp would go backwards: there the two programs differ.
+ */
 export function yarnFrequencies(frequencies: readonly number[], scaling: YarnScaling): number[] {
   const { base, factor, originalContext, betaFast, betaSlow, isTruncated } = scaling;
   const headDim = 2 * frequencies.length;
@@ -47,6 +50,7 @@ export function yarnFrequencies(frequencies: readonly number[], scaling: YarnSca
   const [fast, slow] = [pairOf(betaFast), pairOf(betaSlow)];
   const low = Math.max(0, isTruncated ? Math.floor(fast) : fast);
   const high = Math.min(headDim - 1, isTruncated ? Math.ceil(slow) : slow);
+  if (!(low <= high)) return [];
   return frequencies.map((frequency, i) => {
     const ramp = Math.min(1, Math.max(0, (i - low) / Math.max(0.001, high - low)));
     return (frequency / factor) * ramp + frequency * (1 - ramp);
@@ -58,8 +62,7 @@ export function yarnMagnitude(factor: number, multiplier = 1): number {
   return factor <= 1 ? 1 : 0.1 * multiplier * Math.log(factor) + 1;
 }
 
-/** All angles turn forward, at most one radian and a bit per position, and none overflows. */
 export function areUsable(frequencies: readonly number[], magnitude: number): boolean {
   const isUsable = (value: number): boolean => Number.isFinite(value) && value > 0;
-  return isUsable(magnitude) && frequencies.every(isUsable);
+  return frequencies.length > 0 && isUsable(magnitude) && frequencies.every(isUsable);
 }

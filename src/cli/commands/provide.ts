@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import type { Command } from "commander";
 import { printable } from "../../util/printable.ts";
 import { contextOf } from "../context.ts";
-import { runUntilStopped } from "../foreground.ts";
+import { exitWhenStopped, runUntilStopped } from "../foreground.ts";
 import type { Report } from "../processes/config.ts";
 import { runProvider } from "../processes/run-provider.ts";
 import { providerConfigOf } from "../provider-config.ts";
@@ -24,10 +24,12 @@ export async function provide(command: Command): Promise<void> {
   const hasScreen = !asJson && process.env["TERM"] !== "dumb";
   const line = createStatusLine(hasScreen ? process.stderr : { write: () => undefined });
   const tell = createTeller();
+  const started = exitWhenStopped();
   const running = await runProvider(config, (report) => {
     if (asJson) console.log(printable(JSON.stringify(report)));
     else line.above(() => tell(report));
   });
+  started();
   const pace = createPace();
   const timer = setInterval(() => {
     const nowMs = performance.now();

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { Command } from "commander";
-import { createClient } from "../../client/client.ts";
+import { type Client, createClient } from "../../client/client.ts";
+import { exactNameOf } from "../../engine/exact/name.ts";
 import { usdToNano } from "../../protocol/price.ts";
 import { type Clock, systemClock } from "../../util/clock.ts";
 import { SkeinError } from "../../util/errors.ts";
@@ -69,6 +70,7 @@ function giveUp(): Promise<void> {
 async function start(network: Network, startMs: number): Promise<void> {
   const { context, signal } = network;
   const count = context.flags["providers"] as number;
+  const exactCount = (context.flags["exact"] as number | undefined) ?? (isDemo(context) ? 1 : 0);
   // 1. The engine.
   await ensureEngine(context, signal);
   // 2. The gateway.
@@ -79,17 +81,16 @@ async function start(network: Network, startMs: number): Promise<void> {
   // 3. The providers, side by side.
   const providersStartMs = performance.now();
   const joinToken = config.restrictJoin?.token ?? null;
+  const kinds = [...Array(count).fill("llama"), ...Array(exactCount).fill("exact")] as ("llama" | "exact")[];
   await Promise.all(
-    Array.from({ length: count }, (_, i) =>
-      keepProvider(network, providerConfig(context, i + 1, url, joinToken), `provider ${i + 1}`),
+    kinds.map((kind, i) =>
+      keepProvider(network, providerConfig(context, i + 1, kind, url, joinToken), `provider ${i + 1}`),
     ),
   );
   // 4. Ready means: the gateway had a real answer from each.
-  const model = await untilServed(url, count, config.apiKeys[0] ?? null);
-  step(
-    "done",
-    `${count === 1 ? "1 provider serves" : `${count} providers serve`} '${model}' (${seconds(providersStartMs)})`,
-  );
+  const client = createClient({ baseUrl: url, apiKey: config.apiKeys[0] ?? null, fetch });
+  const model = await untilServed(client, "llama", count, providersStartMs);
+  await untilServed(client, "exact", exactCount, providersStartMs);
   const showSecrets = context.flags["showSecrets"] === true;
   console.log(instructions({ url, model, secrets, showSecrets, took: seconds(startMs) }));
 }
@@ -116,23 +117,27 @@ function networkConfig(context: Context): { config: GatewayConfig; secrets: Gate
   return { config: { ...config, networkPort, identityFile }, secrets };
 }
 
+function isDemo({ flags }: Context): boolean {
+  return flags["model"] === undefined;
+}
+
 function providerConfig(
   context: Context,
   number: number,
+  kind: "llama" | "exact",
   gatewayUrl: string,
   joinToken: string | null,
 ): ProviderConfig {
   const { sources } = context.resolved;
-  const model = (context.flags["model"] as string | undefined) ?? demoModelFile;
-  const isDemo = context.flags["model"] === undefined;
+  const { flags } = context;
+  const model = (flags["model"] as string | undefined) ?? demoModelFile;
+  const asked = (flags["name"] as string | undefined) ?? (isDemo(context) ? "tiny" : undefined);
+  // A name stands for one model; in another engine it is another.
+  const name = asked !== undefined && kind === "exact" ? exactNameOf(asked) : asked;
   const base = providerConfigOf(
-    {
-      ...context,
-      flags: { ...context.flags, model, name: context.flags["name"] ?? (isDemo ? "tiny" : undefined) },
-    },
+    { ...context, flags: { ...flags, model, name, engine: kind } },
     join(context.home, "up", `provider-${number}.key`),
   );
-  if (base.engine.kind !== "llama") throw new SkeinError("invalid_config", "`skein up` serves GGUF files.");
   return {
     ...base,
     join: [gatewayUrl],
@@ -144,7 +149,8 @@ function providerConfig(
       ...(sources.priceOutput === "default" ? { outputPerMillionTokens: usdToNano(demoPrice.output)! } : {}),
     },
     // Several providers share this machine.
-    engine: { ...base.engine, threads: context.settings.threads ?? 1 },
+    engine:
+      base.engine.kind === "llama" ? { ...base.engine, threads: context.settings.threads ?? 1 } : base.engine,
   };
 }
 
@@ -186,12 +192,23 @@ function tellRestart(title: string, event: RestartEvent): void {
   else step("warning", `${title} does not start: ${event.error.message} Trying again ${again}.`);
 }
 
-async function untilServed(url: string, count: number, apiKey: string | null): Promise<string> {
-  const client = createClient({ baseUrl: url, apiKey, fetch });
+/** Waits until the gateway had an answer from all providers of a kind; returns the name of what they serve. */
+async function untilServed(
+  client: Client,
+  kind: "llama" | "exact",
+  count: number,
+  startMs: number,
+): Promise<string> {
+  if (count === 0) return "";
   const endMs = performance.now() + readyTimeoutMs;
   for (;;) {
-    const [model] = await client.models();
-    if (model !== undefined && model.skein.providers >= count) return model.id;
+    const models = await client.models();
+    const model = models.find(({ skein }) => skein.engines.includes(kind));
+    if (model !== undefined && model.skein.providers >= count) {
+      const who = `${count}${kind === "exact" ? " exact" : ""} ${count === 1 ? "provider serves" : "providers serve"}`;
+      step("done", `${who} '${model.id}' (${seconds(startMs)})`);
+      return model.id;
+    }
     if (performance.now() > endMs) {
       throw new SkeinError(
         "no_provider",

@@ -49,7 +49,19 @@ export interface OpenAiEngineConfig {
   readonly parallel: number;
 }
 
-export type EngineConfig = LlamaEngineConfig | OpenAiEngineConfig;
+export interface ExactEngineConfig {
+  readonly kind: "exact";
+  /** A converted model, or any that can be converted. */
+  readonly modelPath: string;
+  /** Where converted models are kept. */
+  readonly cacheFolder: string;
+  readonly name: string | null;
+  readonly contextTokens: number | null;
+  /** Null: as many as memory allows, up to the usual number. */
+  readonly parallel: number | null;
+}
+
+export type EngineConfig = LlamaEngineConfig | OpenAiEngineConfig | ExactEngineConfig;
 
 export interface ProviderConfig {
   readonly role: "provider";

@@ -1,10 +1,5 @@
 /** Constructs a provider from its configuration and runs it. */
 import { resolveJoinTarget } from "../../client/join-address.ts";
-import { createLlamaEngine } from "../../engine/llama/index.ts";
-import { inspectGguf } from "../../engine/gguf/inspect.ts";
-import { modelIdOfGguf } from "../../engine/gguf/identity.ts";
-import { createOpenAiEngine } from "../../engine/openai.ts";
-import type { Engine } from "../../engine/port.ts";
 import { watchGateways } from "../../network/announce.ts";
 import { createSigner } from "../../network/identity.ts";
 import { createLibp2pNetwork } from "../../network/libp2p.ts";
@@ -22,8 +17,9 @@ import { createLogger } from "../logger.ts";
 import { software } from "../package-info.ts";
 import { createFirstJoin } from "./first-join.ts";
 import { createMeter } from "./meter.ts";
+import { startEngine } from "./start-engine.ts";
 import type { ProviderActivity } from "../status-line.ts";
-import type { EngineConfig, ProviderConfig, Report, RunningRole } from "./config.ts";
+import type { ProviderConfig, Report, RunningRole } from "./config.ts";
 
 export interface RunningProvider extends RunningRole {
   activity(): ProviderActivity;
@@ -138,41 +134,4 @@ function reportLink(report: Reporter, target: string, link: GatewayLinkState): v
   if (link.state === "waiting") {
     report({ type: "lost", target, message: link.error.text, retryInMs: link.retryInMs });
   }
-}
-
-async function startEngine(
-  config: ProviderConfig,
-  providerId: string,
-  log: Logger,
-  report: Reporter,
-): Promise<{ engine: Engine; backend: string }> {
-  const deps = { clock: systemClock, log };
-  const options: EngineConfig = config.engine;
-  if (options.kind === "openai") {
-    const engine = await createOpenAiEngine({ ...deps, fetch }, { ...options, providerId });
-    return { engine, backend: options.url };
-  }
-  const info = await inspectGguf(options.modelPath);
-  report({
-    type: "progress",
-    text: `${info.title}: ${info.architecture}, ${info.weightType}, ${megabytes(info.fileBytes)}`,
-  });
-  let shownPercent = 0;
-  const modelId = await modelIdOfGguf(options.modelPath, {
-    cacheFolder: config.identityCacheFolder,
-    signal: new AbortController().signal,
-    onProgress: (done, total) => {
-      const percent = Math.floor((done / total) * 10) * 10;
-      if (total < 500_000_000 || percent === shownPercent) return;
-      shownPercent = percent;
-      report({ type: "progress", text: `computing the model's identity: ${percent} %` });
-    },
-  });
-  report({ type: "progress", text: "loading the model" });
-  const engine = await createLlamaEngine(deps, { ...options, modelId, name: options.name ?? info.name });
-  return { engine, backend: engine.backend };
-}
-
-function megabytes(bytes: number): string {
-  return `${(bytes / 1e6).toFixed(bytes < 1e8 ? 1 : 0)} MB`;
 }

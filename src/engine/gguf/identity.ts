@@ -16,13 +16,14 @@
  * was split into several files do not matter.
  */
 import { createHash, randomUUID } from "node:crypto";
-import { mkdir, open, readFile, rename, stat, writeFile } from "node:fs/promises";
+import { mkdir, open, readFile, rename, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { encode, rfc8949EncodeOptions } from "cborg";
 import { throwIfAborted } from "../../util/abort.ts";
 import { invalidModelFile } from "../../formats/errors.ts";
 import type { GgufTensor } from "../../formats/gguf/header.ts";
 import { scalarOf } from "../../formats/gguf/parse.ts";
+import { stateOfFiles } from "../file-state.ts";
 import { type GgufHeader, readGgufHeader } from "./read.ts";
 
 const manifestVersion = 1;
@@ -40,14 +41,15 @@ export interface IdentityOptions {
 export async function modelIdOfGguf(path: string, options: IdentityOptions): Promise<string> {
   throwIfAborted(options.signal);
   const header = await readGgufHeader(path);
-  const state = await stateOf(header);
+  const state = await stateOfFiles(header.paths, manifestVersion);
   const cacheFile = options.cacheFolder === null ? null : join(options.cacheFolder, `${state}.id`);
   if (cacheFile !== null) {
     const cached = await readFile(cacheFile, "utf8").catch(() => "");
     if (/^gguf-sha256:[0-9a-f]{64}$/.test(cached)) return cached;
   }
   const modelId = `gguf-sha256:${sha256(await manifestOf(header, options)).toString("hex")}`;
-  if ((await stateOf(header)) !== state) throw invalidModelFile(path, "changed while it was read");
+  if ((await stateOfFiles(header.paths, manifestVersion)) !== state)
+    throw invalidModelFile(path, "changed while it was read");
   // Without the cache the next start is slower, nothing else.
   if (cacheFile !== null) await writeAtomically(cacheFile, modelId).catch(() => undefined);
   return modelId;
@@ -128,18 +130,6 @@ function sha256(...parts: readonly Uint8Array[]): Buffer {
 
 function canonical(value: unknown): Uint8Array {
   return encode(value, rfc8949EncodeOptions);
-}
-
-/** Changes whenever a file of the model does, as far as its directory entry tells. */
-async function stateOf({ paths }: GgufHeader): Promise<string> {
-  const states = await Promise.all(
-    paths.map(async (path) => {
-      const { size, mtimeMs, ino, dev } = await stat(path);
-      return [path, size, mtimeMs, ino, dev];
-    }),
-  );
-  const key = JSON.stringify([manifestVersion, ...states]);
-  return sha256(Buffer.from(key)).toString("hex").slice(0, 32);
 }
 
 async function writeAtomically(file: string, text: string): Promise<void> {

@@ -3,7 +3,8 @@
  * sequence and fair chunks of the prompts that are still being read, then draws the next tokens.
  */
 import type { GenerateEvent } from "../../protocol/generate.ts";
-import { ArrangementChooser, planStep, type Share } from "./batch-plan.ts";
+import { planStep, type Share } from "../step-plan.ts";
+import { ArrangementChooser, stepLimits } from "./batch-plan.ts";
 import type { NativeContext } from "./binding.ts";
 import type { Sequence } from "./sequence.ts";
 import type { SlotTable } from "./slots.ts";
@@ -83,7 +84,7 @@ export class BatchLoop {
   async #step(active: readonly Sequence[]): Promise<void> {
     const startMs = performance.now();
     // 1. One batch with everybody's share; the last step's events leave while it computes.
-    const shares = planStep(active);
+    const shares = planStep(active, stepLimits);
     const indexes = await this.#evaluate(shares);
     // 2. One draw for everybody whose logits are there.
     const drawing = shares.flatMap(({ sequence }, i) => {
@@ -98,7 +99,7 @@ export class BatchLoop {
     );
     // 3. All events of the step at once.
     const stepMs = performance.now() - startMs;
-    for (const { sequence } of shares) sequence.account(stepMs);
+    for (const { sequence } of shares) sequence.answer.account(stepMs);
     const events = drawing.flatMap(({ sequence }, i) => this.#accept(sequence, drawn[i]!));
     this.#outbox = events;
     // An end frees its slot for the next step, so it does not wait.
@@ -142,7 +143,7 @@ export class BatchLoop {
 
   #accept(sequence: Sequence, tokenId: number): StepEvents {
     if (!this.#sequences.has(sequence)) return [];
-    const events = tokenId < 0 ? sequence.finish("stop") : sequence.accept(tokenId);
+    const events = sequence.accept(tokenId);
     sequence.unreadEvents += 1;
     if (events.at(-1)?.type === "end") this.#sequences.delete(sequence);
     return events.map((event) => [sequence, event] as const);

@@ -1,4 +1,5 @@
-/** Who evaluates how much in the next step, and in which order: pure decisions. */
+/** How large a step may be, and the order in which llama.cpp evaluates it. */
+import type { StepLimits } from "../step-plan.ts";
 
 /** Tokens of one step. Larger steps prefill faster but make decoding sequences wait longer. */
 export const batchTokensMax = 512;
@@ -6,43 +7,9 @@ export const batchTokensMax = 512;
  * Tokens of prompts in a step in which others decode: reading in steps of 128 instead of 512 costs 4 %
  * (113M parameters, Q8_0, one core), and the answers that are being written pause a quarter as long.
  */
-export const sharedPrefillTokensMax = 128;
+const sharedPrefillTokensMax = 128;
 
-/** What planning needs to know of a sequence. */
-export interface Reader {
-  readonly slot: { readonly id: number };
-  /** Tokens not yet evaluated; one while decoding. */
-  readonly pending: number;
-  /** At most this many of them may go into one step. */
-  readonly chunkMax: number;
-}
-
-export interface Share<S extends Reader> {
-  readonly sequence: S;
-  readonly count: number;
-}
-
-/**
- * Decoding sequences evaluate one token each; the rest of the step is shared out evenly among those
- * that still read their prompts. Ordered by slot.
- */
-export function planStep<S extends Reader>(active: readonly S[]): Share<S>[] {
-  const decoding = active.filter(({ pending }) => pending === 1);
-  const reading = active.filter(({ pending }) => pending > 1).toSorted((a, b) => want(a) - want(b));
-  const shares: Share<S>[] = decoding.map((sequence) => ({ sequence, count: 1 }));
-  let left = decoding.length === 0 ? batchTokensMax : sharedPrefillTokensMax;
-  reading.forEach((sequence, i) => {
-    // Shortest first: what it does not need goes to the longer ones.
-    const count = Math.min(want(sequence), Math.floor(left / (reading.length - i)));
-    left -= count;
-    if (count > 0) shares.push({ sequence, count });
-  });
-  return shares.toSorted((a, b) => a.sequence.slot.id - b.sequence.slot.id);
-}
-
-function want(reader: Reader): number {
-  return Math.min(reader.pending, reader.chunkMax);
-}
+export const stepLimits: StepLimits = { prefillTokensMax: batchTokensMax, sharedPrefillTokensMax };
 
 /**
  * Two ways to decode one token of several sequences. `together` is one pass over the weights: right for

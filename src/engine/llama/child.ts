@@ -3,9 +3,10 @@
  * goes away. A crash in native code ends only this process; the parent starts another.
  */
 import { inspectGguf } from "../gguf/inspect.ts";
+import { toWire } from "../hosted/messages.ts";
 import { loadModel } from "./load.ts";
 import type { ToChild, ToParent } from "./messages.ts";
-import { Service, wireError } from "./service.ts";
+import { Service } from "./service.ts";
 
 let service: Service | null = null;
 
@@ -20,7 +21,7 @@ async function load(message: Extract<ToChild, { type: "load" }>): Promise<void> 
     service = new Service(loaded, message.options.parallel, send);
     send({ type: "loaded", contextTokens: loaded.contextTokens, backend: loaded.backend });
   } catch (error) {
-    send({ type: "load-failed", error: wireError(error) });
+    send({ type: "load-failed", error: toWire(error) });
   }
 }
 

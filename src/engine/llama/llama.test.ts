@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { greedySampling, type Sampling } from "../../protocol/generate.ts";
-import { SkeinError } from "../../util/errors.ts";
+import { ask, code, collect, emittedAfter } from "../asking.suite.ts";
 import { describeEngine } from "../engine.suite.ts";
-import { ask, collect, emittedAfter, openEngine } from "./fixture.suite.ts";
+import { openEngine } from "./fixture.suite.ts";
 
 const story = "Tell me a story about a fox.";
 const warm: Sampling = { ...greedySampling, temperature: 0.8, topP: 0.95, topK: 40, seed: 7 };
@@ -15,10 +15,6 @@ before(async () => {
   engine = await openEngine();
 });
 after(() => engine.close());
-
-function code(expected: string): (error: unknown) => boolean {
-  return (error) => error instanceof SkeinError && error.code === expected;
-}
 
 test("answers a question, with positions without gaps", async () => {
   const answer = await collect(engine, ask("What is 2 + 3?"));

@@ -1,5 +1,7 @@
 import { SkeinError } from "../../util/errors.ts";
 import type { GgufInfo } from "../gguf/inspect.ts";
+import type { PieceTable } from "../piece-decoder.ts";
+import type { PromptTokenizer } from "../prompt.ts";
 import { batchTokensMax } from "./batch-plan.ts";
 import {
   checkBinding,
@@ -9,7 +11,8 @@ import {
   type NativeContext,
 } from "./binding.ts";
 import type { LlamaLoadOptions } from "./messages.ts";
-import { createPieceTable, type PieceTable } from "./pieces.ts";
+import { createPieceTable } from "./pieces.ts";
+import { promptTokenizerOf } from "./prompt.ts";
 
 /** Longer contexts exist, but their cache costs memory in every slot; more must be asked for. */
 export const contextTokensDefault = 8192;
@@ -19,6 +22,7 @@ export interface LoadedModel {
   readonly llama: Llama;
   readonly model: LlamaModel;
   readonly context: NativeContext;
+  readonly tokenizer: PromptTokenizer;
   readonly pieces: PieceTable;
   readonly contextTokens: number;
   /** "cpu", or the name of the GPU backend. */
@@ -73,6 +77,7 @@ export async function loadModel(options: LlamaLoadOptions, info: GgufInfo): Prom
     llama,
     model,
     context: context._ctx,
+    tokenizer: promptTokenizerOf(model),
     pieces: createPieceTable(model._model),
     contextTokens,
     backend: llama.gpu || "cpu",

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { PieceDecoder } from "../piece-decoder.ts";
 import type { NativeModel } from "./binding.ts";
-import { createPieceTable, PieceDecoder } from "./pieces.ts";
+import { createPieceTable } from "./pieces.ts";
 
 /** A vocabulary as llama.cpp presents it: spelling and attribute bits of each token. */
 function modelOf(

@@ -4,6 +4,7 @@
  * vocabularies, Llama 3's among them, and it turns the bytes of half a character into U+FFFD.
  */
 import { concatBytes, utf8 } from "../../util/bytes.ts";
+import type { PieceTable } from "../piece-decoder.ts";
 import type { NativeModel } from "./binding.ts";
 
 /** Numbers of llama.cpp's `llama_vocab_type`. */
@@ -11,9 +12,6 @@ const vocabulary = { spm: 1, bpe: 2, wpm: 3, ugm: 4 } as const;
 /** Bits of llama.cpp's `llama_token_attr`. */
 const attribute = { unknown: 1, normal: 4, control: 8, userDefined: 16, byte: 32 } as const;
 const nothing = new Uint8Array(0);
-
-/** UTF-8 bytes of one token; part of a character where the vocabulary splits characters. */
-export type PieceTable = (token: number) => Uint8Array;
 
 export function createPieceTable(model: NativeModel): PieceTable {
   const type = model.getVocabularyType();
@@ -55,22 +53,4 @@ function fromByteLevel(text: string): Uint8Array {
       return byte === undefined ? utf8(character) : Uint8Array.of(byte);
     }),
   );
-}
-
-/** Tokens in, whole characters out; what is still incomplete at the end becomes U+FFFD. */
-export class PieceDecoder {
-  readonly #pieces: PieceTable;
-  readonly #utf8 = new TextDecoder("utf-8", { ignoreBOM: true });
-
-  constructor(pieces: PieceTable) {
-    this.#pieces = pieces;
-  }
-
-  push(token: number): string {
-    return this.#utf8.decode(this.#pieces(token), { stream: true });
-  }
-
-  flush(): string {
-    return this.#utf8.decode();
-  }
 }

@@ -10,9 +10,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { ManualClock } from "../../util/clock.ts";
 import { SkeinError } from "../../util/errors.ts";
-import type { Engine, EngineStatus } from "../port.ts";
-import { unreadEventsMax } from "./messages.ts";
-import { ask, collect, openEngine, tinyModel } from "./fixture.suite.ts";
+import { ask, code, collect, nextStatus, until } from "../asking.suite.ts";
+import { unreadEventsMax } from "../hosted/messages.ts";
+import { openEngine, tinyModel } from "./fixture.suite.ts";
 
 type LlamaEngine = Awaited<ReturnType<typeof openEngine>>;
 const long = ask("Tell me a long story.", { prompt: { kind: "text", text: "a" }, outputTokensMax: 400 });
@@ -35,33 +35,6 @@ async function withEngine(
   } finally {
     await engine.close();
   }
-}
-
-function code(...expected: string[]): (error: unknown) => boolean {
-  return (error) => error instanceof SkeinError && expected.includes(error.code);
-}
-
-async function nextStatus(engine: Engine, state: EngineStatus["state"]): Promise<EngineStatus> {
-  const { promise, resolve } = Promise.withResolvers<EngineStatus>();
-  const unsubscribe = engine.onStatus((status) => {
-    if (status.state === state) resolve(status);
-  });
-  try {
-    return await Promise.race([
-      promise,
-      sleep(20_000, null, { ref: false }).then(() => assert.fail(`never became ${state}`)),
-    ]);
-  } finally {
-    unsubscribe();
-  }
-}
-
-async function until(condition: () => boolean, what: string): Promise<void> {
-  for (let i = 0; i < 500; i++) {
-    if (condition()) return;
-    await sleep(10);
-  }
-  assert.fail(`waited in vain for: ${what}`);
 }
 
 test("requests beyond the slots wait, beyond the queue they are refused", async () => {
@@ -183,7 +156,8 @@ test("closing fails what runs and what waits, and ends the process", async () =>
 
 test("the process ends when its parent disappears, in the middle of work too", async () => {
   const script = `
-    const { openEngine, ask } = await import(${JSON.stringify(fileURLToPath(new URL("./fixture.suite.ts", import.meta.url)))});
+    const { openEngine } = await import(${JSON.stringify(fileURLToPath(new URL("./fixture.suite.ts", import.meta.url)))});
+    const { ask } = await import(${JSON.stringify(fileURLToPath(new URL("../asking.suite.ts", import.meta.url)))});
     const engine = await openEngine();
     console.log(engine.processId());
     const request = ask("", { prompt: { kind: "text", text: "a" }, sampling: { ...ask("").sampling, temperature: 5 } });

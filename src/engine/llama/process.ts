@@ -1,8 +1,10 @@
 /** One run of the child process, from start to its end. */
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { isErrorCode, SkeinError } from "../../util/errors.ts";
-import type { LlamaLoadOptions, ToChild, ToParent, WireError } from "./messages.ts";
+import { SkeinError } from "../../util/errors.ts";
+import type { Host, HostEvents } from "../hosted/engine.ts";
+import { fromWire } from "../hosted/messages.ts";
+import type { LlamaLoadOptions, ToChild, ToParent } from "./messages.ts";
 
 /** Reading a 40 GB model from a slow disk takes minutes; longer is a hang. */
 const loadTimeoutMs = 15 * 60_000;
@@ -13,26 +15,14 @@ const childFile = fileURLToPath(new URL("./child.ts", import.meta.url)).replace(
   import.meta.url.endsWith(".ts") ? ".ts" : ".js",
 );
 
-export interface LlamaProcess {
+interface LlamaProcess extends Host {
   readonly contextTokens: number;
   readonly backend: string;
   readonly pid: number;
-  send(message: ToChild): void;
-  /** Ends the process at once; `onExit` follows. */
-  kill(): void;
-  close(): Promise<void>;
-}
-
-export interface LlamaProcessEvents {
-  onMessage(message: ToParent): void;
-  onExit(reason: string): void;
 }
 
 /** Starts a child and loads the model. @throws SkeinError when it cannot. */
-export function startLlamaProcess(
-  options: LlamaLoadOptions,
-  events: LlamaProcessEvents,
-): Promise<LlamaProcess> {
+export function startLlamaProcess(options: LlamaLoadOptions, events: HostEvents): Promise<LlamaProcess> {
   const child = fork(childFile, {
     serialization: "advanced",
     execArgv: ["--disable-warning=ExperimentalWarning"],
@@ -112,11 +102,4 @@ function lastText(child: ChildProcess): () => string {
     text = (text + chunk).slice(-2000);
   });
   return () => text.trim().split("\n").at(-1)?.slice(0, 300) ?? "";
-}
-
-export function fromWire({ code, message, hint, param }: WireError): SkeinError {
-  return new SkeinError(isErrorCode(code) ? code : "engine_failed", message, {
-    ...(hint === undefined ? {} : { hint }),
-    ...(param === undefined ? {} : { param }),
-  });
 }

@@ -1,9 +1,9 @@
 /** One request inside the batch: its tokens, its sampler, and what its consumer has not read yet. */
-import type { FinishReason, GenerateEvent, GenerateRequest } from "../../protocol/generate.ts";
-import { StopMatcher } from "../stop-matcher.ts";
+import type { GenerateEvent, GenerateRequest } from "../../protocol/generate.ts";
+import { AnswerWriter } from "../answer-writer.ts";
+import { unreadEventsMax } from "../hosted/messages.ts";
+import type { PieceTable } from "../piece-decoder.ts";
 import type { NativeModel, NativeSampler, SamplerConfig } from "./binding.ts";
-import { unreadEventsMax } from "./messages.ts";
-import { PieceDecoder, type PieceTable } from "./pieces.ts";
 import type { Slot } from "./slots.ts";
 
 /** Tokens that penalties look back on. */
@@ -22,18 +22,10 @@ export class Sequence {
   readonly promptLength: number;
   readonly slot: Slot;
   readonly sampler: NativeSampler;
-  readonly outputTokensMax: number;
   /** Prompt tokens that were found in the cache. */
   readonly cachedTokens: number;
+  readonly answer: AnswerWriter;
   unreadEvents = 0;
-  #prefillMs = 0;
-  #decodeMs = 0;
-  #drawn = false;
-  /** Characters still to come that the client has: an earlier attempt delivered what it held back, its end got lost. */
-  #surplus = 0;
-
-  readonly #decoder: PieceDecoder;
-  readonly #stop: StopMatcher;
   readonly #model: NativeModel;
 
   constructor(
@@ -52,18 +44,13 @@ export class Sequence {
     this.promptLength = given.promptTokens.length;
     this.tokens = [...given.promptTokens, ...given.request.emitted.tokenIds];
     this.cachedTokens = Math.min(given.slot.cells.length, this.promptLength);
-    this.outputTokensMax = Math.min(
-      given.request.outputTokensMax ?? Number.POSITIVE_INFINITY,
-      given.contextTokens - this.promptLength,
-    );
     this.#model = native.model;
     this.sampler = native.sampler;
-    this.#decoder = new PieceDecoder(native.pieces);
-    this.#stop = new StopMatcher(given.request.stop);
-  }
-
-  get outputTokens(): number {
-    return this.tokens.length - this.promptLength;
+    this.answer = new AnswerWriter(given.request, {
+      promptTokens: this.promptLength,
+      contextTokens: given.contextTokens,
+      pieces: native.pieces,
+    });
   }
 
   /** Tokens not yet evaluated; one while decoding. */
@@ -83,38 +70,15 @@ export class Sequence {
     return this.unreadEvents >= unreadEventsMax;
   }
 
-  /**
-   * Brings decoder and stop matcher to where the earlier attempts stopped. Returns what follows already:
-   * text that they made certain but did not deliver, or the end that they did not live to tell.
-   */
-  replayEmitted(): GenerateEvent[] {
-    const { tokenIds, text: delivered } = this.request.emitted;
-    let text = "";
-    let stopped = false;
-    for (const tokenId of tokenIds) {
-      const pushed = this.#stop.push(this.#decoder.push(tokenId));
-      text += pushed.text;
-      stopped ||= pushed.stopped;
-    }
-    const events: GenerateEvent[] = [];
-    if (text.startsWith(delivered) && text !== delivered) {
-      events.push(this.#textOnly(text.slice(delivered.length)));
-    }
-    if (delivered.startsWith(text)) this.#surplus = delivered.length - text.length;
-    if (stopped) return [...events, this.#end("stop")];
-    if (this.outputTokens >= this.outputTokensMax) return [...events, ...this.finish("length")];
-    return events;
-  }
-
   /** Sets the sampler up for the next draw: it depends on logits, seed and position alone. */
   prepareDraw(): void {
     const { sampling } = this.request;
     const penalized = sampling.presencePenalty !== 0 || sampling.frequencyPenalty !== 0;
     // Greedy drawing has no state to set up again.
-    if (this.#drawn && sampling.temperature === 0 && !penalized) return;
+    if (this.answer.drawn && sampling.temperature === 0 && !penalized) return;
     const config: SamplerConfig = { temperature: sampling.temperature };
     if (sampling.temperature > 0) {
-      config.seed = drawSeed(sampling.seed, this.outputTokens);
+      config.seed = drawSeed(sampling.seed, this.answer.outputTokens);
       if (sampling.topK > 0) config.topK = sampling.topK;
       if (sampling.topP < 1) config.topP = sampling.topP;
       if (sampling.minP > 0) config.minP = sampling.minP;
@@ -130,63 +94,11 @@ export class Sequence {
     this.sampler.applyConfig(config);
   }
 
-  /** Adds a step's time to the phase that the sequence is in. */
-  account(stepMs: number): void {
-    if (this.#drawn) this.#decodeMs += stepMs;
-    else this.#prefillMs += stepMs;
-  }
-
-  /**
-   * Takes a drawn token; returns the events that follow from it, an `end` among them when it was the last.
-   * A token that ends generation is neither delivered nor counted.
-   */
+  /** Takes a drawn token, a negative one where nothing could be drawn; returns the events that follow from it. */
   accept(tokenId: number): GenerateEvent[] {
-    this.#drawn = true;
-    if (this.#model.isEogToken(tokenId)) return this.finish("stop");
-    const position = this.outputTokens;
+    if (tokenId < 0 || this.#model.isEogToken(tokenId)) return this.answer.endOfGeneration();
     this.tokens.push(tokenId);
-    const { text: certain, stopped } = this.#stop.push(this.#decoder.push(tokenId));
-    const text = this.#withoutSurplus(certain);
-    const event: GenerateEvent = { type: "tokens", position, tokenIds: [tokenId], tokenCount: 1, text };
-    if (stopped) return [event, this.#end("stop")];
-    if (this.outputTokens < this.outputTokensMax) return [event];
-    return [event, ...this.finish("length")];
-  }
-
-  /** The end without a further token: held-back text comes out. */
-  finish(reason: FinishReason): GenerateEvent[] {
-    const { text } = this.#stop.push(this.#decoder.flush());
-    const held = this.#stop.flush();
-    const rest = this.#withoutSurplus(text + held.text);
-    // A stop sequence may be complete only now that no earlier one can precede it.
-    const end = this.#end(held.stopped ? "stop" : reason);
-    if (rest === "") return [end];
-    return [this.#textOnly(rest), end];
-  }
-
-  #withoutSurplus(text: string): string {
-    const rest = text.slice(this.#surplus);
-    this.#surplus -= text.length - rest.length;
-    return rest;
-  }
-
-  #textOnly(text: string): GenerateEvent {
-    return { type: "tokens", position: this.outputTokens, tokenIds: [], tokenCount: 0, text };
-  }
-
-  #end(finishReason: FinishReason): GenerateEvent {
-    const timings = {
-      queueMs: 0,
-      prefillMs: Math.round(this.#prefillMs),
-      decodeMs: Math.round(this.#decodeMs),
-    };
-    return {
-      type: "end",
-      finishReason,
-      promptTokens: this.promptLength,
-      outputTokens: this.outputTokens,
-      timings,
-    };
+    return this.answer.accept(tokenId);
   }
 }
 

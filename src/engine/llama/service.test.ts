@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { ask } from "../asking.suite.ts";
 import type { GenerateEvent } from "../../protocol/generate.ts";
 import type { NativeContext, NativeModel } from "./binding.ts";
-import { ask } from "./fixture.suite.ts";
 import type { LoadedModel } from "./load.ts";
 import type { ToParent } from "./messages.ts";
 import { Service } from "./service.ts";

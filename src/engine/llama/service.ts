@@ -1,13 +1,13 @@
 /** Inside the child process: requests in, tokens out. Owns slots, sequences and the batch loop. */
 import type { Emitted, GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
-import { SkeinError, toSkeinError } from "../../util/errors.ts";
+import { commonPrefix } from "../common-prefix.ts";
+import { type FromHost, toWire } from "../hosted/messages.ts";
+import { checkContext, checkTokenIds, tokenizePrompt } from "../prompt.ts";
 import { BatchLoop } from "./batch-loop.ts";
 import type { NativeSampler } from "./binding.ts";
 import type { LoadedModel } from "./load.ts";
-import type { ToParent, WireError } from "./messages.ts";
-import { checkTokenIds, tokenizePrompt } from "./prompt.ts";
 import { Sequence } from "./sequence.ts";
-import { commonPrefix, SlotTable } from "./slots.ts";
+import { SlotTable } from "./slots.ts";
 
 interface Waiting {
   readonly id: number;
@@ -19,14 +19,9 @@ interface Waiting {
 /** Waiting for another request that is just reading the same beginning pays from this many tokens on. */
 const sharedPrefixTokensMin = 64;
 
-export function wireError(error: unknown): WireError {
-  const { code, message, hint, param } = toSkeinError(error, "engine_failed");
-  return { code, message, hint, param };
-}
-
 export class Service {
   readonly #loaded: LoadedModel;
-  readonly #send: (message: ToParent) => void;
+  readonly #send: (message: FromHost) => void;
   readonly #slots: SlotTable;
   readonly #loop: BatchLoop;
   readonly #byId = new Map<number, Sequence>();
@@ -34,7 +29,7 @@ export class Service {
   /** Samplers of ended sequences: a running step may still use them. */
   #retired: NativeSampler[] = [];
 
-  constructor(loaded: LoadedModel, parallel: number, send: (message: ToParent) => void) {
+  constructor(loaded: LoadedModel, parallel: number, send: (message: FromHost) => void) {
     this.#loaded = loaded;
     this.#send = send;
     this.#slots = new SlotTable(loaded.context, parallel, loaded.contextTokens);
@@ -46,7 +41,7 @@ export class Service {
       },
       onFailure: (error, sequences) => {
         for (const sequence of sequences) {
-          send({ type: "failed", id: sequence.id, error: wireError(error) });
+          send({ type: "failed", id: sequence.id, error: toWire(error) });
           this.#release(sequence);
         }
         this.#slots.clear();
@@ -61,9 +56,7 @@ export class Service {
       const promptTokens = this.#tokenize(request.prompt);
       checkTokenIds(request.emitted.tokenIds, info.vocabularySize);
       const tokens = [...promptTokens, ...request.emitted.tokenIds];
-      if (promptTokens.length >= contextTokens || tokens.length > contextTokens) {
-        throw tooLong(promptTokens.length, tokens.length, contextTokens);
-      }
+      checkContext(promptTokens.length, request.emitted.tokenIds.length, contextTokens);
       this.#waiting.push({ id, request, promptTokens, tokens });
       this.#loop.wake();
     });
@@ -92,15 +85,14 @@ export class Service {
     try {
       act();
     } catch (error) {
-      this.#send({ type: "failed", id, error: wireError(error) });
+      this.#send({ type: "failed", id, error: toWire(error) });
     }
   }
 
   #tokenize(prompt: Prompt): number[] {
-    const { model, info } = this.#loaded;
-    const tokens = tokenizePrompt(model, info.chatTemplate, info.vocabularySize, prompt);
-    if (tokens.length > 0) return tokens;
-    throw new SkeinError("invalid_request", "The prompt is empty.", { hint: "Give at least one token." });
+    const { tokenizer, info } = this.#loaded;
+    const { chatTemplate, vocabularySize } = info;
+    return tokenizePrompt({ tokenizer, chatTemplate, vocabularySize }, prompt);
   }
 
   /** An engine without token ids may have produced the beginning: then its text is continued. */
@@ -144,7 +136,7 @@ export class Service {
     this.#byId.set(id, sequence);
     const events: GenerateEvent[] = [
       { type: "start", promptTokens: promptLength, cachedTokens },
-      ...sequence.replayEmitted(),
+      ...sequence.answer.replayEmitted(),
     ];
     this.#send({ type: "step", events: events.map((event) => [id, event] as const) });
     if (events.at(-1)?.type === "end") this.#release(sequence);
@@ -158,13 +150,4 @@ export class Service {
     sequence.slot.busy = false;
     this.#loop.wake();
   }
-}
-
-function tooLong(promptTokens: number, tokens: number, contextTokens: number): SkeinError {
-  const answer = tokens === promptTokens ? "" : ` and its answer so far ${tokens - promptTokens}`;
-  return new SkeinError(
-    "context_length_exceeded",
-    `The prompt has ${promptTokens} tokens${answer}, but this model's context is ${contextTokens} tokens for prompt and answer together.`,
-    { hint: "Shorten the messages, or choose a model with a longer context.", param: "messages" },
-  );
 }

@@ -2,6 +2,7 @@
  * Slots of the KV cache. A slot keeps the keys and values of its last request, so that the next turn
  * of the same conversation prefills only what is new.
  */
+import { commonPrefix } from "../common-prefix.ts";
 import { gapsBetween } from "./batch-plan.ts";
 import type { NativeContext } from "./binding.ts";
 
@@ -105,11 +106,4 @@ export class SlotTable {
       slot.cells = [];
     }
   }
-}
-
-export function commonPrefix(a: readonly number[], b: readonly number[]): number {
-  const end = Math.min(a.length, b.length);
-  let length = 0;
-  while (length < end && a[length] === b[length]) length++;
-  return length;
 }

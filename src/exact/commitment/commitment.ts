@@ -12,9 +12,8 @@ export type Sha256 = (...parts: readonly Uint8Array[]) => Uint8Array;
 
 export const hashBytes = 32;
 
-/** First byte of what is hashed: nothing of one kind can be taken for another. */
+/** First byte of what is hashed, 0x01 being that of layers: nothing of one kind can be taken for another. */
 const tags = {
-  leaf: Uint8Array.of(0x01),
   logits: Uint8Array.of(0x02),
   token: Uint8Array.of(0x03),
   chain: Uint8Array.of(0x04),
@@ -71,10 +70,6 @@ export function isMerklePath(
     node = at % 2 === 0 ? sha256(tags.node, node, sibling) : sha256(tags.node, sibling, node);
   }
   return used === path.length && index < count && equalBytes(node, root);
-}
-
-export function layerLeaf(sha256: Sha256, bytes: Uint8Array): Uint8Array {
-  return sha256(tags.leaf, bytes);
 }
 
 /** Leaf of a position's logits: 32 bits each, little-endian. */

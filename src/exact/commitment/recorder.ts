@@ -1,14 +1,6 @@
 /** Collects the commitments of one sequence while an executor runs. */
 import type { LayerListener } from "../executor.ts";
-import {
-  chainHead,
-  equalBytes,
-  hashBytes,
-  layerLeaf,
-  merkleRoot,
-  rowRoot,
-  type Sha256,
-} from "./commitment.ts";
+import { chainHead, equalBytes, hashBytes, merkleRoot, rowRoot, type Sha256 } from "./commitment.ts";
 
 export class CommitmentRecorder {
   readonly #sha256: Sha256;
@@ -31,7 +23,7 @@ export class CommitmentRecorder {
     this.#open = [];
     return (row, _layer, bytes) => {
       const own = rowOf(row);
-      if (own >= 0) (this.#open[own] ??= []).push(layerLeaf(this.#sha256, bytes));
+      if (own >= 0) (this.#open[own] ??= []).push(this.#sha256(bytes));
     };
   }
 

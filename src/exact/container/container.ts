@@ -10,12 +10,20 @@ import { decode, encode, rfc8949EncodeOptions } from "cborg";
 import type { z } from "zod";
 import type { ByteSource } from "../../formats/byte-source.ts";
 import { invalidModelFile } from "../../formats/errors.ts";
+import type { TensorRef } from "../../formats/model-source.ts";
 import { concatBytes, equalBytes, utf8 } from "../../util/bytes.ts";
 import { hashBytes, type Sha256 } from "../commitment/commitment.ts";
 import { type Manifest, manifestBytes, manifestOf, modelIdOf, tokenizerBytes } from "../model/manifest.ts";
 import type { ExactShape, LayerRange } from "../model/model.ts";
 import { isInRange, type ModelSink, tensorsOf } from "../model/sink.ts";
-import { matrixOfBytes, normOfBytes, tensorExtent } from "../model/weight-bytes.ts";
+import {
+  isMatrixInRange,
+  isNormInRange,
+  matrixOfBytes,
+  normOfBytes,
+  type TensorExtent,
+  tensorExtent,
+} from "../model/weight-bytes.ts";
 import { weightRoot } from "../model/weight-root.ts";
 import { checkShape } from "../model/limits.ts";
 import { opsVersion } from "../ops/version.ts";
@@ -179,8 +187,28 @@ export async function readContainer(
       const name = "layer" in tensor ? `${tensor.kind} of layer ${tensor.layer}` : tensor.kind;
       throw invalidModelFile(source.name, `is damaged: ${name} is not what its hash says`, convertAgain);
     }
-    if (extent.isNorm) await sink.norm(tensor, normOfBytes(extent, bytes));
-    else await sink.matrix(tensor, matrixOfBytes(extent, bytes));
+    await pour(sink, tensor, extent, bytes, () =>
+      invalidModelFile(source.name, "holds numbers that no conversion makes", convertAgain),
+    );
     options.onProgress?.((done += extent.bytes), total);
+  }
+}
+
+/** @throws what `outOfRange` makes */
+async function pour(
+  sink: ModelSink,
+  tensor: TensorRef,
+  extent: TensorExtent,
+  bytes: Uint8Array,
+  outOfRange: () => Error,
+): Promise<void> {
+  if (extent.isNorm) {
+    const norm = normOfBytes(extent, bytes);
+    if (!isNormInRange(norm)) throw outOfRange();
+    await sink.norm(tensor, norm);
+  } else {
+    const matrix = matrixOfBytes(extent, bytes);
+    if (!isMatrixInRange(matrix)) throw outOfRange();
+    await sink.matrix(tensor, matrix);
   }
 }

@@ -15,9 +15,6 @@ export interface LayerFactors {
   readonly down: Float64Array;
 }
 
-/** Scores are binary logarithms: this, 1 / √headDim and the rotation's magnitude go into the query. */
-const log2OfE: number = Math.LOG2E;
-
 export async function layerFactors(
   source: ModelSource,
   layer: number,
@@ -25,39 +22,33 @@ export async function layerFactors(
 ): Promise<LayerFactors> {
   const { shape } = source;
   const { heads, headsKv, headDim, ffnDim } = shape;
-  const read = await layerSizes(source, layer, signal);
-  const group = heads / headsKv;
-  const kvHead = (channel: number): number => Math.floor(Math.floor(channel / headDim) / group);
-  // Pairs of a key head, and the same pairs of all query heads that read it.
+  const squares = await layerSizes(source, layer, signal);
+  const kvHeadOf = (channel: number): number => Math.floor(Math.floor(channel / headDim) / (heads / headsKv));
+
+  // Queries and keys meet pair by pair, in each key head; norms per head are the same for all of them.
   const pairs = headDim / 2;
-  const pairOf = (channel: number): number => (shape.hasQkNorm ? channel % pairs : channel % pairs);
-  const pairGroups = shape.hasQkNorm ? pairs : headsKv * pairs;
+  const pairOfQuery = (c: number): number => (shape.hasQkNorm ? 0 : kvHeadOf(c) * pairs) + (c % pairs);
+  const pairOfKey = (c: number): number =>
+    (shape.hasQkNorm ? 0 : Math.floor(c / headDim) * pairs) + (c % pairs);
+  const pairCount = shape.hasQkNorm ? pairs : headsKv * pairs;
   const keyShifts = equalizingShifts(
-    groupSizes(
-      read.k,
-      pairGroups,
-      (c) => (shape.hasQkNorm ? 0 : Math.floor(c / headDim) * pairs) + pairOf(c),
-    ),
-    groupSizes(read.q, pairGroups, (c) => (shape.hasQkNorm ? 0 : kvHead(c) * pairs) + pairOf(c)),
+    groupSizes(squares.k, pairCount, pairOfKey),
+    groupSizes(squares.q, pairCount, pairOfQuery),
   );
-  const scoreFactor = (log2OfE / Math.sqrt(headDim)) * shape.ropeMagnitude ** 2;
-  const keyShift = (kv: number, channel: number): number =>
-    keyShifts[(shape.hasQkNorm ? 0 : kv * pairs) + pairOf(channel)]!;
-  const queryFactors = Float64Array.from(
-    { length: shape.hasQkNorm ? headDim : heads * headDim },
-    (_, c) => scoreFactor * 2 ** -keyShift(shape.hasQkNorm ? 0 : kvHead(c), c),
-  );
-  const keyFactors = Float64Array.from(
-    { length: shape.hasQkNorm ? headDim : headsKv * headDim },
-    (_, c) => 2 ** keyShift(Math.floor(c / headDim), c),
-  );
+  // Scores are binary logarithms: log2(e), 1 / √headDim and the rotation's magnitude go into the query.
+  const scoreFactor = (Math.LOG2E / Math.sqrt(headDim)) * shape.ropeMagnitude ** 2;
+  const queryFactors = squares.q.map((_, c) => scoreFactor * 2 ** -keyShifts[pairOfQuery(c)]!);
+  const keyFactors = squares.k.map((_, c) => 2 ** keyShifts[pairOfKey(c)]!);
+
+  // Values meet the columns of the output matrix, those of all query heads that read the same head.
+  const channelOf = (c: number): number => kvHeadOf(c) * headDim + (c % headDim);
   const valueShifts = equalizingShifts(
-    read.v.map((square) => Math.sqrt(square)),
-    groupSizes(read.attnOutput, headsKv * headDim, (c) => kvHead(c) * headDim + (c % headDim)),
+    groupSizes(squares.v, headsKv * headDim, (c) => c),
+    groupSizes(squares.attnOutput, headsKv * headDim, channelOf),
   );
   const hiddenShifts = equalizingShifts(
-    read.up.map((square) => Math.sqrt(square)),
-    read.down.map((square) => Math.sqrt(square)),
+    groupSizes(squares.up, ffnDim, (c) => c),
+    groupSizes(squares.down, ffnDim, (c) => c),
   );
   const ones = (length: number): Float64Array => new Float64Array(length).fill(1);
   return {
@@ -65,13 +56,10 @@ export async function layerFactors(
     k: shape.hasQkNorm ? ones(headsKv * headDim) : keyFactors,
     qNorm: queryFactors,
     kNorm: keyFactors,
-    v: Float64Array.from(valueShifts, (shift) => 2 ** shift),
-    attnOutput: Float64Array.from(
-      { length: heads * headDim },
-      (_, c) => 2 ** -valueShifts[kvHead(c) * headDim + (c % headDim)]!,
-    ),
-    up: Float64Array.from({ length: ffnDim }, (_, c) => 2 ** hiddenShifts[c]!),
-    down: Float64Array.from({ length: ffnDim }, (_, c) => 2 ** -hiddenShifts[c]!),
+    v: squares.v.map((_, c) => 2 ** valueShifts[c]!),
+    attnOutput: squares.attnOutput.map((_, c) => 2 ** -valueShifts[channelOf(c)]!),
+    up: squares.up.map((_, c) => 2 ** hiddenShifts[c]!),
+    down: squares.down.map((_, c) => 2 ** -hiddenShifts[c]!),
   };
 }
 

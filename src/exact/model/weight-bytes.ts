@@ -5,7 +5,7 @@
  *     norm     mantissas (4) | exponent (1)
  */
 import { extentOf, type TensorRef } from "../../formats/model-source.ts";
-import type { ExactShape, Matrix, NormWeights } from "./model.ts";
+import { type ExactShape, type Matrix, type NormWeights, qkvBits } from "./model.ts";
 import { isNorm } from "./sink.ts";
 
 const biased: readonly TensorRef["kind"][] = ["q", "k", "v"];
@@ -52,6 +52,20 @@ export function matrixOfBytes(extent: TensorExtent, bytes: Uint8Array): Matrix {
 export function normOfBytes({ columns }: TensorExtent, bytes: Uint8Array): NormWeights {
   const mantissas = Int32Array.from({ length: columns }, numbersIn(bytes, 4));
   return { mantissas, exponent: (bytes[4 * columns]! << 24) >> 24 };
+}
+
+/** Whether all numbers are such as the arithmetic allows; the import makes no others, but anybody can write a file. */
+export function isMatrixInRange({ weights, multipliers, bias }: Matrix): boolean {
+  const biasMax = 2 ** qkvBits - 1;
+  return (
+    !weights.includes(-128) &&
+    multipliers.every((multiplier) => multiplier >= 2 ** 14) &&
+    (bias === null || bias.every((value) => Math.abs(value) <= biasMax))
+  );
+}
+
+export function isNormInRange({ mantissas }: NormWeights): boolean {
+  return mantissas.every((mantissa) => Math.abs(mantissa) < 2 ** 23);
 }
 
 function numbersIn(bytes: Uint8Array, size: 2 | 4): (_: unknown, index: number) => number {

@@ -6,7 +6,7 @@ import { concatBytes } from "../../util/bytes.ts";
 import { createBytePairEncoder } from "./bpe.ts";
 import type { TokenizerData } from "./data.ts";
 import { createSentencePieceEncoder } from "./sentence-piece.ts";
-import { bytesOfToken, createVocabulary, partition } from "./vocabulary.ts";
+import { bytesOfToken, createVocabulary, longestTokenBytes, partition } from "./vocabulary.ts";
 
 export interface EncodeOptions {
   /** Whether texts of special tokens become these tokens. Never for what a user wrote. */
@@ -23,15 +23,24 @@ export interface TextPiece {
 
 export interface ExactTokenizer {
   readonly vocabularySize: number;
+  /**
+   * No token stands for more bytes of text. A megabyte takes up to half a second: texts that are too long for the
+   * model anyway should be refused before.
+   */
+  readonly tokenBytesMax: number;
   encode(text: string, options: EncodeOptions): number[];
   /** The prompt of a chat, from the pieces that its template was rendered to. */
   encodePieces(pieces: readonly TextPiece[]): number[];
+  /** Text without special tokens that goes on where other tokens stopped. */
+  encodeContinuation(text: string): number[];
   /**
    * The bytes that a token adds to an answer: parts of characters, and nothing for special tokens.
    * @throws RangeError for an id that is not in the vocabulary
    */
   tokenBytes(id: number): Uint8Array;
   isEndOfGeneration(id: number): boolean;
+  /** Texts that become one special token where special tokens are parsed. */
+  specialTexts(): string[];
   /** What the tokens add to an answer; bytes that are not UTF-8 become U+FFFD. @throws RangeError */
   decode(ids: readonly number[]): string;
 }
@@ -62,6 +71,7 @@ export function createTokenizer(data: TokenizerData): ExactTokenizer {
   const tokenBytes = (id: number): Uint8Array => (bytesOf[id] ??= bytesOfToken(vocabulary, id));
   return {
     vocabularySize: data.tokens.length,
+    tokenBytesMax: longestTokenBytes(vocabulary),
     encode(text, { parseSpecial, addSpecial }) {
       const output: number[] = [];
       append(text, parseSpecial, true, output);
@@ -70,14 +80,23 @@ export function createTokenizer(data: TokenizerData): ExactTokenizer {
     encodePieces(pieces) {
       const output: number[] = [];
       for (const [i, { text, special }] of pieces.entries()) {
-        // Within a prompt, a user's text goes on where the template stopped. (Not so after a newline, only because
-        // the llama engine's library takes it so.)
-        append(text, special, i === 0 || special || text.startsWith("\n"), output);
+        append(text, special, i === 0 || special || startsAnew(text), output);
       }
       return withBos(output);
     },
+    encodeContinuation(text) {
+      const output: number[] = [];
+      append(text, false, startsAnew(text), output);
+      return output;
+    },
     tokenBytes,
     isEndOfGeneration: (id) => vocabulary.isEnd(id),
+    specialTexts: () => data.tokens.filter((_, id) => vocabulary.isSpecial(id)),
     decode: (ids) => utf8Decoder.decode(concatBytes(ids.map(tokenBytes))),
   };
+}
+
+/** Only because the llama engine's library takes it so. */
+function startsAnew(continuation: string): boolean {
+  return continuation.startsWith("\n");
 }

@@ -109,3 +109,12 @@ export function bytesOfToken({ data, isSpecial }: Vocabulary, id: number): Uint8
       return nothing;
   }
 }
+
+/** Of the texts that tokens stand for. */
+export function longestTokenBytes({ data, isSpecial }: Vocabulary): number {
+  return data.tokens.reduce((longest, text, id) => {
+    // The stand-ins of byte-level BPE are one character for each byte.
+    const isSpelled = data.model === "gpt2" && data.types[id] === tokenTypes.normal && !isSpecial(id);
+    return Math.max(longest, isSpelled || text.length * 3 <= longest ? text.length : utf8(text).length);
+  }, 0);
+}

@@ -20,7 +20,7 @@ import type { ModelSink } from "../model/sink.ts";
 import { rootOf } from "../ops/operations.ts";
 import { checkStep } from "../step-checks.ts";
 import { KernelMemory } from "./kernels.ts";
-import { angleBytes, placeAngles, Workspace } from "./workspace.ts";
+import { angleBytes, logitRowsMax, placeAngles, Workspace } from "./workspace.ts";
 import { SequencePool, type WasmSequence } from "./sequences.ts";
 import { firstOfRow, type PlacedLayer, type PlacedMatrix, type PlacedNorm, placeModel } from "./weights.ts";
 
@@ -39,7 +39,7 @@ const rowsMaxDefault = 64;
 export function createWasmExecutor(
   shape: ExactShape,
   options: WasmExecutorOptions = {},
-): { readonly sink: ModelSink; executor(): Executor } {
+): { readonly sink: ModelSink; readonly executor: () => Executor } {
   const range = options.range ?? { start: 0, end: shape.layers };
   const memory = new KernelMemory();
   const placing = placeModel(memory, shape, range);
@@ -98,7 +98,9 @@ class WasmExecutor implements Executor {
       if (onLayer !== undefined) this.#tell(placed.length, this.range.start + i + 1, onLayer);
     }
     for (const { sequence, position } of placed) sequence.length = position + 1;
-    return rows.map((row, index) => this.#outputOf(row, index));
+    return this.range.end < this.shape.layers
+      ? rows.map((_, row) => this.#memory.integers(this.#space.residual(row), this.shape.dim).slice())
+      : this.#logits(rows);
   }
 
   /** Positions of rows, and the angles of these positions. */
@@ -145,7 +147,7 @@ class WasmExecutor implements Executor {
     const space = this.#space;
     const { dim, heads, headsKv, headDim } = this.shape;
     const group = heads / headsKv;
-    this.#norm(layer.attnNorm, rows.length);
+    this.#norm(layer.attnNorm, [...rows.keys()]);
     this.#multiply(layer.q, rows.length, space.q, qkvFraction, qkvBits);
     this.#multiply(layer.k, rows.length, space.k, qkvFraction, qkvBits);
     this.#multiply(layer.v, rows.length, space.v, qkvFraction, qkvBits);
@@ -197,7 +199,16 @@ class WasmExecutor implements Executor {
   }
 
   /** Keys and values of a row, beside its residual vector (they are committed to) and in the sequence. */
-  #keep(row: number, cache: { readonly keys: number; readonly values: number; readonly keyExponents: number; readonly valueExponents: number }, position: number): void {
+  #keep(
+    row: number,
+    cache: {
+      readonly keys: number;
+      readonly values: number;
+      readonly keyExponents: number;
+      readonly valueExponents: number;
+    },
+    position: number,
+  ): void {
     const { kernels } = this.#memory;
     const space = this.#space;
     const { headsKv, headDim } = this.shape;
@@ -225,7 +236,10 @@ class WasmExecutor implements Executor {
     const { kernels, sigmoid } = this.#memory;
     const space = this.#space;
     const { dim, ffnDim } = this.shape;
-    this.#norm(layer.ffnNorm, rows);
+    this.#norm(
+      layer.ffnNorm,
+      Array.from({ length: rows }, (_, row) => row),
+    );
     this.#multiply(layer.gate, rows, space.gate, ffnFraction, ffnBits);
     this.#multiply(layer.up, rows, space.up, ffnFraction, ffnBits);
     for (let row = 0; row < rows; row++) {
@@ -243,19 +257,20 @@ class WasmExecutor implements Executor {
     for (let row = 0; row < rows; row++) kernels.addTo(space.residual(row), space.y + 4 * dim * row, dim);
   }
 
-  #norm(norm: PlacedNorm, rows: number, first = 0): void {
+  /** Norms of the residual vectors of `rows`, one after the other where matrices look for them. */
+  #norm(norm: PlacedNorm, rows: readonly number[]): void {
     const space = this.#space;
     const { dim, normEpsilon } = this.shape;
-    const exponents = this.#memory.integers(space.xExponents, rows);
-    for (let row = 0; row < rows; row++) {
-      exponents[row] = this.#memory.kernels.normToBlock(
-        space.residual(first + row),
+    const exponents = this.#memory.integers(space.xExponents, rows.length);
+    for (const [i, row] of rows.entries()) {
+      exponents[i] = this.#memory.kernels.normToBlock(
+        space.residual(row),
         dim,
         norm.mantissas,
         norm.exponent,
         BigInt(normEpsilon),
         this.#root,
-        space.x + 2 * dim * row,
+        space.x + 2 * dim * i,
         space.wide,
       );
     }
@@ -276,20 +291,28 @@ class WasmExecutor implements Executor {
     );
   }
 
-  #outputOf({ wantsLogits }: StepRow, index: number): Int32Array | null {
-    const { dim, layers, vocabularySize } = this.shape;
-    if (this.range.end < layers) return this.#memory.integers(this.#space.residual(index), dim).slice();
-    if (!wantsLogits) return null;
-    this.#norm(this.#model.outputNorm!, 1, index);
+  /** Logits of the rows that want them, several at a time: each time all weights of the output are read. */
+  #logits(rows: readonly StepRow[]): (Int32Array | null)[] {
+    const { vocabularySize } = this.shape;
     const matrix = this.#model.output ?? this.#model.embedding!;
-    this.#multiply(matrix, 1, this.#space.logits, logitFraction, logitBits);
-    return this.#memory.integers(this.#space.logits, vocabularySize).slice();
+    const wanted = rows.flatMap((row, index) => (row.wantsLogits ? [index] : []));
+    const outputs = rows.map((): Int32Array | null => null);
+    for (let from = 0; from < wanted.length; from += logitRowsMax) {
+      const some = wanted.slice(from, from + logitRowsMax);
+      this.#norm(this.#model.outputNorm!, some);
+      this.#multiply(matrix, some.length, this.#space.logits, logitFraction, logitBits);
+      for (const [i, index] of some.entries()) {
+        const at = this.#space.logits + 4 * vocabularySize * i;
+        outputs[index] = this.#memory.integers(at, vocabularySize).slice();
+      }
+    }
+    return outputs;
   }
 
   #tell(rows: number, layer: number, onLayer: LayerListener): void {
     const length = layerLeafLength(this.shape, layer > 0);
     for (let row = 0; row < rows; row++) {
-      onLayer(row, layer, this.#memory.bytes(this.#space.residual(row), length));
+      onLayer(row, layer, this.#memory.bytes(this.#space.residual(row) - 1, length));
     }
   }
 }

@@ -38,14 +38,7 @@ export interface Kernels {
   ): void;
   toBlock(x: number, length: number, keep: number, into: number): number;
   rotate(x: number, pairs: number, angles: number): void;
-  gatedBlock(
-    gate: number,
-    up: number,
-    length: number,
-    sigmoid: number,
-    into: number,
-    wide: number,
-  ): number;
+  gatedBlock(gate: number, up: number, length: number, sigmoid: number, into: number, wide: number): number;
   attend(
     query: number,
     queryExponent: number,
@@ -92,7 +85,7 @@ export class KernelMemory {
 
   /** The memory as it is now; growing it makes earlier views useless. */
   get buffer(): ArrayBuffer {
-    return this.#memory.buffer as ArrayBuffer;
+    return this.#memory.buffer;
   }
 
   /** Address of `bytes` zeros. @throws SkeinError `overloaded` when 4 GiB or the machine's memory are used up */

@@ -1,5 +1,5 @@
 /** Where the kernels keep what lives for one step. */
-import { layerLeafLength } from "../commitment/leaf.ts";
+import { layerLeafLength, layerLeafTag } from "../commitment/leaf.ts";
 import type { ExactShape } from "../model/model.ts";
 import { cosineOf, phaseOf, sineOf } from "../ops/rotation.ts";
 import type { KernelMemory } from "./kernels.ts";
@@ -7,6 +7,11 @@ import type { KernelMemory } from "./kernels.ts";
 /** Of `matmul`: 4 · 2048 16-bit weights, and four 64-bit sums a token. */
 const pieceBytes: number = 2 * 4 * 2_048;
 const sumBytes = 32;
+/** Vectors begin at multiples of 16 bytes; the last byte before them is the tag. */
+const tagRoom = 16;
+
+/** Rows whose logits are computed together; a vocabulary may be large. */
+export const logitRowsMax = 16;
 
 /** Bytes of one position's angles: cosine and sine of each pair, 32 bits each. */
 export function angleBytes(headDim: number): number {
@@ -39,8 +44,10 @@ export class Workspace {
     const { dim, ffnDim, heads, headsKv, headDim } = shape;
     const width = Math.max(dim, ffnDim, heads * headDim);
     const vectors = (bytes: number): number => memory.allocate(bytes * rowsMax);
-    this.#residualStride = Math.ceil(layerLeafLength(shape, true) / 16) * 16;
-    this.#residuals = vectors(this.#residualStride);
+    this.#residualStride = Math.ceil((tagRoom + layerLeafLength(shape, true)) / 16) * 16;
+    this.#residuals = vectors(this.#residualStride) + tagRoom;
+    const tags = memory.bytes(this.#residuals - 1, (rowsMax - 1) * this.#residualStride + 1);
+    for (let at = 0; at < tags.length; at += this.#residualStride) tags[at] = layerLeafTag;
     this.x = vectors(2 * width);
     this.xExponents = vectors(4);
     this.y = vectors(4 * dim);
@@ -50,14 +57,14 @@ export class Workspace {
     this.gate = vectors(4 * ffnDim);
     this.up = vectors(4 * ffnDim);
     this.angles = vectors(angleBytes(headDim));
-    this.logits = memory.allocate(4 * shape.vocabularySize);
+    this.logits = memory.allocate(4 * shape.vocabularySize * Math.min(rowsMax, logitRowsMax));
     this.query = memory.allocate(2 * headDim);
     this.wide = memory.allocate(8 * width);
     this.scratch = memory.allocate(pieceBytes + sumBytes * rowsMax);
     this.attention = memory.allocate(8 * (contextTokensMax + 2) + 8 * headDim + 16);
   }
 
-  /** The residual vector of a row; behind it there is room for its keys and values. */
+  /** The residual vector of a row; the tag of leaves stands before it, and its keys and values behind it. */
   residual(row: number): number {
     return this.#residuals + row * this.#residualStride;
   }

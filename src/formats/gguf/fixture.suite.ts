@@ -43,6 +43,14 @@ export function string(text: string): Buffer {
 }
 
 export const stringValue = (text: string): GgufValue => ({ type: 8, bytes: string(text) });
+export const f32Value = (value: number): GgufValue => ({
+  type: 6,
+  bytes: new Uint8Array(Float32Array.of(value).buffer),
+});
+export const arrayValue = (texts: readonly string[]): GgufValue => ({
+  type: 9,
+  bytes: Buffer.concat([u32(8), u64(texts.length), ...texts.map(string)]),
+});
 export const u32Value = (value: number): GgufValue => ({ type: 4, bytes: u32(value) });
 
 export function gguf(tensorCount: number | bigint, keyCount: number | bigint, ...rest: Uint8Array[]): Buffer {

@@ -1,5 +1,5 @@
 import { invalidModelFile, shown, unsupportedModel } from "../errors.ts";
-import type { DecoderArchitecture, DecoderShape } from "../model-source.ts";
+import type { DecoderArchitecture, UnrotatedShape } from "../model-source.ts";
 import type { GgufKeys } from "./keys.ts";
 import type { GgufScalar } from "./parse.ts";
 
@@ -38,8 +38,8 @@ const foreignKeys = ["rope.dimension_sections", "rope.freq_base_swa", "attention
 
 /** A shape but for what the tensors tell. */
 export type Hyperparameters = Omit<
-  DecoderShape,
-  "vocabularySize" | "ropeFrequencies" | "ropeMagnitude" | "hasTiedEmbeddings" | "hasQkvBias" | "hasQkNorm"
+  UnrotatedShape,
+  "vocabularySize" | "hasTiedEmbeddings" | "hasQkvBias" | "hasQkNorm"
 >;
 
 /** @throws SkeinError `unsupported_model` */
@@ -76,7 +76,7 @@ export function readHyperparameters(
     dim,
     heads,
     headsKv,
-    headDim: headDimOf(name, keys, dim / heads),
+    headDim: headDimOf(name, keys, dim, heads),
     ffnDim: keys.positive("feed_forward_length"),
     contextTokensMax: window === 0 ? contextTokens : Math.min(contextTokens, window),
     rmsEpsilon: epsilonOf(name, keys),
@@ -95,20 +95,19 @@ function refuseExtensions(name: string, keys: GgufKeys): void {
   }
 }
 
-function headDimOf(name: string, keys: GgufKeys, fallback: number): number {
-  // A fraction as the default is refused like one in the file.
-  const headDim = keys.positive("attention.key_length", fallback);
-  const valueLength = keys.positive("attention.value_length", fallback);
+function headDimOf(name: string, keys: GgufKeys, dim: number, heads: number): number {
+  const isStated = keys.has("attention.key_length") && keys.has("attention.value_length");
+  if (!isStated && dim % heads !== 0) throw invalidModelFile(name, `has ${heads} heads in ${dim} channels`);
+  const headDim = keys.positive("attention.key_length", dim / heads);
+  const valueLength = keys.positive("attention.value_length", dim / heads);
   const rotated = keys.positive("rope.dimension_count", headDim);
-  const why =
-    headDim % 2 === 1
-      ? `has heads of the odd length ${headDim}`
-      : valueLength !== headDim
-        ? `has heads of ${headDim} channels for keys and ${valueLength} for values`
-        : rotated !== headDim
-          ? `rotates only ${rotated} of the ${headDim} channels of a head`
-          : null;
-  if (why === null) return headDim;
+  const reasons: readonly (readonly [boolean, string])[] = [
+    [headDim % 2 === 1, `has heads of the odd length ${headDim}`],
+    [valueLength !== headDim, `has heads of ${headDim} channels for keys and ${valueLength} for values`],
+    [rotated !== headDim, `rotates only ${rotated} of the ${headDim} channels of a head`],
+  ];
+  const [, why] = reasons.find(([applies]) => applies) ?? [];
+  if (why === undefined) return headDim;
   throw unsupportedModel(name, why, "The exact engine computes whole, even heads of one length only.");
 }
 

@@ -1,11 +1,7 @@
+import type { Rope } from "../model-source.ts";
 import { invalidModelFile, shown, unsupportedModel } from "../errors.ts";
 import { areUsable, plainFrequencies, yarnFrequencies, yarnMagnitude } from "../rope.ts";
 import type { GgufKeys } from "./keys.ts";
-
-export interface Rope {
-  readonly ropeFrequencies: readonly number[];
-  readonly ropeMagnitude: number;
-}
 
 /** llama.cpp's own values when it is not told others; files for the architectures here cannot change them. */
 const yarnBetaFast = 32;

@@ -1,10 +1,10 @@
-import { bindModel, elementTypeOf, type FoundTensor } from "../bound-model.ts";
+import { bindTensors, elementTypeOf, type FoundTensor, modelSource } from "../bound-model.ts";
 import type { ByteSource } from "../byte-source.ts";
 import { invalidModelFile } from "../errors.ts";
-import type { DecoderShape, LayerTensor, ModelSource, TensorRef } from "../model-source.ts";
+import type { LayerTensor, ModelSource, TensorRef, UnrotatedShape } from "../model-source.ts";
 import { readStoredRows } from "../stored-tensor.ts";
 import { type GgufPart, type GgufTensor, joinGgufTensors, readGgufPart } from "./header.ts";
-import { architectureOf, type Hyperparameters, readHyperparameters } from "./hyperparameters.ts";
+import { architectureOf, readHyperparameters } from "./hyperparameters.ts";
 import { GgufKeys } from "./keys.ts";
 import { arrayLengthOf, scalarOf } from "./parse.ts";
 import { readRope } from "./rope.ts";
@@ -54,33 +54,23 @@ export async function openGgufModel(
   const architecture = architectureOf(name, scalarOf(first.metadata.get("general.architecture")));
   const keys = new GgufKeys(name, architecture, first.metadata);
   const parameters = readHyperparameters(name, architecture, keys);
-  // Before any loop over layers: each has tensors.
-  if (parameters.layers > tensors.length)
-    throw invalidModelFile(name, `lacks layers of ${parameters.layers}`);
 
-  // 4. What the tensors tell. All sizes are checked against the file when they are bound.
-  const unrotated: Omit<DecoderShape, "ropeFrequencies" | "ropeMagnitude"> = {
+  // 4. What the tensors tell. From here on, all sizes are those of the files.
+  const shape: UnrotatedShape = {
     ...parameters,
     vocabularySize: vocabularySizeOf(first, found),
     hasTiedEmbeddings: !found.has(names.output),
     hasQkvBias: architecture === "qwen2" || found.has(nameOf({ kind: "qBias", layer: 0 })),
     hasQkNorm: architecture === "qwen3",
   };
-  const bind = (shape: DecoderShape): ModelSource =>
-    bindModel({
-      name,
-      shape,
-      chatTemplate: chatTemplateOf(first),
-      tensors: found,
-      nameOf,
-      isIgnored: (other) => other === ropeFactorsName && architecture === "llama",
-      isPaired: architecture === "llama",
-    });
-  bind({ ...unrotated, ropeFrequencies: [], ropeMagnitude: 1 });
+  const isPaired = architecture === "llama";
+  const isIgnored = (other: string): boolean => other === ropeFactorsName && architecture === "llama";
+  const bound = bindTensors({ name, shape, tensors: found, nameOf, isIgnored, isPaired });
 
-  // 5. The rotary frequencies, whose number is trusted now.
-  const factors = await readRopeFactors(name, parameters, found.get(ropeFactorsName), signal);
-  return bind({ ...unrotated, ...readRope(name, keys, parameters.headDim, factors) });
+  // 5. The rotary frequencies.
+  const factors = await readRopeFactors(name, shape, found.get(ropeFactorsName), signal);
+  const rope = readRope(name, keys, shape.headDim, factors);
+  return modelSource(bound, { ...shape, ...rope }, chatTemplateOf(first));
 }
 
 function nameOf(tensor: TensorRef): string {
@@ -130,7 +120,7 @@ function vocabularySizeOf({ source, metadata }: GgufPart, tensors: ReadonlyMap<s
 
 async function readRopeFactors(
   name: string,
-  { architecture, headDim }: Hyperparameters,
+  { architecture, headDim }: UnrotatedShape,
   tensor: FoundTensor | undefined,
   signal: AbortSignal,
 ): Promise<Float32Array | null> {

@@ -1,0 +1,35 @@
+import { existsSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import type { Command } from "commander";
+import { convertFile } from "../../../engine/exact/convert.ts";
+import { nameOf } from "../../../engine/gguf/inspect.ts";
+import { SkeinError } from "../../../util/errors.ts";
+import { printableJson } from "../../../util/printable.ts";
+import { contextOf } from "../../context.ts";
+import { stopSignal } from "../../foreground.ts";
+import { createProgress } from "../../progress.ts";
+import { bytesText, seconds, step } from "../../terminal.ts";
+
+/** `skein exact convert` */
+export async function convert(input: string, output: string | undefined, command: Command): Promise<void> {
+  const { flags } = contextOf(command);
+  const startMs = performance.now();
+  const path = resolve(input);
+  const target = output === undefined ? join(dirname(path), `${nameOf(path)}.skein`) : resolve(output);
+  if (flags["force"] !== true && existsSync(target)) {
+    throw new SkeinError("invalid_config", `${target} exists.`, {
+      hint: "Give another name, or --force to replace it.",
+    });
+  }
+  const progress = createProgress("converting");
+  const { modelId, fileBytes } = await convertFile(path, target, {
+    signal: stopSignal(),
+    onProgress: (done, total) => progress.show(done, total),
+  }).finally(() => progress.end());
+  if (flags["json"] === true)
+    console.log(printableJson({ file: target, bytes: fileBytes, model_id: modelId }));
+  else {
+    step("done", `${target}, ${bytesText(fileBytes)} (${seconds(startMs)})`);
+    console.log(modelId);
+  }
+}

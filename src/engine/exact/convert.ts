@@ -1,0 +1,127 @@
+/** From a model file of whatever kind to a converted one (`.skein`), once for each model. */
+import { mkdir, readdir, rm, stat } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { type ConvertedModel, writeContainer } from "../../exact/container/write.ts";
+import { type ImportedModel, importGguf } from "../../exact/import/gguf.ts";
+import { importHuggingFace, isHuggingFaceFile } from "../../exact/import/hugging-face.ts";
+import { exactShapeOf } from "../../exact/import/shape.ts";
+import { opsVersion } from "../../exact/ops/version.ts";
+import { invalidModelFile } from "../../formats/errors.ts";
+import { stateOfFiles } from "../file-state.ts";
+import { type FileSource, openFileSource } from "../file-source.ts";
+import { nameOf } from "../gguf/inspect.ts";
+import { readGgufHeader } from "../gguf/read.ts";
+import { unfinishedSuffix, writeFileAtomically } from "./file-target.ts";
+import { weightBytes } from "./memory-plan.ts";
+import { sha256 } from "../sha256.ts";
+
+export interface ConvertFileOptions {
+  readonly signal: AbortSignal;
+  /** Called with the number of weights done and of all. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/** A conversion writes all the time: what lies still for so long was abandoned. */
+const abandonedMs = 60 * 60_000;
+
+/**
+ * Converts a model in any format to `target`, which is replaced when the new one is whole.
+ * @throws SkeinError `invalid_model_file`, `unsupported_model`, `invalid_config` (cannot write), `cancelled`
+ */
+export async function convertFile(
+  path: string,
+  target: string,
+  options: ConvertFileOptions,
+): Promise<ConvertedModel> {
+  const { kind, paths } = await filesOf(path);
+  const sources: FileSource[] = [];
+  try {
+    for (const each of paths) sources.push(await openFileSource(each));
+    const { source, tokenizer } = await importModel(path, kind, sources, options.signal);
+    const room = weightBytes(exactShapeOf(source.shape));
+    return await writeFileAtomically(target, room, (file) =>
+      writeContainer(source, { name: nameOf(path), tokenizer }, file, sha256, options),
+    );
+  } finally {
+    await Promise.all(sources.map((each) => each.close()));
+  }
+}
+
+function importModel(
+  path: string,
+  kind: SourceKind,
+  sources: readonly FileSource[],
+  signal: AbortSignal,
+): Promise<ImportedModel> {
+  if (kind === "gguf") return importGguf(sources, signal);
+  const files = new Map(sources.map((source) => [basename(source.name), source]));
+  return importHuggingFace(path, files, signal);
+}
+
+export interface PreparedModel {
+  /** The converted model. */
+  readonly path: string;
+  /** Whether it was made from another file and may be made again. */
+  readonly isCached: boolean;
+}
+
+/**
+ * Finds or makes the converted model of `path`: itself when it is one, else a file in `folder`.
+ * @throws SkeinError as `convertFile`
+ */
+export async function prepareModel(
+  path: string,
+  folder: string,
+  options: ConvertFileOptions,
+): Promise<PreparedModel> {
+  if ((await kindOf(path)) === "skein") return { path, isCached: false };
+  const { paths } = await filesOf(path);
+  const key = await stateOfFiles(paths, `exact-${opsVersion}`);
+  const target = join(folder, `${nameOf(path)}-${key}.skein`);
+  if ((await stat(target).catch(() => null)) === null) {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await removeAbandoned(folder);
+    await convertFile(path, target, options);
+  }
+  return { path: target, isCached: true };
+}
+
+/** Kinds of models that can be converted: a GGUF file (or several), or a folder of Hugging Face. */
+type SourceKind = "gguf" | "folder";
+
+const beginnings: Readonly<Record<string, "gguf" | "skein">> = { GGUF: "gguf", SKEI: "skein" };
+
+/** Told by what it begins with. @throws SkeinError `invalid_model_file` */
+async function kindOf(path: string): Promise<SourceKind | "skein"> {
+  if ((await stat(path).catch(() => null))?.isDirectory() === true) return "folder";
+  const source = await openFileSource(path);
+  try {
+    const start = await source.read(0, Math.min(4, source.size), new AbortController().signal);
+    const kind = beginnings[new TextDecoder("latin1").decode(start)];
+    if (kind !== undefined) return kind;
+  } finally {
+    await source.close();
+  }
+  throw invalidModelFile(
+    path,
+    "is neither a GGUF file nor a converted model",
+    "Give a .gguf file, a folder from Hugging Face, or a .skein file made by `skein exact convert`.",
+  );
+}
+
+async function filesOf(path: string): Promise<{ kind: SourceKind; paths: readonly string[] }> {
+  const kind = await kindOf(path);
+  if (kind === "skein") throw invalidModelFile(path, "is converted already", "Use it as it is.");
+  if (kind === "gguf") return { kind, paths: (await readGgufHeader(path)).paths };
+  const names = (await readdir(path)).filter(isHuggingFaceFile);
+  return { kind, paths: names.toSorted().map((name) => join(path, name)) };
+}
+
+async function removeAbandoned(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (!name.endsWith(unfinishedSuffix)) continue;
+    const path = join(folder, name);
+    const info = await stat(path).catch(() => null);
+    if (info !== null && Date.now() - info.mtimeMs > abandonedMs) await rm(path, { force: true });
+  }
+}

@@ -1,0 +1,74 @@
+import { randomUUID } from "node:crypto";
+import { rmSync } from "node:fs";
+import { open, rename, rm, statfs } from "node:fs/promises";
+import { dirname } from "node:path";
+import type { ByteTarget } from "../../exact/container/write.ts";
+import { SkeinError } from "../../util/errors.ts";
+
+export const unfinishedSuffix = ".part";
+
+/**
+ * Gives `write` a file that gets its name only when it is whole: whatever happens before leaves nothing behind
+ * (unless the process is killed).
+ * @param bytesNeeded asked of the disk before anything is written
+ */
+export async function writeFileAtomically<T>(
+  path: string,
+  bytesNeeded: number,
+  write: (target: ByteTarget) => Promise<T>,
+): Promise<T> {
+  await checkRoom(path, bytesNeeded);
+  // Each writer has its own: of two at a time the last one wins, with the same bytes.
+  const unfinished = `${path}.${randomUUID()}${unfinishedSuffix}`;
+  const file = await open(unfinished, "wx", 0o600).catch((error: NodeJS.ErrnoException) => {
+    throw unwritable(path, error);
+  });
+  const onExit = (): void => rmSync(unfinished, { force: true });
+  process.on("exit", onExit);
+  try {
+    const result = await write({
+      async write(at, bytes) {
+        for (let done = 0; done < bytes.length;) {
+          const { bytesWritten } = await file.write(bytes, done, bytes.length - done, at + done);
+          done += bytesWritten;
+        }
+      },
+      finish: (size) => file.truncate(size),
+    });
+    await file.sync();
+    await file.close();
+    await rename(unfinished, path);
+    return result;
+  } catch (error) {
+    await file.close().catch(() => undefined);
+    await rm(unfinished, { force: true });
+    throw isSystemError(error) ? unwritable(path, error) : error;
+  } finally {
+    process.off("exit", onExit);
+  }
+}
+
+async function checkRoom(path: string, bytesNeeded: number): Promise<void> {
+  const disk = await statfs(dirname(path)).catch((error: NodeJS.ErrnoException) => {
+    throw unwritable(path, error);
+  });
+  const free = disk.bavail * disk.bsize;
+  if (free >= bytesNeeded) return;
+  const giga = (bytes: number): string => (bytes / 1e9).toFixed(2);
+  throw new SkeinError(
+    "invalid_config",
+    `${path} needs ${giga(bytesNeeded)} GB, but its disk has ${giga(free)} GB left.`,
+    { hint: "Make room, or choose another place." },
+  );
+}
+
+function unwritable(path: string, error: NodeJS.ErrnoException): SkeinError {
+  return new SkeinError("invalid_config", `${path} cannot be written (${error.code ?? error.message}).`, {
+    hint: "Choose another place, or change its permissions.",
+    cause: error,
+  });
+}
+
+function isSystemError(error: unknown): error is NodeJS.ErrnoException {
+  return error instanceof Error && "syscall" in error;
+}

@@ -1,0 +1,106 @@
+/** Loads a converted model: checks every hash, places the weights, and builds what prompts need. */
+import { totalmem } from "node:os";
+import { type ContainerInfo, openContainer, readContainer } from "../../exact/container/container.ts";
+import type { Executor } from "../../exact/executor.ts";
+import { createTokenizer, type ExactTokenizer } from "../../exact/tokenizer/tokenizer.ts";
+import { createWasmExecutor } from "../../exact/wasm/executor.ts";
+import { invalidModelFile } from "../../formats/errors.ts";
+import type { Emitted } from "../../protocol/generate.ts";
+import type { ChatTemplate } from "../chat-template.ts";
+import { openFileSource } from "../file-source.ts";
+import type { PieceTable } from "../piece-decoder.ts";
+import { checkTextLength, type PromptModel } from "../prompt.ts";
+import { planMemory, rowsMax } from "./memory-plan.ts";
+import type { ExactLoadOptions, LoadedFacts } from "./messages.ts";
+import { sha256 } from "../sha256.ts";
+
+export interface LoadedModel {
+  readonly facts: LoadedFacts;
+  readonly executor: Executor;
+  readonly prompt: PromptModel;
+  readonly vocabulary: { readonly pieces: PieceTable; readonly isEnd: (tokenId: number) => boolean };
+  /** An engine without token ids may have produced the beginning: then its text is continued. */
+  withTokenIds(emitted: Emitted): Emitted;
+}
+
+const never = new AbortController().signal;
+
+/** @throws SkeinError `invalid_model_file`, `unsupported_model`, `engine_unavailable` */
+export async function loadModel(options: ExactLoadOptions): Promise<LoadedModel> {
+  const source = await openFileSource(options.modelPath);
+  try {
+    const info = await openContainer(source, sha256, never);
+    if (options.modelId !== null && info.modelId !== options.modelId) {
+      throw invalidModelFile(options.modelPath, "is another model than before", "Start the provider again.");
+    }
+    const { shape } = info.manifest;
+    const plan = planMemory(shape, options, machineBytes());
+    const wasm = createWasmExecutor(shape, { contextTokensMax: plan.contextTokensMax, rowsMax });
+    await readContainer(source, info, sha256, wasm.sink, { signal: never });
+    const { modelId, name } = info;
+    return {
+      ...textOf(info, plan.contextTokensMax),
+      facts: { modelId, name, ...plan },
+      executor: wasm.executor(),
+    };
+  } finally {
+    await source.close();
+  }
+}
+
+/** What this process may use: a container's limit counts. */
+function machineBytes(): number {
+  const limit = process.constrainedMemory();
+  return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
+}
+
+/** Everything between text and token ids. */
+export function textOf(
+  info: Pick<ContainerInfo, "tokenizer" | "chatTemplate" | "manifest">,
+  contextTokens: number,
+): Pick<LoadedModel, "prompt" | "vocabulary" | "withTokenIds"> {
+  const tokenizer = createTokenizer(info.tokenizer);
+  const noBytes = new Uint8Array(0);
+  // Reading a long text takes a while, in which nobody else's answer goes on.
+  const checkLength = (characters: number): void =>
+    checkTextLength(characters, tokenizer.tokenBytesMax, contextTokens);
+  return {
+    prompt: {
+      tokenizer: {
+        text(text) {
+          checkLength(text.length);
+          return tokenizer.encode(text, { parseSpecial: false, addSpecial: true });
+        },
+        chat(segments) {
+          checkLength(segments.reduce((sum, { text }) => sum + text.length, 0));
+          return tokenizer.encodePieces(segments);
+        },
+      },
+      chatTemplate: chatTemplateOf(info, tokenizer),
+      vocabularySize: info.manifest.shape.vocabularySize,
+    },
+    vocabulary: {
+      // Some models have more rows in their output matrix than tokens.
+      pieces: (token) => (token < tokenizer.vocabularySize ? tokenizer.tokenBytes(token) : noBytes),
+      isEnd: (token) => tokenizer.isEndOfGeneration(token),
+    },
+    withTokenIds({ tokenIds, text }) {
+      if (tokenIds.length > 0 || text === "") return { tokenIds, text };
+      return { tokenIds: tokenizer.encodeContinuation(text), text };
+    },
+  };
+}
+
+function chatTemplateOf(
+  { chatTemplate: source, tokenizer: data }: Pick<ContainerInfo, "tokenizer" | "chatTemplate">,
+  tokenizer: ExactTokenizer,
+): ChatTemplate | null {
+  if (source === null) return null;
+  const textOfToken = (id: number | null): string => (id === null ? "" : (data.tokens[id] ?? ""));
+  return {
+    source,
+    bosToken: textOfToken(data.bosId),
+    eosToken: textOfToken(data.eosId),
+    specialTokens: tokenizer.specialTexts(),
+  };
+}

@@ -1,0 +1,90 @@
+/** How many contexts of which length a model gets, from its size and the machine's memory. */
+import { layerLeafLength } from "../../exact/commitment/leaf.ts";
+import type { ExactShape } from "../../exact/model/model.ts";
+import { tensorsOf } from "../../exact/model/sink.ts";
+import { tensorExtent } from "../../exact/model/weight-bytes.ts";
+import { SkeinError } from "../../util/errors.ts";
+
+export interface MemoryPlan {
+  readonly parallelMax: number;
+  readonly contextTokensMax: number;
+}
+
+export interface MemoryWishes {
+  /** Requests at the same time; null: as many as fit, up to `parallelDefault`. */
+  readonly parallel: number | null;
+  /** Prompt and answer of one request together; null: the model's own, as far as memory allows. */
+  readonly contextTokens: number | null;
+}
+
+/** Rows of a step: from here on more of them make a step longer, not the single row quicker. */
+export const rowsMax = 64;
+
+const parallelDefault = 4;
+/** WebAssembly's 32-bit addresses. */
+const addressableBytes: number = 2 ** 32;
+/** The rest is for the system and other programs. */
+const machineShare = 0.75;
+/** What contexts take when nobody asks for a number. */
+const cacheBytesDefault: number = 2 ** 30;
+/** Fewer requests at a time rather than shorter contexts than this. */
+const contextTokensWanted = 2_048;
+/** Less is of no use to anybody. */
+const contextTokensMin = 16;
+/** Tables, alignment, and what the estimate of the workspace misses. */
+const reserveBytes: number = 16 * 2 ** 20;
+
+/** @throws SkeinError `engine_unavailable` when the model or the wish does not fit */
+export function planMemory(shape: ExactShape, wishes: MemoryWishes, machineBytes: number): MemoryPlan {
+  const own = shape.contextTokensMax;
+  const available = Math.min(addressableBytes, machineShare * machineBytes);
+  const room = available - weightBytes(shape) - workspaceBytes(shape);
+  const contextFor = (parallel: number, bytes: number): number =>
+    Math.min(own, Math.floor(bytes / parallel / cacheBytesPerToken(shape)));
+  const parallels =
+    wishes.parallel === null
+      ? Array.from({ length: parallelDefault }, (_, i) => parallelDefault - i)
+      : [wishes.parallel];
+  if (wishes.contextTokens !== null) {
+    const context = Math.min(own, wishes.contextTokens);
+    const parallel = parallels.find((count) => contextFor(count, room) >= context);
+    if (parallel === undefined) throw tooLarge(shape, available, parallels.at(-1)!, context);
+    return { parallelMax: parallel, contextTokensMax: context };
+  }
+  const budget = Math.min(room, cacheBytesDefault);
+  const wanted = Math.min(own, contextTokensWanted);
+  const parallel = parallels.find((count) => contextFor(count, budget) >= wanted) ?? parallels.at(-1)!;
+  const context = contextFor(parallel, budget);
+  const least = Math.min(own, contextTokensMin);
+  if (context < least) throw tooLarge(shape, available, parallel, least);
+  return { parallelMax: parallel, contextTokensMax: context };
+}
+
+export function weightBytes(shape: ExactShape): number {
+  return tensorsOf(shape).reduce((sum, { kind }) => sum + tensorExtent(shape, kind).bytes, 0);
+}
+
+/** Keys and values of one position in all layers. */
+export function cacheBytesPerToken({ layers, headsKv, headDim }: ExactShape): number {
+  return 2 * layers * headsKv * (2 * headDim + 1);
+}
+
+function workspaceBytes(shape: ExactShape): number {
+  const { dim, ffnDim, heads, headsKv, headDim, vocabularySize } = shape;
+  const width = Math.max(dim, ffnDim, heads * headDim);
+  const perRow =
+    layerLeafLength(shape, true) + 2 * width + 4 * (dim + 2 * ffnDim + (heads + 2 * headsKv + 1) * headDim);
+  return rowsMax * perRow + 4 * vocabularySize + 8 * (width + shape.contextTokensMax) + reserveBytes;
+}
+
+function tooLarge(shape: ExactShape, bytes: number, parallel: number, context: number): SkeinError {
+  const mega = (value: number): string => `${Math.ceil(value / 2 ** 20)} MiB`;
+  const contexts = parallel === 1 ? "a context" : `${parallel} contexts`;
+  const cache = parallel * context * cacheBytesPerToken(shape);
+  return new SkeinError(
+    "engine_unavailable",
+    `The model's weights take ${mega(weightBytes(shape))} and ${contexts} of ${context} tokens ${mega(cache)}; ` +
+      `the exact engine can use ${mega(bytes)} here.`,
+    { hint: "Use a smaller --context or --parallel, or a smaller model." },
+  );
+}

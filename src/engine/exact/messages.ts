@@ -1,0 +1,23 @@
+/** Messages between the engine and the thread that runs the model, beside those of every hosted engine. */
+import type { FromHost, WireError } from "../hosted/messages.ts";
+import type { MemoryWishes } from "./memory-plan.ts";
+
+export interface ExactLoadOptions extends MemoryWishes {
+  /** A converted model (`.skein`). */
+  readonly modelPath: string;
+  /** What it must be; null: whatever it is. */
+  readonly modelId: string | null;
+}
+
+export interface LoadedFacts {
+  readonly modelId: string;
+  /** What its maker called it. */
+  readonly name: string;
+  readonly contextTokensMax: number;
+  readonly parallelMax: number;
+}
+
+export type FromThread =
+  | { readonly type: "loaded"; readonly facts: LoadedFacts }
+  | { readonly type: "load-failed"; readonly error: WireError }
+  | FromHost;

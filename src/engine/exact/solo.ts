@@ -1,0 +1,46 @@
+/** One answer without anything around it, for the command line: optionally with the commitments to every step. */
+import { setImmediate as afterSignals } from "node:timers/promises";
+import type { CommitmentRecorder } from "../../exact/commitment/recorder.ts";
+import type { GenerateEvent, GenerateRequest } from "../../protocol/generate.ts";
+import { throwIfAborted } from "../../util/abort.ts";
+import { checkContext, tokenizePrompt } from "../prompt.ts";
+import type { LoadedModel } from "./load.ts";
+import { Sequence } from "./sequence.ts";
+import { SlotTable } from "./slots.ts";
+
+/** @throws SkeinError as `Engine.generate` */
+export async function* answerAlone(
+  loaded: LoadedModel,
+  request: GenerateRequest,
+  signal: AbortSignal,
+  recorder: CommitmentRecorder | null,
+): AsyncGenerator<GenerateEvent> {
+  const { executor, facts, vocabulary } = loaded;
+  const contextTokens = facts.contextTokensMax;
+  const promptTokens = tokenizePrompt(loaded.prompt, request.prompt);
+  checkContext(promptTokens.length, 0, contextTokens);
+  const slot = new SlotTable(executor, 1).take(promptTokens)!;
+  const sequence = new Sequence({ id: 0, request, promptTokens, slot, contextTokens }, vocabulary);
+  yield { type: "start", promptTokens: promptTokens.length, cachedTokens: 0 };
+  for (;;) {
+    await afterSignals();
+    throwIfAborted(signal);
+    const startMs = performance.now();
+    const { tokens, pending } = sequence;
+    const start = slot.cells.length;
+    const chunk = tokens.slice(start, start + executor.rowsMax);
+    const isLast = chunk.length === pending;
+    const rows = chunk.map((input, i) => ({
+      sequence: slot.cache,
+      input,
+      wantsLogits: isLast && i === chunk.length - 1,
+    }));
+    const outputs = executor.step(rows, recorder?.listener());
+    recorder?.close(chunk, outputs);
+    slot.cells.push(...chunk);
+    sequence.answer.account(performance.now() - startMs);
+    const events = isLast ? sequence.draw(outputs.at(-1)!) : [];
+    yield* events;
+    if (events.at(-1)?.type === "end") return;
+  }
+}

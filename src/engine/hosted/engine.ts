@@ -1,0 +1,244 @@
+/**
+ * Engines whose model runs in a host, a process or thread of its own, which is started again when it crashes or
+ * hangs: admission, calls, back-pressure and restarts, the same for every kind of host.
+ */
+import type { EngineKind } from "../../protocol/offer.ts";
+import type { GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
+import { abortError, throwIfAborted } from "../../util/abort.ts";
+import type { Clock } from "../../util/clock.ts";
+import { SkeinError, toSkeinError } from "../../util/errors.ts";
+import type { Logger } from "../../util/log.ts";
+import { BoundedQueue } from "../../util/queue.ts";
+import { Admission } from "../admission.ts";
+import type { Engine, EngineModel, EngineStatus } from "../port.ts";
+import { fromWire, type FromHost, type ToHost, unreadEventsMax } from "./messages.ts";
+
+/** A running host with its model loaded. */
+export interface Host {
+  send(message: ToHost): void;
+  /** Ends it at once; `onExit` follows. */
+  kill(): void;
+  /** Ends it without `onExit`; bounded in time. */
+  close(): Promise<void>;
+}
+
+export interface HostEvents {
+  onMessage(message: FromHost): void;
+  /** It ended by itself or was killed, after it had been started successfully. */
+  onExit(reason: string): void;
+}
+
+export interface HostedEngineOptions<H extends Host> {
+  readonly kind: EngineKind;
+  /** @throws SkeinError when the model cannot be loaded */
+  start(events: HostEvents): Promise<H>;
+  /** Facts of the first host; later ones must have the same. */
+  model(host: H): EngineModel;
+}
+
+/** A step of a large model on a slow machine takes seconds; silence for longer is a hang. */
+const stepTimeoutMs = 120_000;
+const watchIntervalMs = 5_000;
+const restartMinMs = 250;
+const restartMaxMs = 30_000;
+/** A host that ran this long was healthy: the count of failures starts anew. */
+const healthyMs = 60_000;
+const failuresMax = 8;
+
+interface Call {
+  readonly events: BoundedQueue<GenerateEvent>;
+}
+
+/** Starts the first host. @throws SkeinError as `start` does */
+export async function createHostedEngine<H extends Host>(
+  deps: { clock: Clock; log: Logger },
+  options: HostedEngineOptions<H>,
+): Promise<Engine & { host(): H | null }> {
+  const { clock, log } = deps;
+  const { kind } = options;
+  const calls = new Map<number, Call>();
+  const counts = new Map<number, { resolve: (tokens: number) => void; reject: (error: unknown) => void }>();
+  const listeners = new Set<(status: EngineStatus) => void>();
+  let status: EngineStatus = { state: "ready" };
+  let running: H | null = null;
+  let lastProgressMs = clock.monotonicMs();
+  let startedMs = clock.monotonicMs();
+  let failures = 0;
+  let nextId = 1;
+  let closed = false;
+
+  function become(next: EngineStatus): void {
+    status = next;
+    for (const listener of listeners) listener(next);
+  }
+
+  function onMessage(message: FromHost): void {
+    lastProgressMs = clock.monotonicMs();
+    if (message.type === "step") {
+      for (const [id, event] of message.events) deliver(id, event);
+    } else if (message.type === "failed") {
+      const error = fromWire(message.error);
+      calls.get(message.id)?.events.fail(error);
+      counts.get(message.id)?.reject(error);
+    } else {
+      counts.get(message.id)?.resolve(message.promptTokens);
+    }
+  }
+
+  function deliver(id: number, event: GenerateEvent): void {
+    const call = calls.get(id);
+    call?.events.push(event);
+    if (event.type === "end") call?.events.end();
+  }
+
+  function failAll(error: SkeinError): void {
+    for (const call of calls.values()) call.events.fail(error);
+    for (const count of counts.values()) count.reject(error);
+    admission.refuseAll(error);
+  }
+
+  function onExit(reason: string): void {
+    running = null;
+    if (closed) return;
+    log.warn({ engine: kind, reason }, "engine host ended");
+    failures = clock.monotonicMs() - startedMs > healthyMs ? 1 : failures + 1;
+    failAll(new SkeinError("engine_failed", reason, { retry: "elsewhere" }));
+    scheduleRestart(reason);
+  }
+
+  function scheduleRestart(reason: string): void {
+    if (failures > failuresMax) {
+      become({ state: "failed", reason });
+      return;
+    }
+    become({ state: "restarting", reason });
+    clock.schedule(Math.min(restartMaxMs, restartMinMs * 2 ** (failures - 1)), () => void restart());
+  }
+
+  async function restart(): Promise<void> {
+    if (closed) return;
+    try {
+      await start();
+      become({ state: "ready" });
+    } catch (error) {
+      failures += 1;
+      scheduleRestart(toSkeinError(error).message);
+    }
+  }
+
+  async function start(): Promise<H> {
+    const started = await options.start({ onMessage, onExit });
+    if (closed) {
+      await started.close();
+      return started;
+    }
+    running = started;
+    startedMs = lastProgressMs = clock.monotonicMs();
+    return started;
+  }
+
+  function watch(): void {
+    if (closed) return;
+    const reading = [...calls.values()].some(({ events }) => events.length < unreadEventsMax / 2);
+    if (running !== null && reading && clock.monotonicMs() - lastProgressMs > stepTimeoutMs) {
+      log.error({ engine: kind, stepTimeoutMs }, "engine host hangs; it is killed");
+      running.kill();
+    }
+    clock.schedule(watchIntervalMs, watch);
+  }
+
+  function requireHost(): H {
+    if (running !== null && !closed) return running;
+    const reason = status.state === "ready" ? "it is closed" : status.reason;
+    throw new SkeinError("engine_unavailable", `The engine does not run: ${reason}.`);
+  }
+
+  /** One request in the host: sends it, yields its events, and always takes it back. */
+  async function* run(
+    request: GenerateRequest,
+    queueMs: number,
+    signal: AbortSignal,
+  ): AsyncGenerator<GenerateEvent> {
+    const host = requireHost();
+    const id = nextId++;
+    // The host pauses at `unreadEventsMax`; start, end and rest never exceed twice that.
+    const events = new BoundedQueue<GenerateEvent>(2 * unreadEventsMax);
+    let ended = false;
+    // At once, not when the consumer reads again: it may never do that.
+    const onAbort = (): void => {
+      events.fail(abortError(signal));
+      if (!ended) host.send({ type: "cancel", id });
+      ended = true;
+    };
+    calls.set(id, { events });
+    if (calls.size === 1) lastProgressMs = clock.monotonicMs();
+    signal.addEventListener("abort", onAbort, { once: true });
+    let read = 0;
+    try {
+      host.send({ type: "generate", id, request });
+      for await (const event of events) {
+        ended ||= event.type === "end";
+        yield event.type === "end" ? { ...event, timings: { ...event.timings, queueMs } } : event;
+        read += 1;
+        if (read % (unreadEventsMax / 4) === 0) host.send({ type: "read", id, events: unreadEventsMax / 4 });
+      }
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+      calls.delete(id);
+      if (!ended) host.send({ type: "cancel", id });
+    }
+  }
+
+  async function* generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
+    requireHost();
+    const askedMs = clock.monotonicMs();
+    const leave = await admission.enter(signal);
+    signal.addEventListener("abort", leave, { once: true });
+    try {
+      yield* run(request, Math.round(clock.monotonicMs() - askedMs), signal);
+    } finally {
+      signal.removeEventListener("abort", leave);
+      leave();
+    }
+  }
+
+  async function countPromptTokens(prompt: Prompt, signal: AbortSignal): Promise<number> {
+    throwIfAborted(signal);
+    const host = requireHost();
+    const id = nextId++;
+    const onAbort = (): void => counts.get(id)?.reject(abortError(signal));
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      return await new Promise((resolve, reject) => {
+        counts.set(id, { resolve, reject });
+        host.send({ type: "count", id, prompt });
+      });
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+      counts.delete(id);
+    }
+  }
+
+  const model = options.model(await start());
+  const admission = new Admission(model.parallelMax);
+  clock.schedule(watchIntervalMs, watch);
+  return {
+    kind,
+    model,
+    generate,
+    countPromptTokens,
+    status: () => status,
+    load: () => admission.load(),
+    host: () => running,
+    onStatus(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    async close() {
+      if (closed) return;
+      closed = true;
+      failAll(new SkeinError("engine_unavailable", "The engine was closed."));
+      await running?.close();
+    },
+  };
+}

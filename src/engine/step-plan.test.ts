@@ -1,0 +1,44 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import { planStep, type Reader } from "./step-plan.ts";
+
+const limits = { prefillTokensMax: 512, sharedPrefillTokensMax: 128 };
+
+const readers = fc
+  .array(fc.tuple(fc.integer({ min: 1, max: 3000 }), fc.constantFrom(Infinity, 63)), {
+    minLength: 1,
+    maxLength: 32,
+  })
+  .map((list): Reader[] => list.map(([pending, chunkMax], id) => ({ slot: { id }, pending, chunkMax })));
+
+test("a step fits the batch, serves every decoding sequence and always gets somewhere", () => {
+  fc.assert(
+    fc.property(readers, (active) => {
+      const shares = planStep(active, limits);
+      const sum = shares.reduce((total, { count }) => total + count, 0);
+      assert.ok(sum > 0 && sum <= limits.prefillTokensMax);
+      for (const reader of active.filter(({ pending }) => pending === 1)) {
+        assert.equal(shares.find(({ sequence }) => sequence === reader)?.count, 1);
+      }
+      for (const { sequence, count } of shares) {
+        assert.ok(count > 0 && count <= Math.min(sequence.pending, sequence.chunkMax));
+      }
+      const ids = shares.map(({ sequence }) => sequence.slot.id);
+      assert.deepEqual(
+        ids,
+        ids.toSorted((a, b) => a - b),
+      );
+    }),
+  );
+});
+
+function countsOf(...pending: number[]): number[] {
+  const active = pending.map((n, id): Reader => ({ slot: { id }, pending: n, chunkMax: Infinity }));
+  return planStep(active, limits).map(({ count }) => count);
+}
+
+test("prompts share a step evenly; what a short one leaves goes to the long ones", () => {
+  assert.deepEqual(countsOf(2000, 100, 2000), [206, 100, 206]);
+  assert.deepEqual(countsOf(2000, 1), [limits.sharedPrefillTokensMax, 1]);
+});
