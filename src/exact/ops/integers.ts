@@ -19,12 +19,12 @@ export function saturate(v: number, bits: number): number {
 }
 
 /**
- * v / 2^shift to the nearest integer, halves upwards: (v + 2^(shift − 1)) >> shift. |v| ≤ 2^52; a negative shift
+ * v / 2^shift to the nearest integer, halves upwards: (v + 2^(shift − 1)) >> shift. |v| < 2^52; a negative shift
  * multiplies.
  */
 export function roundShift(v: number, shift: number): number {
   if (shift <= 0) return v * 2 ** -shift + 0;
-  // Beyond 52 nothing of |v| ≤ 2^52 is left.
+  // Beyond 52 nothing of |v| < 2^52 is left; 2^52 itself would round to 1 at 53.
   return shift > 52 ? 0 : Math.floor(v / 2 ** shift + 0.5) + 0;
 }
 
@@ -33,7 +33,7 @@ export function roundShift(v: number, shift: number): number {
  * who wants to break a proof would make some.
  */
 export function scaleTo(v: number, shift: number, bits: number): number {
-  // A shift by more than 31 takes any value but 0 out of range; below 2^(52 + 31) doubles of this kind are exact.
+  // A shift by more than 31 takes any value but 0 out of range; products with powers of two are exact.
   return saturate(roundShift(v, Math.max(shift, -31)), bits);
 }
 
