@@ -94,7 +94,7 @@ test("a provider that is killed in the middle of an answer is not missed, to the
   let killed: string | undefined;
   const disturbed = await streamed(seed, async (text) => {
     if (killed !== undefined || text.length < 20) return;
-    const [busy] = (await providersOf("tiny-exact")).filter(({ active }) => active > 0);
+    const busy = (await providersOf("tiny-exact")).find(({ active }) => active > 0);
     const victim = both.find(({ id }) => id === busy?.id);
     killed = victim?.id;
     victim?.child.kill("SIGKILL");
@@ -154,7 +154,7 @@ test("convert, inspect, run and check", async () => {
   assert.match(again.output, /exists[^]*--force/);
   assert.equal((await exact("convert", model, converted, "--force")).code, 0);
   // 2. What is in it.
-  assert.match((await exact("inspect", converted)).output, new RegExp(`${modelId}[^]*5,246,208`));
+  assert.match((await exact("inspect", converted)).output, new RegExp(`${String(modelId)}[^]*5,246,208`));
   const facts = jsonIn((await exact("inspect", converted, "--json")).output);
   assert.equal(facts["model_id"], modelId);
   assert.equal((facts["shape"] as { layers: number }).layers, 6);
@@ -167,13 +167,14 @@ test("convert, inspect, run and check", async () => {
     exact("run", converted, ...asking),
   ]);
   const [a, b] = answers.slice(0, 2).map(({ output }) => jsonIn(output));
+  const told = answers[2].output;
   assert.match(a!["text"] as string, /moo/i);
   assert.match(a!["execution_root"] as string, /^[0-9a-f]{64}$/);
   assert.equal(a!["text"], b!["text"]);
   assert.equal(a!["execution_root"], b!["execution_root"]);
-  assert.ok(answers[2]!.output.includes(a!["text"] as string));
-  assert.ok(answers[2]!.output.includes(a!["execution_root"] as string));
-  assert.match(answers[2]!.output, /tokens\/s/);
+  assert.ok(told.includes(a!["text"] as string));
+  assert.ok(told.includes(a!["execution_root"] as string));
+  assert.match(told, /tokens\/s/);
   // 4. The machine.
   const checked = await exact("check", converted, "--tokens", "9", "--json");
   assert.equal(checked.code, 0, checked.output);
@@ -202,7 +203,7 @@ test("files that are no models end with code 1 and a reason, and leave nothing b
     ["damaged.skein", damaged, /is damaged.*hash/, "run"],
   ];
   for (const [name, content] of cases) writeFileSync(join(folder.path, name), content);
-  const before = readdirSync(folder.path).toSorted();
+  const entries = readdirSync(folder.path).toSorted();
   await Promise.all(
     cases.map(async ([name, , reason, command]) => {
       const rest = { run: ["hello"], convert: [join(folder.path, `${name}.out`)] }[command!] ?? [];
@@ -212,11 +213,9 @@ test("files that are no models end with code 1 and a reason, and leave nothing b
       assert.doesNotMatch(output, /\n\s+at /, "no stack trace");
     }),
   );
-  assert.deepEqual(readdirSync(folder.path).toSorted(), before);
-  const { code, output } = await skeinToEnd(
-    home.path,
-    ...["provide", "--model", join(folder.path, "damaged.skein"), "--join", url],
-  );
+  assert.deepEqual(readdirSync(folder.path).toSorted(), entries);
+  const damagedModel = join(folder.path, "damaged.skein");
+  const { code, output } = await skeinToEnd(home.path, "provide", "--model", damagedModel, "--join", url);
   assert.equal(code, 1);
   assert.match(output, /is damaged/);
   folder.remove();
@@ -224,7 +223,7 @@ test("files that are no models end with code 1 and a reason, and leave nothing b
 
 test("a converted model that was damaged in the cache is made again", async () => {
   const folder = join(home.path, "exact");
-  const [name] = readdirSync(folder).filter((each) => each.startsWith("tiny-"));
+  const name = readdirSync(folder).find((each) => each.startsWith("tiny-"));
   const bytes = readFileSync(join(folder, name!));
   const damaged = Buffer.from(bytes);
   damaged[bytes.length - 1000]! ^= 1;
