@@ -53,13 +53,14 @@ async function availableOf(model: string): Promise<ProviderView[]> {
   );
 }
 
-test("three providers serve the demo model", async () => {
+test("three providers serve the demo model, and another one serves it exactly", async () => {
   const models = await openai.models.list();
   assert.deepEqual(
     models.data.map((model) => model.id),
-    ["tiny"],
+    ["tiny", "tiny-exact"],
   );
   assert.equal((await availableOf("tiny")).length, 3);
+  assert.equal((await availableOf("tiny-exact")).length, 1);
   assert.equal((await openai.models.retrieve("tiny")).object, "model");
 });
 
@@ -109,6 +110,27 @@ test("completions, stop sequences, n and length", async () => {
   );
   for (const choice of chat.choices) assert.ok(!choice.message.content!.includes("."));
   assert.ok(new Set(chat.choices.map((choice) => choice.message.content)).size > 1, "draws differ");
+});
+
+test("the exact model says so, and gives one answer for one seed whatever else is asked", async () => {
+  const response = await fetch(`${gateway}/v1/models/tiny-exact`);
+  const { skein: facts } = (await response.json()) as { skein: { engines: string[]; trust_tiers: string[] } };
+  assert.deepEqual(facts.engines, ["exact"]);
+  assert.deepEqual(facts.trust_tiers, ["exact"]);
+  const ask = (seed: number): Promise<OpenAI.ChatCompletion> =>
+    openai.chat.completions.create({
+      model: "tiny-exact",
+      messages: [{ role: "user", content: "Tell me a story." }],
+      temperature: 1,
+      seed,
+      max_tokens: 40,
+    });
+  const alone = await ask(7);
+  const together = await Promise.all([1, 2, 7, 3, 7].map((seed) => ask(seed)));
+  const texts = [alone, ...together].map(({ choices }) => choices[0]!.message.content);
+  assert.equal(texts[3], texts[0]);
+  assert.equal(texts[5], texts[0]);
+  assert.ok(new Set(texts).size > 1, "draws differ");
 });
 
 test("the Vercel AI SDK generates and streams", async () => {

@@ -56,6 +56,7 @@ export function startExactThread(options: ExactLoadOptions, events: HostEvents):
   function handleOf(facts: LoadedFacts): ExactThread {
     return {
       facts,
+      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- that is of windows
       send: (message) => worker.postMessage(message),
       kill: () => void worker.terminate(),
       close: async () => {

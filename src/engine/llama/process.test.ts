@@ -9,7 +9,7 @@ import { spawn } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { ManualClock } from "../../util/clock.ts";
-import { SkeinError } from "../../util/errors.ts";
+import type { SkeinError } from "../../util/errors.ts";
 import { ask, code, collect, nextStatus, until } from "../asking.suite.ts";
 import { unreadEventsMax } from "../hosted/messages.ts";
 import { openEngine, tinyModel } from "./fixture.suite.ts";
