@@ -11,6 +11,8 @@
 export type Sha256 = (...parts: readonly Uint8Array[]) => Uint8Array;
 
 export const hashBytes = 32;
+/** Places in a tree are 31-bit numbers. */
+const leavesMax: number = 2 ** 31 - 1;
 
 /** First byte of what is hashed, 0x01 being that of layers: nothing of one kind can be taken for another. */
 const tags = {
@@ -51,7 +53,7 @@ export function merklePath(sha256: Sha256, leaves: readonly Uint8Array[], index:
   return path;
 }
 
-/** Whether `path` leads from leaf `index` of `count` to `root`. */
+/** Whether `path` leads from leaf `index` of `count` to `root`. The verifier must know `count` from elsewhere. */
 export function isMerklePath(
   sha256: Sha256,
   root: Uint8Array,
@@ -60,6 +62,8 @@ export function isMerklePath(
   count: number,
   path: readonly Uint8Array[],
 ): boolean {
+  // Anything else would be taken for the place of another leaf.
+  if (!Number.isInteger(index) || index < 0 || index >= count || count > leavesMax) return false;
   let node = leaf;
   let used = 0;
   let at = index;
@@ -69,7 +73,7 @@ export function isMerklePath(
     if (sibling === undefined) return false;
     node = at % 2 === 0 ? sha256(tags.node, node, sibling) : sha256(tags.node, sibling, node);
   }
-  return used === path.length && index < count && equalBytes(node, root);
+  return used === path.length && equalBytes(node, root);
 }
 
 /** Leaf of a position's logits: 32 bits each, little-endian. */
