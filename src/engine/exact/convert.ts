@@ -83,7 +83,10 @@ export async function prepareModel(
   if ((await stat(target).catch(() => null)) === null) {
     await mkdir(folder, { recursive: true, mode: 0o700 });
     await removeAbandoned(folder);
-    await convertFile(path, target, options);
+    await convertFile(path, target, options).catch(async (error: unknown) => {
+      // Another process was quicker; not every system replaces a file that it has opened since.
+      if ((await stat(target).catch(() => null)) === null) throw error;
+    });
   }
   return { path: target, isCached: true };
 }
