@@ -74,7 +74,7 @@ async function setup() {
     fail: (error: SkeinError | null) => (failing = error),
     hang: () => (answers = false),
     /** Lets what was scheduled and what it waits for happen. */
-    async pass(ms: number): Promise<void> {
+    pass: async (ms: number): Promise<void> => {
       clock.advance(ms);
       await new Promise((resolve) => setImmediate(resolve));
     },
