@@ -124,8 +124,7 @@ test("filters leave the sets they promise", () => {
     const drawn = new Set(
       Array.from({ length: 2_000 }, (_, position) => sampleToken(logits, parameters, none, position)),
     );
-    const ascending = (a: number, b: number): number => a - b;
-    assert.deepEqual([...drawn].sort(ascending), expected.toSorted(ascending));
+    assert.deepEqual(drawn, new Set(expected));
     return expected;
   };
   const part = (p: number): number => Math.round(p * 2 ** 16);

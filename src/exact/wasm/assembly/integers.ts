@@ -11,9 +11,14 @@ export function roundShift(v: i64, shift: i32): i64 {
   return shift > 52 ? 0 : (v + ((1 as i64) << ((shift - 1) as i64))) >> (shift as i64);
 }
 
-/** `roundShift` within ±max, max < 2^31; a negative shift multiplies. */
+/** `roundShift` within ±max, max < 2^31; a negative shift multiplies. Small, so that it is inlined. */
 export function scaleTo(v: i64, shift: i32, max: i64): i64 {
-  if (shift > 0) return clamp(roundShift(v, shift), max);
+  if (shift < 1 || shift > 52) return scaleFar(v, shift, max);
+  return clamp((v + ((1 as i64) << ((shift - 1) as i64))) >> (shift as i64), max);
+}
+
+function scaleFar(v: i64, shift: i32, max: i64): i64 {
+  if (shift > 52) return 0;
   // Whatever is cut here would be out of range after a shift by one, too.
   const left = (shift < -31 ? 31 : -shift) as i64;
   return clamp(clamp(v, 1 << 31) << left, max);
