@@ -4,7 +4,14 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { exp2Entries, exp2Table, gumbelTable, quarterSineTable, sigmoidTable } from "./tables.ts";
+import {
+  exp2Entries,
+  exp2Table,
+  gumbelTable,
+  gumbelTailTable,
+  quarterSineTable,
+  sigmoidTable,
+} from "./tables.ts";
 
 /** Fractional decimal digits. */
 const digits = 80n;
@@ -59,7 +66,7 @@ function isRounded(entry: number, value: bigint): boolean {
 }
 
 /** No value is nearer to a half, so that floating point decides; some are computed with all digits nevertheless. */
-const halfDistanceMin = 2 ** -16;
+const halfDistanceMin = 2 ** -20;
 
 function checkAll(
   table: Int32Array,
@@ -119,5 +126,21 @@ test("quantiles of the Gumbel distribution, all 65,536", () => {
     (i) => -4_096 * Math.log(-Math.log((i + 0.5) / 65_536)),
     (i) => -4_096n * ln(17n * ln2 - ln((2n * BigInt(i) + 1n) * one)),
   );
+  for (let i = 1; i < table.length; i++) assert.ok(table[i]! >= table[i - 1]!);
+});
+
+test("quantiles within the last cell of the Gumbel distribution, all 65,536", () => {
+  const table = gumbelTailTable();
+  assert.equal(table, gumbelTailTable());
+  assert.equal(table.length, 65_536);
+  assert.deepEqual([table[0], table[65_535]], [45_426, 93_691]);
+  const above = (i: number): number => (65_536 - i - 0.5) / 2 ** 32;
+  checkAll(
+    table,
+    (i) => -4_096 * Math.log(-Math.log1p(-above(i))),
+    (i) => -4_096n * ln(-ln(one - ((2n * (65_536n - BigInt(i)) - 1n) * one) / 2n ** 33n)),
+  );
+  // It goes on where the other one ends.
+  assert.ok(gumbelTable()[65_534]! < table[0]!);
   for (let i = 1; i < table.length; i++) assert.ok(table[i]! >= table[i - 1]!);
 });

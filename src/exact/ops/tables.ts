@@ -141,9 +141,48 @@ function makeGumbel(): Int32Array {
   });
 }
 
-/** ln(x), x > 0. */
+let gumbelTail: Int32Array | null = null;
+
+/**
+ * The last of `gumbelTable`'s cells once more, in 65,536 cells of its own:
+ * `gumbelTailTable()[i] = −2^12 · ln(−ln(1 − (65536 − i − 1/2) / 2^32))`. Tokens with a probability below 10^−5 are drawn there; together
+ * they may have a large one. Made at the first call.
+ */
+export function gumbelTailTable(): Int32Array {
+  gumbelTail ??= makeGumbelTail();
+  return gumbelTail;
+}
+
+function makeGumbelTail(): Int32Array {
+  let exponential = tailExponential(0);
+  let logarithm = lnOf(exponential);
+  return Int32Array.from({ length: gumbelEntries }, (_, i) => {
+    const entry = Number(-((logarithm + (1n << (precision - 13n))) >> (precision - 12n)));
+    if (i + 1 < gumbelEntries) {
+      const next = tailExponential(i + 1);
+      logarithm += twiceArtanh(divide(next - exponential, next + exponential));
+      exponential = next;
+    }
+    return entry;
+  });
+}
+
+/** −ln(1 − x) by its series, x = (2 · (65536 − i) − 1) / 2^33. */
+function tailExponential(i: number): bigint {
+  const x = (BigInt(2 * (gumbelEntries - i) - 1) * one) >> 33n;
+  let sum = 0n;
+  let power = x;
+  for (let n = 1n; power !== 0n; n++) {
+    sum += power / n;
+    power = multiply(power, x);
+  }
+  return sum;
+}
+
+/** ln(x), x > 0: brought near 1 first, where the series is quick. */
 function lnOf(x: bigint): bigint {
   let doublings = 0n;
   for (; x > one + half; doublings++) x /= 2n;
+  for (; x < one - half / 2n; doublings--) x *= 2n;
   return doublings * ln2 + twiceArtanh(divide(x - one, x + one));
 }

@@ -1,6 +1,6 @@
 /** The sampler's specification once more, without anything that makes it quick; for tests only. */
 import { philox } from "../ops/philox.ts";
-import { exp2Table, gumbelTable } from "../ops/tables.ts";
+import { exp2Table, gumbelTable, gumbelTailTable } from "../ops/tables.ts";
 import type { SamplerParameters, TokenCounts } from "./sampler.ts";
 
 const clamp = (v: bigint, bits: bigint): bigint => {
@@ -18,9 +18,9 @@ function weight(distance: bigint, fraction: bigint): bigint {
   return shift === 0n ? entry : round(entry, shift);
 }
 
-/** The draw of one token at one position: 16 bits, alone of all others. */
-export function drawOf(id: number, position: number, key: readonly [number, number]): number {
-  const block = philox([Math.floor(id / 8), position, 0, 0], key);
+/** The draw of one token at one position: 16 bits, alone of all others; or its second draw. */
+export function drawOf(id: number, position: number, key: readonly [number, number], second = 0): number {
+  const block = philox([Math.floor(id / 8), position, second, 0], key);
   const word = block[Math.floor((id % 8) / 2)]!;
   return id % 2 === 0 ? word % 65_536 : Math.floor(word / 65_536);
 }
@@ -78,9 +78,13 @@ export function plainToken(
   if (parameters.inverseTemperature === 0) {
     return scores.indexOf(scores.reduce((a, b) => (a > b ? a : b)));
   }
-  const gumbel = gumbelTable();
+  const noiseOf = (id: number): number => {
+    const draw = drawOf(id, position, parameters.key);
+    if (draw < 65_535) return gumbelTable()[draw]!;
+    return gumbelTailTable()[drawOf(id, position, parameters.key, 1)]!;
+  };
   const totals = plainCandidates(scores, parameters)
     .sort((a, b) => a - b)
-    .map((id) => ({ id, total: scores[id]! + BigInt(gumbel[drawOf(id, position, parameters.key)]!) }));
+    .map((id) => ({ id, total: scores[id]! + BigInt(noiseOf(id)) }));
   return totals.reduce((a, b) => (b.total > a.total ? b : a)).id;
 }

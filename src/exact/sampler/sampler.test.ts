@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import type { Sampling } from "../../protocol/generate.ts";
-import { gumbelTable } from "../ops/tables.ts";
+import { gumbelTable, gumbelTailTable } from "../ops/tables.ts";
 import { samplerParameters } from "./parameters.ts";
 import { drawOf, plainCandidates, plainScores, plainToken } from "./plain.suite.ts";
 import { inverseTemperatureMax, type SamplerParameters, sampleToken } from "./sampler.ts";
@@ -98,12 +98,12 @@ test("the same key and position draw the same; another of either draws anew", ()
 
 test("what can no longer win changes nothing, and what can tie does", () => {
   // Draws of 0 and 65,535 at the same position: the least and the most that noise does.
-  const spread = 48_265 + 10_104;
   for (const { position, least, most } of [
     { position: 118_432, least: 7, most: 2_347 },
     { position: 218, least: 3_717, most: 2_783 },
   ]) {
     assert.deepEqual([drawOf(least, position, [1, 0]), drawOf(most, position, [1, 0])], [0, 65_535]);
+    const spread = gumbelTailTable()[drawOf(most, position, [1, 0], 1)]! + 10_104;
     const winner = (distance: number): number => {
       const logits = new Int32Array(4_000).fill(-1_000_000);
       logits[least] = 0;
@@ -225,6 +225,18 @@ test("candidates among many draw as they do alone, with filters, penalties and b
   changed[9]! += 3 * 4_096;
   const expected = softmax(changed, 1);
   assertDistributed(expected, (i) => indexOf(sampleToken(logits, parameters, counts, i)), draws);
+});
+
+test("tokens of a long flat tail are drawn as often as they should", () => {
+  // 20,000 tokens of 5 · 10^−6 each: together a tenth.
+  const tail = 20_000;
+  const logits = new Int32Array(tail + 1);
+  logits[0] = Math.round(4_096 * Math.log(0.9 / (0.1 / tail)));
+  const count = 4_000;
+  let inTail = 0;
+  for (let i = 0; i < count; i++) if (sampleToken(logits, plain, none, i) !== 0) inTail++;
+  // Five standard deviations.
+  assert.ok(Math.abs(inTail / count - 0.1) < 5 * Math.sqrt(0.09 / count), `${inTail} of ${count}`);
 });
 
 test("the noise's mean is that of Gumbel's distribution, by its table", () => {

@@ -5,7 +5,7 @@
 import { roundShift, saturate } from "../ops/integers.ts";
 import { exp2Of } from "../ops/operations.ts";
 import { philox, type PhiloxKey } from "../ops/philox.ts";
-import { gumbelTable } from "../ops/tables.ts";
+import { gumbelEntries, gumbelTable, gumbelTailTable } from "../ops/tables.ts";
 
 /** Everything that a choice depends on besides logits and earlier tokens, all of it integers. */
 export interface SamplerParameters {
@@ -32,8 +32,10 @@ const adjustedBits = 28;
 export const inverseTemperatureMax: number = 2 ** 23;
 /** round(2^16 · log2(e)). */
 const log2OfE = 94_548;
-/** No score falls behind by more and still wins: the largest minus the smallest entry of the Gumbel table. */
-const gumbelSpread: number = 48_265 + 10_104;
+/** No score falls behind by more and still wins: the largest noise minus the smallest. */
+const gumbelSpread: number = 93_691 + 10_104;
+/** The last cell of the Gumbel table has a table of its own. */
+const lastDraw: number = gumbelEntries - 1;
 
 /** Whoever is further behind weighs nothing in a nucleus (2^24 shifted by 26 bits), and comes after it is reached. */
 const nucleusSpread: number = Math.ceil(((18 * 1_024 + 1) * 2 ** 18) / log2OfE);
@@ -140,6 +142,9 @@ function drawAmong(
   position: number,
 ): number {
   const gumbel = gumbelTable();
+  /** Half of a word for each of eight ids. */
+  const drawOf = (words: readonly number[], id: number): number =>
+    (words[(id >>> 1) & 3]! >>> (16 * (id & 1))) & 0xffff;
   let chosen = -1;
   let bestScore = Number.NEGATIVE_INFINITY;
   let block = -1;
@@ -150,8 +155,10 @@ function drawAmong(
       block = id >>> 3;
       draws = philox([block, position, 0, 0], key);
     }
-    const draw = (draws[(id >>> 1) & 3]! >>> (16 * (id & 1))) & 0xffff;
-    const score = scores[id]! + gumbel[draw]!;
+    const draw = drawOf(draws, id);
+    const noise =
+      draw < lastDraw ? gumbel[draw]! : gumbelTailTable()[drawOf(philox([block, position, 1, 0], key), id)]!;
+    const score = scores[id]! + noise;
     if (score > bestScore || (score === bestScore && id < chosen)) {
       bestScore = score;
       chosen = id;

@@ -21,7 +21,7 @@ import {
 } from "../ops/operations.ts";
 import { philox } from "../ops/philox.ts";
 import { cosineOf, phaseOf, sineOf } from "../ops/rotation.ts";
-import { exp2Table, gumbelTable, quarterSineTable, sigmoidTable } from "../ops/tables.ts";
+import { exp2Table, gumbelTable, gumbelTailTable, quarterSineTable, sigmoidTable } from "../ops/tables.ts";
 import { type Dice, diceOfSeed } from "../random-model.suite.ts";
 import { sampleToken } from "../sampler/sampler.ts";
 import { sha256 } from "../container/fixture.suite.ts";
@@ -65,7 +65,13 @@ export function operationVectors(): OperationVectors {
 
 /** SHA-256 of the entries as 32-bit integers, little-endian. */
 function tableVectors(): object[] {
-  const tables = { exp2Table, sigmoidTable, quarterSineTable, gumbelTable: gumbelTable() };
+  const tables = {
+    exp2Table,
+    sigmoidTable,
+    quarterSineTable,
+    gumbelTable: gumbelTable(),
+    gumbelTailTable: gumbelTailTable(),
+  };
   return Object.entries(tables).map(([name, entries]) => {
     const bytes = new Uint8Array(4 * entries.length);
     const view = new DataView(bytes.buffer);
