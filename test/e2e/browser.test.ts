@@ -1,0 +1,89 @@
+/** The exact engine in a browser: the same bits as in Node, wherever in the browser it runs. */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { convertFile } from "../../src/engine/exact/convert.ts";
+import { sha256 } from "../../src/engine/sha256.ts";
+import { toHex } from "../../src/util/bytes.ts";
+import { type Answers, answersOf } from "./browser/answers.ts";
+import { type Browser, performIn, skipWithoutBrowser, startBrowser } from "./browser/chromium.ts";
+import type { Place } from "./browser/page.ts";
+import { type ModuleServer, serveModules } from "./browser/server.ts";
+import { temporaryHome, tinyModel } from "./processes.ts";
+
+const skip = skipWithoutBrowser();
+if (skip !== false) console.log(`# The exact engine in a browser: ${skip}`);
+
+const task = { prompt: "Once upon a time", tokens: 1_000, commits: true } as const;
+const places: readonly Place[] = ["main thread", "worker"];
+let browser: Browser;
+/** Without and with cross-origin isolation. */
+let servers: readonly ModuleServer[];
+let container: Uint8Array;
+let expected: Answers;
+
+before(async () => {
+  if (skip !== false) return;
+  const home = temporaryHome();
+  const path = join(home.path, "model.skein");
+  await convertFile(tinyModel, path, { signal: new AbortController().signal });
+  container = readFileSync(path);
+  home.remove();
+  const files = new Map([
+    ["/model.skein", container],
+    ["/model.gguf", readFileSync(tinyModel)],
+  ]);
+  servers = [await serveModules(files, { isolated: false }), await serveModules(files, { isolated: true })];
+  expected = await answersOf(container, sha256, task);
+  browser = await startBrowser("none");
+});
+
+after(async () => {
+  if (skip !== false) return;
+  await browser?.close();
+  await Promise.all((servers ?? []).map((server) => server.close()));
+});
+
+test("what Node generates is worth comparing", { skip }, () => {
+  const { answers } = expected;
+  assert.equal(answers.flatMap(({ tokens }) => tokens).length, task.tokens);
+  assert.ok(new Set(answers.map(({ execRoot }) => execRoot)).size > 1);
+});
+
+for (const place of places) {
+  for (const isolated of [false, true]) {
+    const where = `on the ${place}, ${isolated ? "with" : "without"} cross-origin isolation`.replace(
+      "on the worker",
+      "in a worker",
+    );
+    test(
+      `${task.tokens} tokens drawn at temperature 1 have the commitments of Node's: ${where}`,
+      { skip },
+      async () => {
+        const page = await browser.open(servers[isolated ? 1 : 0]!.url);
+        assert.equal(await page.evaluate(() => crossOriginIsolated), isolated);
+        const { modelId, answers } = await performIn(page, place, "answers", task);
+        await page.close();
+        assert.equal(modelId, expected.modelId);
+        assert.deepEqual(answers, expected.answers);
+      },
+    );
+  }
+}
+
+test("a browser converts a model into the same file", { skip }, async () => {
+  const page = await browser.open(servers[0]!.url);
+  const converted = await performIn(page, "worker", "convert", { name: "tiny" });
+  await page.close();
+  assert.equal(converted.modelId, expected.modelId);
+  assert.equal(converted.fileHash, toHex(sha256(container)));
+});
+
+test("in a browser kernels and reference agree on random models in every bit", { skip }, async () => {
+  const page = await browser.open(servers[0]!.url);
+  const { tokens, differingBits } = await performIn(page, "worker", "random", { seed: 4_711, tokens: 1_000 });
+  await page.close();
+  assert.ok(tokens >= 1_000);
+  assert.equal(differingBits, 0);
+});
