@@ -87,3 +87,22 @@ test("in a browser kernels and reference agree on random models in every bit", {
   assert.ok(tokens >= 1_000);
   assert.equal(differingBits, 0);
 });
+
+test("the WebGPU kernel gives the bits of the WebAssembly one", { skip }, async (context) => {
+  const graphical = await startBrowser("software");
+  try {
+    const page = await graphical.open(servers[0]!.url);
+    const result = await performIn(page, "worker", "gpu", { seed: 12 });
+    if (result === null) {
+      context.skip("NOT RUN: this Chromium has no WebGPU adapter, not even one in software.");
+      return;
+    }
+    context.diagnostic(
+      `WebGPU adapter: ${result.adapter}; ${result.values} values of ${result.matrices} matrices`,
+    );
+    assert.deepEqual(result.different, []);
+    assert.ok(result.unsaturated > 10_000);
+  } finally {
+    await graphical.close();
+  }
+});

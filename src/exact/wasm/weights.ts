@@ -59,7 +59,7 @@ export function placeModel(
   };
 }
 
-function placeMatrix(memory: KernelMemory, matrix: Matrix): PlacedMatrix {
+export function placeMatrix(memory: KernelMemory, matrix: Matrix): PlacedMatrix {
   const { rows, columns } = matrix;
   const weights = placeTiles(memory, matrix);
   const multipliers = memory.place(matrix.multipliers);

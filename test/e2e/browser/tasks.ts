@@ -8,6 +8,7 @@ import { createWasmExecutor } from "../../../src/exact/wasm/executor.ts";
 import { memorySource } from "../../../src/formats/byte-source.ts";
 import { toHex } from "../../../src/util/bytes.ts";
 import { type Answers, answersOf, type AnswersTask } from "./answers.ts";
+import { compareOnGpu, type GpuComparison } from "./gpu.ts";
 
 export interface Tasks {
   /** Answers of the model at `/model.skein`. */
@@ -19,6 +20,8 @@ export interface Tasks {
     readonly asks: { readonly seed: number; readonly tokens: number };
     readonly gives: { readonly tokens: number; readonly differingBits: number };
   };
+  /** Random matrices, and those of the model at `/model.skein`, on the GPU. Null where there is none. */
+  gpu: { readonly asks: { readonly seed: number }; readonly gives: GpuComparison | null };
 }
 
 export interface Converted {
@@ -37,6 +40,7 @@ export const does: Does = {
       await giveModel(model, making.sink);
       return making.executor();
     }),
+  gpu: async ({ seed }) => compareOnGpu(seed, await bytesAt("/model.skein")),
 };
 
 async function bytesAt(path: string): Promise<Uint8Array> {
