@@ -4,8 +4,8 @@ import type { Matrix } from "../model/model.ts";
 import type { Block } from "../ops/integers.ts";
 import { linearShader, tileRows } from "./shader.ts";
 
-/** Every device takes so many workgroups in a direction; more rows go round in turns. */
-const workgroupsMax = 65_535;
+/** Enough to fill any device, and fewer than every device takes; more rows go round in turns. */
+const workgroupsMax = 4_096;
 const paramsBytes = 16;
 
 export interface GpuMatrix {

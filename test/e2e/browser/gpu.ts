@@ -101,7 +101,7 @@ function randomCase(dice: Dice, index: number): Case {
   const isLong = index % 25 === 0;
   const isTall = index === 1;
   // More rows than there are workgroups in one turn.
-  const rows = isTall ? 4 * 65_535 + 5 : isLong ? dice.pick([1, 5]) : dice.pick([1, 2, 3, 4, 5, 8, 33, 130]);
+  const rows = isTall ? 4 * 4_096 + 5 : isLong ? dice.pick([1, 5]) : dice.pick([1, 2, 3, 4, 5, 8, 33, 130]);
   const columns = isTall ? 16 : isLong ? 65_536 : 16 * dice.pick([1, 2, 3, 31, 32, 33, 64, 100]);
   const isFull = isLong || dice.chance(0.2);
   const weight = (): number => (isFull ? 127 : dice.whole(-127, 127));
