@@ -253,7 +253,7 @@ function hostileValue(value: unknown, dice: Dice): unknown {
     ]);
   }
   if (typeof value === "string" && dice.chance(0.7)) {
-    return dice.pick(["", "a", "ab", "<|im_end|>", "▁", "é", `${value} `, " ", "a b c", "x".repeat(5_000)]);
+    return dice.pick(["", "a", "ab", "<|im_end|>", "▁", "é", `${value} `, " ", "a b c", "x".repeat(500)]);
   }
   let deep: unknown = 1;
   for (let i = 0; i < 2_000; i++) deep = [deep];

@@ -67,7 +67,10 @@ export function rmsNorm(x: ArrayLike<number>, w: NormWeights, epsilon: number): 
   // Squares of at most 19 bits and a sign: their sum stays below 2^53.
   const drop = Math.max(0, bitLength(largest) - 19);
   let sum = floorShift(epsilon, 2 * drop);
-  for (let i = 0; i < n; i++) sum += floorShift(x[i]!, drop) ** 2;
+  for (let i = 0; i < n; i++) {
+    const size = floorShift(x[i]!, drop);
+    sum += size * size;
+  }
   sum = Math.max(1, sum);
   // An even power of two brings the root to 25 bits at least.
   const lift = Math.max(0, Math.floor((52 - bitLength(sum)) / 2) * 2);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { bigPhilox } from "./big.suite.ts";
 import { philox } from "./philox.ts";
 
 type Four = [number, number, number, number];
@@ -33,14 +34,3 @@ test("is the generator of the paper for every counter and key", () => {
     { numRuns: 500 },
   );
 });
-
-function bigPhilox(counter: readonly bigint[], key: readonly bigint[]): bigint[] {
-  const mask = 0xffffffffn;
-  let state = [...counter];
-  for (let round = 0n; round < 10n; round++) {
-    const [left, right] = [0xd2511f53n * state[0]!, 0xcd9e8d57n * state[2]!];
-    const [k0, k1] = [(key[0]! + round * 0x9e3779b9n) & mask, (key[1]! + round * 0xbb67ae85n) & mask];
-    state = [(right >> 32n) ^ state[1]! ^ k0, right & mask, (left >> 32n) ^ state[3]! ^ k1, left & mask];
-  }
-  return state;
-}
