@@ -1,8 +1,10 @@
 /** The exact engine in a browser: the same bits as in Node, wherever in the browser it runs. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import type { Page } from "playwright-core";
 import { convertFile } from "../../src/engine/exact/convert.ts";
 import { sha256 } from "../../src/engine/sha256.ts";
 import { toHex } from "../../src/util/bytes.ts";
@@ -10,6 +12,7 @@ import { type Answers, answersOf } from "./browser/answers.ts";
 import { type Browser, performIn, skipWithoutBrowser, startBrowser } from "./browser/chromium.ts";
 import type { Place } from "./browser/page.ts";
 import { type ModuleServer, serveModules } from "./browser/server.ts";
+import type { VectorFile } from "./browser/vectors.ts";
 import { temporaryHome, tinyModel } from "./processes.ts";
 
 const skip = skipWithoutBrowser();
@@ -17,6 +20,10 @@ if (skip !== false) console.log(`# The exact engine in a browser: ${skip}`);
 
 const task = { prompt: "Once upon a time", tokens: 1_000, commits: true } as const;
 const places: readonly Place[] = ["main thread", "worker"];
+const vectorFolder = fileURLToPath(new URL("../../vectors", import.meta.url));
+const vectors: readonly VectorFile[] = readdirSync(vectorFolder)
+  .filter((name) => name.endsWith(".json"))
+  .map((name) => ({ name, text: readFileSync(join(vectorFolder, name), "utf8") }));
 let browser: Browser;
 /** Without and with cross-origin isolation. */
 let servers: readonly ModuleServer[];
@@ -53,24 +60,41 @@ test("what Node generates is worth comparing", { skip }, () => {
 
 for (const place of places) {
   for (const isolated of [false, true]) {
-    const where = `on the ${place}, ${isolated ? "with" : "without"} cross-origin isolation`.replace(
-      "on the worker",
-      "in a worker",
-    );
-    test(
-      `${task.tokens} tokens drawn at temperature 1 have the commitments of Node's: ${where}`,
-      { skip },
-      async () => {
-        const page = await browser.open(servers[isolated ? 1 : 0]!.url);
-        assert.equal(await page.evaluate(() => crossOriginIsolated), isolated);
-        const { modelId, answers } = await performIn(page, place, "answers", task);
-        await page.close();
-        assert.equal(modelId, expected.modelId);
-        assert.deepEqual(answers, expected.answers);
-      },
-    );
+    const how = `${place}, ${isolated ? "with" : "without"} cross-origin isolation`;
+    const open = async (): Promise<Page> => {
+      const page = await browser.open(servers[isolated ? 1 : 0]!.url);
+      assert.equal(await page.evaluate(() => crossOriginIsolated), isolated);
+      return page;
+    };
+
+    test(`the conformance vectors come out: ${how}`, { skip }, async () => {
+      const page = await open();
+      assert.deepEqual(await performIn(page, place, "vectors", vectors), []);
+      await page.close();
+    });
+
+    test(`a thousand tokens at temperature 1 with the commitments of Node's: ${how}`, { skip }, async () => {
+      const page = await open();
+      const { modelId, answers } = await performIn(page, place, "answers", task);
+      await page.close();
+      assert.equal(modelId, expected.modelId);
+      assert.deepEqual(answers, expected.answers);
+    });
   }
 }
+
+test("vectors that are changed by one are noticed", { skip }, async () => {
+  const page = await browser.open(servers[0]!.url);
+  // The last number is a token that was chosen.
+  const changed = vectors.map(({ name, text }) => ({
+    name,
+    text: text.replace(/\d+(?=\D*$)/, (last) => String(Number(last) + 1)),
+  }));
+  const wrong = await performIn(page, "worker", "vectors", changed);
+  await page.close();
+  const named = vectors.map(({ name }) => (name === "operations.json" ? "sampleToken" : name));
+  assert.deepEqual(new Set(wrong.map((each) => each.split(" ")[0])), new Set(named));
+});
 
 test("a browser converts a model into the same file", { skip }, async () => {
   const page = await browser.open(servers[0]!.url);

@@ -7,6 +7,9 @@ import { linearShader, tileRows } from "./shader.ts";
 /** Enough to fill any device, and fewer than every device takes; more rows go round in turns. */
 const workgroupsMax = 4_096;
 const paramsBytes = 16;
+/** `GPUBufferUsage` and `GPUMapMode` of the WebGPU specification, for which TypeScript has no declarations yet. */
+const usages = { mapRead: 0x01, copyFrom: 0x04, copyTo: 0x08, uniform: 0x40, storage: 0x80 } as const;
+const mapForReading = 0x01;
 
 export interface GpuMatrix {
   readonly rows: number;
@@ -85,7 +88,7 @@ async function multiply(
   for (const [i, block] of blocks.entries()) mantissas.set(block.mantissas, i * columns);
   const params = device.createBuffer({
     size: paramsBytes,
-    usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    usage: usages.uniform | usages.copyTo,
   });
   device.queue.writeBuffer(params, 0, Int32Array.of(rows, columns / 16, fraction, max));
   const inputs = [
@@ -96,8 +99,8 @@ async function multiply(
     ),
   ];
   const size = 4 * rows * blocks.length;
-  const results = device.createBuffer({ size, usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC });
-  const readable = device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+  const results = device.createBuffer({ size, usage: usages.storage | usages.copyFrom });
+  const readable = device.createBuffer({ size, usage: usages.mapRead | usages.copyTo });
   // 2. The kernel.
   const bound = [params, matrix.weights, matrix.factors, ...inputs, results];
   const commands = device.createCommandEncoder();
@@ -116,7 +119,7 @@ async function multiply(
   device.queue.submit([commands.finish()]);
   // 3. Its results.
   try {
-    await readable.mapAsync(GPUMapMode.READ);
+    await readable.mapAsync(mapForReading);
     const all = new Int32Array(readable.getMappedRange().slice(0));
     return blocks.map((_, i) => all.slice(i * rows, (i + 1) * rows));
   } finally {
@@ -126,8 +129,8 @@ async function multiply(
 
 /** WebGPU's numbers are little-endian, as are those of every machine that has it. All sizes are multiples of four bytes. */
 function place(device: GPUDevice, values: Int8Array | Int16Array | Int32Array): GPUBuffer {
-  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST;
+  const usage = usages.storage | usages.copyTo;
   const buffer = device.createBuffer({ size: values.byteLength, usage });
-  device.queue.writeBuffer(buffer, 0, values as typeof values & ArrayBufferView<ArrayBuffer>);
+  device.queue.writeBuffer(buffer, 0, values);
   return buffer;
 }

@@ -9,12 +9,15 @@ import { memorySource } from "../../../src/formats/byte-source.ts";
 import { toHex } from "../../../src/util/bytes.ts";
 import { type Answers, answersOf, type AnswersTask } from "./answers.ts";
 import { compareOnGpu, type GpuComparison } from "./gpu.ts";
+import { type VectorFile, wrongVectors } from "./vectors.ts";
 
 export interface Tasks {
   /** Answers of the model at `/model.skein`. */
   answers: { readonly asks: AnswersTask; readonly gives: Answers };
   /** `/model.gguf` converted: the identity, and the SHA-256 of the file that it becomes. */
   convert: { readonly asks: { readonly name: string }; readonly gives: Converted };
+  /** Conformance vectors; gives the names of those that come out differently. */
+  vectors: { readonly asks: readonly VectorFile[]; readonly gives: readonly string[] };
   /** Random models through the kernels and through the reference. */
   random: {
     readonly asks: { readonly seed: number; readonly tokens: number };
@@ -34,6 +37,7 @@ type Does = { readonly [Name in keyof Tasks]: (asked: Tasks[Name]["asks"]) => Pr
 export const does: Does = {
   answers: async (asked) => answersOf(await bytesAt("/model.skein"), portableSha256, asked),
   convert: async ({ name }) => convert(name, await bytesAt("/model.gguf")),
+  vectors: async (files) => wrongVectors(files, await bytesAt("/model.skein")),
   random: ({ seed, tokens }) =>
     compareModels(seed, tokens, async (model, options) => {
       const making = createWasmExecutor(model.shape, { ...options, range: model.range });
