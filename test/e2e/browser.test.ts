@@ -5,15 +5,14 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { Page } from "playwright-core";
-import { convertFile } from "../../src/engine/exact/convert.ts";
 import { sha256 } from "../../src/engine/sha256.ts";
 import { toHex } from "../../src/util/bytes.ts";
 import { type Answers, answersOf } from "./browser/answers.ts";
 import { type Browser, performIn, skipWithoutBrowser, startBrowser } from "./browser/chromium.ts";
+import { convertDemo, serveDemo } from "./browser/demo.ts";
 import type { Place } from "./browser/page.ts";
-import { type ModuleServer, serveModules } from "./browser/server.ts";
+import type { ModuleServer } from "./browser/server.ts";
 import type { VectorFile } from "./browser/vectors.ts";
-import { temporaryHome, tinyModel } from "./processes.ts";
 
 const skip = skipWithoutBrowser();
 if (skip !== false) console.log(`# The exact engine in a browser: ${skip}`);
@@ -32,16 +31,8 @@ let expected: Answers;
 
 before(async () => {
   if (skip !== false) return;
-  const home = temporaryHome();
-  const path = join(home.path, "model.skein");
-  await convertFile(tinyModel, path, { signal: new AbortController().signal });
-  container = readFileSync(path);
-  home.remove();
-  const files = new Map([
-    ["/model.skein", container],
-    ["/model.gguf", readFileSync(tinyModel)],
-  ]);
-  servers = [await serveModules(files, { isolated: false }), await serveModules(files, { isolated: true })];
+  container = await convertDemo();
+  servers = [await serveDemo(container, false), await serveDemo(container, true)];
   expected = await answersOf(container, sha256, task);
   browser = await startBrowser("none");
 });
