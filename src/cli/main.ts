@@ -118,7 +118,7 @@ program
     "--context <tokens>",
     "prompt and answer together (default: the model's, up to 8192; exact: what fits)",
   )
-  .option("--threads <n>", "CPU threads of llama.cpp (default: one core is left free)")
+  .option("--threads <n>", "CPU threads of the model (default: one core is left free)")
   .addOption(
     new Option("--gpu <mode>", "auto or off, for llama.cpp (default: auto)").choices(["auto", "off"]),
   )

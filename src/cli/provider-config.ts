@@ -7,7 +7,7 @@ import type { Context } from "./context.ts";
 import { requireLlamaEngine } from "./engine-install.ts";
 import type { EngineConfig, ProviderConfig } from "./processes/config.ts";
 
-/** One core stays free: llama.cpp's threads wait for each other actively, and starve when one has to share. */
+/** One core stays free: threads wait for each other actively, and starve when one has to share. */
 export function threadsDefault(): number {
   return Math.max(1, availableParallelism() - 1);
 }
@@ -70,7 +70,8 @@ function engineConfigOf(context: Context): EngineConfig {
   const modelPath = resolve(flags["model"] as string);
   if (kind === "exact") {
     const parallel = resolved.sources.parallel === "default" ? null : settings.parallel;
-    return { kind, modelPath, cacheFolder: exactCacheFolder(home), ...common, parallel };
+    const threads = settings.threads ?? threadsDefault();
+    return { kind, modelPath, cacheFolder: exactCacheFolder(home), ...common, parallel, threads };
   }
   return {
     kind,

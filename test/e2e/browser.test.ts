@@ -87,6 +87,17 @@ test("vectors that are changed by one are noticed", { skip }, async () => {
   assert.deepEqual(new Set(wrong.map((each) => each.split(" ")[0])), new Set(named));
 });
 
+test(
+  "several threads in one memory give Node's commitments, where pages are isolated",
+  { skip },
+  async () => {
+    const page = await browser.open(servers[1]!.url);
+    const { answers } = await performIn(page, "worker", "team", { ...task, threads: 3 });
+    await page.close();
+    assert.deepEqual(answers, expected.answers);
+  },
+);
+
 test("a browser converts a model into the same file", { skip }, async () => {
   const page = await browser.open(servers[0]!.url);
   const converted = await performIn(page, "worker", "convert", { name: "tiny" });

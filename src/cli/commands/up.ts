@@ -150,7 +150,9 @@ function providerConfig(
     },
     // Several providers share this machine.
     engine:
-      base.engine.kind === "llama" ? { ...base.engine, threads: context.settings.threads ?? 1 } : base.engine,
+      base.engine.kind === "openai"
+        ? base.engine
+        : { ...base.engine, threads: context.settings.threads ?? 1 },
   };
 }
 

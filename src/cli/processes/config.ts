@@ -59,6 +59,7 @@ export interface ExactEngineConfig {
   readonly contextTokens: number | null;
   /** Null: as many as memory allows, up to the usual number. */
   readonly parallel: number | null;
+  readonly threads: number;
 }
 
 export type EngineConfig = LlamaEngineConfig | OpenAiEngineConfig | ExactEngineConfig;

@@ -32,6 +32,6 @@ export async function openEngine(
   const modelPath = await tinySkein();
   return createExactEngine(
     { clock, log: silentLogger },
-    { modelPath, name: null, contextTokens: null, parallel: null, ...options },
+    { modelPath, name: null, contextTokens: null, parallel: null, threads: 1, ...options },
   );
 }

@@ -16,6 +16,8 @@ export interface ExactEngineOptions extends MemoryWishes {
   readonly modelPath: string;
   /** Null: what the file says. */
   readonly name: string | null;
+  /** That share the work; more than the machine has idle cores make it slower. */
+  readonly threads: number;
 }
 
 /** Loads the model. @throws SkeinError `invalid_model_file`, `unsupported_model`, `engine_unavailable` */
@@ -23,15 +25,15 @@ export async function createExactEngine(
   deps: { clock: Clock; log: Logger },
   options: ExactEngineOptions,
 ): Promise<Engine & { /** Ends the thread as a crash would. */ kill(): void }> {
-  const { modelPath, parallel, contextTokens } = options;
-  let load: ExactLoadOptions = { modelPath, parallel, contextTokens, modelId: null };
+  const { modelPath, parallel, contextTokens, threads } = options;
+  let load: ExactLoadOptions = { modelPath, parallel, contextTokens, threads, modelId: null };
   const engine = await createHostedEngine(deps, {
     kind: "exact",
     async start(events) {
       const thread = await startExactThread(load, events);
       const { modelId, parallelMax, contextTokensMax } = thread.facts;
       // What was offered stays true after a restart.
-      load = { modelPath, parallel: parallelMax, contextTokens: contextTokensMax, modelId };
+      load = { modelPath, parallel: parallelMax, contextTokens: contextTokensMax, threads, modelId };
       return thread;
     },
     model: ({ facts }) => ({

@@ -3,13 +3,14 @@ import { totalmem } from "node:os";
 import { type ContainerInfo, openContainer, readContainer } from "../../exact/container/container.ts";
 import type { Executor } from "../../exact/executor.ts";
 import { createTokenizer, type ExactTokenizer } from "../../exact/tokenizer/tokenizer.ts";
-import { createWasmExecutor } from "../../exact/wasm/executor.ts";
+import { createWasmExecutor, type WasmExecutorOptions } from "../../exact/wasm/executor.ts";
 import { invalidModelFile } from "../../formats/errors.ts";
 import type { Emitted } from "../../protocol/generate.ts";
 import type { ChatTemplate } from "../chat-template.ts";
 import { openFileSource } from "../file-source.ts";
 import type { PieceTable } from "../piece-decoder.ts";
 import { checkTextLength, type PromptModel } from "../prompt.ts";
+import { startComputeThreads } from "./compute-threads.ts";
 import { planMemory, rowsMaxFor } from "./memory-plan.ts";
 import type { ExactLoadOptions, LoadedFacts } from "./messages.ts";
 import { sha256 } from "../sha256.ts";
@@ -25,8 +26,14 @@ export interface LoadedModel {
 
 const never = new AbortController().signal;
 
-/** @throws SkeinError `invalid_model_file`, `unsupported_model`, `engine_unavailable` */
-export async function loadModel(options: ExactLoadOptions): Promise<LoadedModel> {
+/**
+ * @param onFailure called when a compute thread dies, after which the model does not run any more
+ * @throws SkeinError `invalid_model_file`, `unsupported_model`, `engine_unavailable`
+ */
+export async function loadModel(
+  options: ExactLoadOptions,
+  onFailure: (reason: string) => void,
+): Promise<LoadedModel> {
   const source = await openFileSource(options.modelPath);
   try {
     const info = await openContainer(source, sha256, never);
@@ -36,7 +43,8 @@ export async function loadModel(options: ExactLoadOptions): Promise<LoadedModel>
     const { shape } = info.manifest;
     const plan = planMemory(shape, options, machineBytes());
     const rowsMax = rowsMaxFor(plan.parallelMax);
-    const wasm = createWasmExecutor(shape, { contextTokensMax: plan.contextTokensMax, rowsMax });
+    const { contextTokensMax } = plan;
+    const wasm = createWasmExecutor(shape, { contextTokensMax, rowsMax, ...threadsOf(options, onFailure) });
     await readContainer(source, info, sha256, wasm.sink, { signal: never });
     const { modelId, name } = info;
     return {
@@ -47,6 +55,13 @@ export async function loadModel(options: ExactLoadOptions): Promise<LoadedModel>
   } finally {
     await source.close();
   }
+}
+
+function threadsOf(
+  { threads }: ExactLoadOptions,
+  onFailure: (reason: string) => void,
+): Pick<WasmExecutorOptions, "threads"> {
+  return threads > 1 ? { threads: { count: threads, start: startComputeThreads(onFailure) } } : {};
 }
 
 /** What this process may use: a container's limit counts. */

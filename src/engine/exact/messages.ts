@@ -7,6 +7,8 @@ export interface ExactLoadOptions extends MemoryWishes {
   readonly modelPath: string;
   /** What it must be; null: whatever it is. */
   readonly modelId: string | null;
+  /** That share the work of a step. */
+  readonly threads: number;
 }
 
 export interface LoadedFacts {

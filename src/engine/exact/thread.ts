@@ -1,18 +1,13 @@
 /** One run of the thread that holds the model, from start to its end. */
 import { Worker } from "node:worker_threads";
-import { fileURLToPath } from "node:url";
 import { SkeinError } from "../../util/errors.ts";
 import type { Host, HostEvents } from "../hosted/engine.ts";
 import { fromWire } from "../hosted/messages.ts";
 import type { ExactLoadOptions, FromThread, LoadedFacts } from "./messages.ts";
+import { besideThis } from "./worker-file.ts";
 
 /** Reading and hashing 4 GB from a slow disk takes minutes; longer is a hang. */
 const loadTimeoutMs = 15 * 60_000;
-/** The same file, as TypeScript in a checkout and as JavaScript in a package. */
-const workerFile = fileURLToPath(new URL("./worker.ts", import.meta.url)).replace(
-  /\.ts$/,
-  import.meta.url.endsWith(".ts") ? ".ts" : ".js",
-);
 
 export interface ExactThread extends Host {
   readonly facts: LoadedFacts;
@@ -21,7 +16,7 @@ export interface ExactThread extends Host {
 /** Starts a thread and loads the model. @throws SkeinError when it cannot. */
 export function startExactThread(options: ExactLoadOptions, events: HostEvents): Promise<ExactThread> {
   // Flags of this process (of its test runner, too) are not the thread's.
-  const worker = new Worker(workerFile, { workerData: options, execArgv: [], name: "skein exact" });
+  const worker = new Worker(besideThis("worker"), { workerData: options, execArgv: [], name: "skein exact" });
   let closing = false;
   let reason: string | null = null;
   return new Promise((resolve, reject) => {

@@ -16,7 +16,10 @@ function send(message: FromThread): void {
 }
 
 async function load(options: ExactLoadOptions): Promise<void> {
-  const loaded = await loadModel(options);
+  const loaded = await loadModel(options, (reason) => {
+    // Ends this thread; the engine starts it, and its compute threads, again.
+    throw new Error(reason);
+  });
   const service = new Service(loaded, send);
   port.on("message", (message: ToHost) => service.receive(message));
   send({ type: "loaded", facts: loaded.facts });

@@ -75,7 +75,7 @@ export async function runFuzzCase(seed: number): Promise<FuzzOutcome> {
   const kind = dice.pick(["bytes", "bytes", "header", "parts", "tensors", "residual"] as const);
   if (kind === "residual") return { what: kind, outcome: unpackHostile(dice) };
   const file = hostileFile(kind, subject, dice);
-  return { what: kind, outcome: await outcomeOf(subject, file, kind === "tensors") };
+  return { what: kind, outcome: await outcomeOf(subject, file, kind === "tensors" || kind === "parts") };
 }
 
 function hostileFile(

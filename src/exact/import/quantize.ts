@@ -80,8 +80,12 @@ export function floorLog2(x: number): number {
   return biased === 0 ? -1023 : biased - 1023;
 }
 
+/** To the nearest integer. Not ⌊x + ½⌋: that sum is rounded itself, and makes 1 of the number below a half. */
 export function roundHalfAway(x: number): number {
-  return x < 0 ? -Math.floor(0.5 - x) + 0 : Math.floor(x + 0.5);
+  const size = Math.abs(x);
+  const whole = Math.floor(size);
+  const rounded = size - whole < 0.5 ? whole : whole + 1;
+  return x < 0 ? 0 - rounded : rounded;
 }
 
 function tooLarge(value: number): SkeinError {

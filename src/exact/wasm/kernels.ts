@@ -52,7 +52,20 @@ export interface Kernels {
     out: number,
     scratch: number,
   ): void;
-  keepValue(value: number, headDim: number, values: number, position: number): void;
+  keepHead(
+    key: number,
+    value: number,
+    headDim: number,
+    shown: number,
+    shownExponents: number,
+    shownStride: number,
+    heads: number,
+    keys: number,
+    values: number,
+    keyExponents: number,
+    valueExponents: number,
+    position: number,
+  ): void;
 }
 
 const pageBytes = 65_536;
@@ -60,7 +73,14 @@ const pageBytes = 65_536;
 const pagesMax = 65_536;
 const alignmentBytes = 64;
 
-let compiled: WebAssembly.Module | null = null;
+const compiled = new Map<boolean, WebAssembly.Module>();
+
+/** What another thread needs to work in the same memory. */
+export interface SharedKernels {
+  readonly memory: WebAssembly.Memory;
+  readonly exp2: number;
+  readonly sigmoid: number;
+}
 
 /** Grows as things are allocated; nothing is given back one by one. */
 export class KernelMemory {
@@ -70,13 +90,21 @@ export class KernelMemory {
   readonly exp2: number;
   readonly sigmoid: number;
 
-  constructor() {
-    this.#memory = new WebAssembly.Memory({ initial: 16, maximum: pagesMax });
-    compiled ??= new WebAssembly.Module(bytesOfBase64(kernelsBase64));
-    const instance = new WebAssembly.Instance(compiled, { env: { memory: this.#memory } });
+  /** @param from the memory of another thread; else a new one, `shared` with threads or not */
+  constructor(from: SharedKernels | { readonly shared: boolean }) {
+    this.#memory =
+      "memory" in from
+        ? from.memory
+        : new WebAssembly.Memory({ initial: 16, maximum: pagesMax, shared: from.shared });
+    const isShared = "memory" in from || from.shared;
+    const instance = new WebAssembly.Instance(kernelModule(isShared), { env: { memory: this.#memory } });
     this.kernels = instance.exports as unknown as Kernels;
-    this.exp2 = this.place(exp2Table);
-    this.sigmoid = this.place(sigmoidTable);
+    this.exp2 = "memory" in from ? from.exp2 : this.place(exp2Table);
+    this.sigmoid = "memory" in from ? from.sigmoid : this.place(sigmoidTable);
+  }
+
+  share(): SharedKernels {
+    return { memory: this.#memory, exp2: this.exp2, sigmoid: this.sigmoid };
   }
 
   get usedBytes(): number {
@@ -84,7 +112,7 @@ export class KernelMemory {
   }
 
   /** The memory as it is now; growing it makes earlier views useless. */
-  get buffer(): ArrayBuffer {
+  get buffer(): ArrayBufferLike {
     return this.#memory.buffer;
   }
 
@@ -130,6 +158,30 @@ export class KernelMemory {
   integers(address: number, count: number): Int32Array {
     return new Int32Array(this.buffer, address, count);
   }
+}
+
+/** One set of kernels for both kinds of memory: whether it is shared is one bit of the import. */
+function kernelModule(isShared: boolean): WebAssembly.Module {
+  let module = compiled.get(isShared);
+  if (module !== undefined) return module;
+  const bytes = bytesOfBase64(kernelsBase64);
+  if (isShared) bytes[importedMemoryFlags(bytes)]! |= sharedFlag;
+  module = new WebAssembly.Module(bytes);
+  compiled.set(isShared, module);
+  return module;
+}
+
+/** Of the limits of a memory in WebAssembly's binary format. */
+const sharedFlag = 0x02;
+
+/** Where the flags of the import `env.memory` are: behind its names and the byte that says "memory". */
+function importedMemoryFlags(bytes: Uint8Array): number {
+  const name = "\u0003env\u0006memory\u0002";
+  for (let at = 0; at + name.length < bytes.length; at++) {
+    if (Array.from(name).every((character, i) => bytes[at + i] === character.charCodeAt(0)))
+      return at + name.length;
+  }
+  throw new Error("the kernels import no memory");
 }
 
 function bytesOfBase64(text: string): Uint8Array<ArrayBuffer> {

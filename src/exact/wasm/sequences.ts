@@ -11,13 +11,45 @@ export interface LayerCache {
   readonly valueExponents: number;
 }
 
+/** How the caches of all sequences are laid out. */
+export interface CacheLayout {
+  readonly layers: number;
+  /** Positions of a sequence, an even number: values are kept in pairs of positions. */
+  readonly capacity: number;
+  readonly mantissaBytes: number;
+  readonly exponentBytes: number;
+}
+
+export function cacheLayout(shape: ExactShape, layers: number, contextTokensMax: number): CacheLayout {
+  const capacity = 2 * Math.ceil(contextTokensMax / 2);
+  return {
+    layers,
+    capacity,
+    mantissaBytes: 2 * shape.headsKv * shape.headDim * capacity,
+    exponentBytes: shape.headsKv * capacity,
+  };
+}
+
+/** Addresses of one layer (counted from the range's first) in the cache that begins at `start`. */
+export function layerCache(layout: CacheLayout, start: number, layer: number): LayerCache {
+  const keys = start + layer * 2 * layout.mantissaBytes;
+  const exponents = start + layout.layers * 2 * layout.mantissaBytes + layer * 2 * layout.exponentBytes;
+  return {
+    keys,
+    values: keys + layout.mantissaBytes,
+    keyExponents: exponents,
+    valueExponents: exponents + layout.exponentBytes,
+  };
+}
+
 export class WasmSequence implements Sequence {
   length = 0;
-  #free: ((layers: readonly LayerCache[]) => void) | null;
-  readonly layers: readonly LayerCache[];
+  #free: ((start: number) => void) | null;
+  /** Where its cache begins. */
+  readonly start: number;
 
-  constructor(layers: readonly LayerCache[], free: (layers: readonly LayerCache[]) => void) {
-    this.layers = layers;
+  constructor(start: number, free: (start: number) => void) {
+    this.start = start;
     this.#free = free;
   }
 
@@ -26,7 +58,7 @@ export class WasmSequence implements Sequence {
   }
 
   free(): void {
-    this.#free?.(this.layers);
+    this.#free?.(this.start);
     this.#free = null;
     this.length = 0;
   }
@@ -34,40 +66,19 @@ export class WasmSequence implements Sequence {
 
 export class SequencePool {
   readonly #memory: KernelMemory;
-  readonly #shape: ExactShape;
-  readonly #layers: number;
-  /** Positions of a sequence, an even number: values are kept in pairs of positions. */
-  readonly capacity: number;
-  readonly #unused: (readonly LayerCache[])[] = [];
+  readonly #layout: CacheLayout;
+  readonly #unused: number[] = [];
 
-  constructor(memory: KernelMemory, shape: ExactShape, layers: number, contextTokensMax: number) {
+  constructor(memory: KernelMemory, layout: CacheLayout) {
     this.#memory = memory;
-    this.#shape = shape;
-    this.#layers = layers;
-    this.capacity = 2 * Math.ceil(contextTokensMax / 2);
+    this.#layout = layout;
   }
 
   /** @throws SkeinError `overloaded` when there is no memory */
   take(): WasmSequence {
-    const layers = this.#unused.pop() ?? this.#allocate();
-    return new WasmSequence(layers, (freed) => this.#unused.push(freed));
-  }
-
-  #allocate(): LayerCache[] {
-    const { headsKv, headDim } = this.#shape;
-    const mantissaBytes = 2 * headsKv * headDim * this.capacity;
-    const exponentBytes = headsKv * this.capacity;
-    // All at once, so that a failure leaves nothing half allocated.
-    const start = this.#memory.allocate(2 * this.#layers * (mantissaBytes + exponentBytes));
-    return Array.from({ length: this.#layers }, (_, layer) => {
-      const keys = start + layer * 2 * mantissaBytes;
-      const exponents = start + this.#layers * 2 * mantissaBytes + layer * 2 * exponentBytes;
-      return {
-        keys,
-        values: keys + mantissaBytes,
-        keyExponents: exponents,
-        valueExponents: exponents + exponentBytes,
-      };
-    });
+    const { layers, mantissaBytes, exponentBytes } = this.#layout;
+    // All layers at once, so that a failure leaves nothing half allocated.
+    const start = this.#unused.pop() ?? this.#memory.allocate(2 * layers * (mantissaBytes + exponentBytes));
+    return new WasmSequence(start, (freed) => this.#unused.push(freed));
   }
 }

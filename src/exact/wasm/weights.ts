@@ -4,9 +4,18 @@ import type { ExactShape, LayerRange, Matrix, NormWeights } from "../model/model
 import { isInRange, type ModelSink } from "../model/sink.ts";
 import type { KernelMemory } from "./kernels.ts";
 
-/** Addresses of a matrix, and of the record that kernels read (`MatrixRef` in assembly/linear.ts). */
-export interface PlacedMatrix {
+/** The rows of a matrix that one thread computes. */
+export interface MatrixSlice {
+  /** The record that kernels read (`MatrixRef` in assembly/linear.ts). */
   readonly record: number;
+  readonly first: number;
+  readonly count: number;
+}
+
+/** Addresses of a matrix. */
+export interface PlacedMatrix {
+  /** One for each thread; some may be empty. */
+  readonly slices: readonly MatrixSlice[];
   readonly weights: number;
   readonly columns: number;
   readonly rows: number;
@@ -35,6 +44,7 @@ export function placeModel(
   memory: KernelMemory,
   shape: ExactShape,
   range: LayerRange,
+  threads: number,
 ): ModelSink & { placed(): PlacedModel } {
   const globals: Partial<Record<TensorRef["kind"], PlacedMatrix | PlacedNorm>> = {};
   const layers: Partial<Record<LayerTensor, PlacedMatrix | PlacedNorm>>[] = [];
@@ -48,7 +58,7 @@ export function placeModel(
       keep(tensor, { mantissas: memory.place(mantissas), exponent });
     },
     matrix(tensor: TensorRef, matrix: Matrix) {
-      if (isInRange(tensor, shape, range)) keep(tensor, placeMatrix(memory, matrix));
+      if (isInRange(tensor, shape, range)) keep(tensor, placeMatrix(memory, matrix, threads));
     },
     placed: () => ({
       layers: layers as PlacedLayer[],
@@ -59,14 +69,29 @@ export function placeModel(
   };
 }
 
-export function placeMatrix(memory: KernelMemory, matrix: Matrix): PlacedMatrix {
+export function placeMatrix(memory: KernelMemory, matrix: Matrix, threads: number): PlacedMatrix {
   const { rows, columns } = matrix;
   const weights = placeTiles(memory, matrix);
   const multipliers = memory.place(matrix.multipliers);
   const exponents = memory.place(matrix.exponents);
   const bias = matrix.bias === null ? 0 : memory.place(matrix.bias);
-  const record = memory.place(Int32Array.of(weights, multipliers, exponents, bias, rows, columns));
-  return { record, weights, columns, rows, multipliers, exponents };
+  const share = tileRows * Math.ceil(rows / tileRows / threads);
+  const slices = Array.from({ length: threads }, (_, thread): MatrixSlice => {
+    const first = Math.min(rows, thread * share);
+    const count = Math.min(share, rows - first);
+    const record = memory.place(
+      Int32Array.of(
+        weights + first * columns,
+        multipliers + 2 * first,
+        exponents + first,
+        bias === 0 ? 0 : bias + 4 * first,
+        count,
+        columns,
+      ),
+    );
+    return { record, first, count };
+  });
+  return { slices, weights, columns, rows, multipliers, exponents };
 }
 
 /** Rows that lie side by side, and columns of one of them that follow each other; see assembly/linear.ts. */

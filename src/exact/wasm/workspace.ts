@@ -18,8 +18,10 @@ export function angleBytes(headDim: number): number {
   return 4 * headDim;
 }
 
-/** Addresses; each vector is followed by those of the other rows. */
-export class Workspace {
+/** Addresses; each vector is followed by those of the other rows. Plain data, so that threads can be told. */
+export interface Workspace {
+  readonly residuals: number;
+  readonly residualStride: number;
   /** Blocks that enter a matrix: 16-bit mantissas, and 32-bit exponents. */
   readonly x: number;
   readonly xExponents: number;
@@ -30,44 +32,60 @@ export class Workspace {
   readonly gate: number;
   readonly up: number;
   readonly logits: number;
+  readonly angles: number;
+  /** One for each thread. */
+  readonly own: readonly OwnWorkspace[];
+}
+
+/** What a thread writes alone. */
+export interface OwnWorkspace {
   /** Block of one query. */
   readonly query: number;
-  readonly angles: number;
   /** One vector of 64-bit numbers. */
   readonly wide: number;
   readonly scratch: number;
   readonly attention: number;
-  readonly #residuals: number;
-  readonly #residualStride: number;
+}
 
-  constructor(memory: KernelMemory, shape: ExactShape, rowsMax: number, contextTokensMax: number) {
-    const { dim, ffnDim, heads, headsKv, headDim } = shape;
-    const width = Math.max(dim, ffnDim, heads * headDim);
-    const vectors = (bytes: number): number => memory.allocate(bytes * rowsMax);
-    this.#residualStride = Math.ceil((tagRoom + layerLeafLength(shape, true)) / 16) * 16;
-    this.#residuals = vectors(this.#residualStride) + tagRoom;
-    const tags = memory.bytes(this.#residuals - 1, (rowsMax - 1) * this.#residualStride + 1);
-    for (let at = 0; at < tags.length; at += this.#residualStride) tags[at] = layerLeafTag;
-    this.x = vectors(2 * width);
-    this.xExponents = vectors(4);
-    this.y = vectors(4 * dim);
-    this.q = vectors(4 * heads * headDim);
-    this.k = vectors(4 * headsKv * headDim);
-    this.v = vectors(4 * headsKv * headDim);
-    this.gate = vectors(4 * ffnDim);
-    this.up = vectors(4 * ffnDim);
-    this.angles = vectors(angleBytes(headDim));
-    this.logits = memory.allocate(4 * shape.vocabularySize * Math.min(rowsMax, logitRowsMax));
-    this.query = memory.allocate(2 * headDim);
-    this.wide = memory.allocate(8 * width);
-    this.scratch = memory.allocate(pieceBytes + sumBytes * rowsMax);
-    this.attention = memory.allocate(8 * (contextTokensMax + 2) + 8 * headDim + 16);
-  }
+export function placeWorkspace(
+  memory: KernelMemory,
+  shape: ExactShape,
+  rowsMax: number,
+  contextTokensMax: number,
+  threads: number,
+): Workspace {
+  const { dim, ffnDim, heads, headsKv, headDim } = shape;
+  const width = Math.max(dim, ffnDim, heads * headDim);
+  const vectors = (bytes: number): number => memory.allocate(bytes * rowsMax);
+  const residualStride = Math.ceil((tagRoom + layerLeafLength(shape, true)) / 16) * 16;
+  const residuals = vectors(residualStride) + tagRoom;
+  const tags = memory.bytes(residuals - 1, (rowsMax - 1) * residualStride + 1);
+  for (let at = 0; at < tags.length; at += residualStride) tags[at] = layerLeafTag;
+  return {
+    residuals,
+    residualStride,
+    x: vectors(2 * width),
+    xExponents: vectors(4),
+    y: vectors(4 * dim),
+    q: vectors(4 * heads * headDim),
+    k: vectors(4 * headsKv * headDim),
+    v: vectors(4 * headsKv * headDim),
+    gate: vectors(4 * ffnDim),
+    up: vectors(4 * ffnDim),
+    angles: vectors(angleBytes(headDim)),
+    logits: memory.allocate(4 * shape.vocabularySize * Math.min(rowsMax, logitRowsMax)),
+    own: Array.from({ length: threads }, () => ({
+      query: memory.allocate(2 * headDim),
+      wide: memory.allocate(8 * width),
+      scratch: memory.allocate(pieceBytes + sumBytes * rowsMax),
+      attention: memory.allocate(8 * (contextTokensMax + 2) + 8 * headDim + 16),
+    })),
+  };
+}
 
-  /** The residual vector of a row; the tag of leaves stands before it, and its keys and values behind it. */
-  residual(row: number): number {
-    return this.#residuals + row * this.#residualStride;
-  }
+/** The residual vector of a row; the tag of leaves stands before it, and its keys and values behind it. */
+export function residualAt({ residuals, residualStride }: Workspace, row: number): number {
+  return residuals + row * residualStride;
 }
 
 export function placeAngles(

@@ -6,7 +6,7 @@ import type { Executor } from "../../../src/exact/executor.ts";
 import type { SamplerParameters } from "../../../src/exact/sampler/sampler.ts";
 import { sampleToken } from "../../../src/exact/sampler/sampler.ts";
 import { createTokenizer, type ExactTokenizer } from "../../../src/exact/tokenizer/tokenizer.ts";
-import { createWasmExecutor } from "../../../src/exact/wasm/executor.ts";
+import { createWasmExecutor, type WasmExecutorOptions } from "../../../src/exact/wasm/executor.ts";
 import { memorySource } from "../../../src/formats/byte-source.ts";
 import { toHex } from "../../../src/util/bytes.ts";
 
@@ -49,11 +49,15 @@ export const warm: Omit<SamplerParameters, "key"> = {
   bias: new Map(),
 };
 
-export async function load(container: Uint8Array, sha256: Sha256): Promise<Loaded> {
+export async function load(
+  container: Uint8Array,
+  sha256: Sha256,
+  options: WasmExecutorOptions = {},
+): Promise<Loaded> {
   const { signal } = new AbortController();
   const source = memorySource("model.skein", container);
   const info = await openContainer(source, sha256, signal);
-  const making = createWasmExecutor(info.manifest.shape);
+  const making = createWasmExecutor(info.manifest.shape, options);
   await readContainer(source, info, sha256, making.sink, { signal });
   return {
     modelId: info.modelId,
@@ -62,9 +66,14 @@ export async function load(container: Uint8Array, sha256: Sha256): Promise<Loade
   };
 }
 
-export async function answersOf(container: Uint8Array, sha256: Sha256, task: AnswersTask): Promise<Answers> {
+export async function answersOf(
+  container: Uint8Array,
+  sha256: Sha256,
+  task: AnswersTask,
+  options: WasmExecutorOptions = {},
+): Promise<Answers> {
   const startMs = performance.now();
-  const loaded = await load(container, sha256);
+  const loaded = await load(container, sha256, options);
   const loadedMs = performance.now();
   const answers: Answer[] = [];
   for (let left = task.tokens; left > 0; left -= answers.at(-1)!.tokens.length) {

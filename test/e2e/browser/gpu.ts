@@ -83,8 +83,8 @@ async function compare(
 
 function inWasm(matrix: Matrix, blocks: readonly Block[], fraction: number, bits: number): Int32Array[] {
   const { rows, columns } = matrix;
-  const memory = new KernelMemory();
-  const { record } = placeMatrix(memory, matrix);
+  const memory = new KernelMemory({ shared: false });
+  const [slice] = placeMatrix(memory, matrix, 1).slices;
   const x = memory.allocate(2 * columns * blocks.length);
   for (const [i, { mantissas }] of blocks.entries()) {
     new Int16Array(memory.buffer, x + 2 * columns * i, columns).set(mantissas);
@@ -92,7 +92,17 @@ function inWasm(matrix: Matrix, blocks: readonly Block[], fraction: number, bits
   const exponents = memory.place(Int32Array.from(blocks, ({ exponent }) => exponent));
   const y = memory.allocate(4 * rows * blocks.length);
   const scratch = memory.allocate(scratchBytes(blocks.length));
-  memory.kernels.matmul(record, x, exponents, blocks.length, y, rows, fraction, 2 ** bits - 1, scratch);
+  memory.kernels.matmul(
+    slice!.record,
+    x,
+    exponents,
+    blocks.length,
+    y,
+    rows,
+    fraction,
+    2 ** bits - 1,
+    scratch,
+  );
   return blocks.map((_, i) => memory.integers(y + 4 * rows * i, rows).slice());
 }
 

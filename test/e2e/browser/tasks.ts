@@ -8,12 +8,15 @@ import { createWasmExecutor } from "../../../src/exact/wasm/executor.ts";
 import { memorySource } from "../../../src/formats/byte-source.ts";
 import { toHex } from "../../../src/util/bytes.ts";
 import { type Answers, answersOf, type AnswersTask } from "./answers.ts";
+import { startThreads } from "./threads.ts";
 import { compareOnGpu, type GpuComparison } from "./gpu.ts";
 import { type VectorFile, wrongVectors } from "./vectors.ts";
 
 export interface Tasks {
   /** Answers of the model at `/model.skein`. */
   answers: { readonly asks: AnswersTask; readonly gives: Answers };
+  /** The same by several threads in one memory; only in a worker, for pages must not wait. */
+  team: { readonly asks: AnswersTask & { readonly threads: number }; readonly gives: Answers };
   /** `/model.gguf` converted: the identity, and the SHA-256 of the file that it becomes. */
   convert: { readonly asks: { readonly name: string }; readonly gives: Converted };
   /** Conformance vectors; gives the names of those that come out differently. */
@@ -36,6 +39,14 @@ type Does = { readonly [Name in keyof Tasks]: (asked: Tasks[Name]["asks"]) => Pr
 
 export const does: Does = {
   answers: async (asked) => answersOf(await bytesAt("/model.skein"), portableSha256, asked),
+  team: async (asked) => {
+    const threads = await startThreads(asked.threads);
+    try {
+      return await answersOf(await bytesAt("/model.skein"), portableSha256, asked, { threads });
+    } finally {
+      threads.end();
+    }
+  },
   convert: async ({ name }) => convert(name, await bytesAt("/model.gguf")),
   vectors: async (files) => wrongVectors(files, await bytesAt("/model.skein")),
   random: ({ seed, tokens }) =>

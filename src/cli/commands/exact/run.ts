@@ -54,7 +54,7 @@ export async function run(file: string, words: string[], command: Command): Prom
     { signal, onProgress: (done, total) => progress.show(done, total) },
     (modelPath) => {
       progress.end();
-      return loadModel({ modelPath, modelId: null, parallel: 1, contextTokens });
+      return loadModel({ modelPath, modelId: null, parallel: 1, contextTokens, threads: 1 }, () => undefined);
     },
   ).finally(() => progress.end());
   // 3. The answer.

@@ -5,6 +5,7 @@
  * Softmax weights have 25 bits: two limbs of 12 and 13. A lane holds 64 products of 13 by 13 bits.
  */
 import { bitLength, roundShift, scaleTo } from "./integers";
+import { toBlock } from "./vectors";
 
 const limbBits: i64 = 12;
 /** Pairs of positions whose products fit a 32-bit lane: 64 · 4,096 · 8,191 < 2^31. */
@@ -155,8 +156,32 @@ function flush(sums: usize, low: v128, high: v128): void {
   v128.store(sums, i64x2.add(v128.load(sums, 16), second), 16);
 }
 
-/** Puts one position's key and value of one head where `attend` finds them. */
-export function keepValue(value: usize, headDim: usize, values: usize, position: usize): void {
+/**
+ * Rounds one head's key and value of one position to blocks of 14 bits, and puts them where `attend` finds them and, for
+ * commitments, beside the position's residual vector: all heads' keys, all values, exponents of keys, of values.
+ */
+export function keepHead(
+  key: usize,
+  value: usize,
+  headDim: usize,
+  shown: usize,
+  shownExponents: usize,
+  shownStride: usize,
+  heads: usize,
+  keys: usize,
+  values: usize,
+  keyExponents: usize,
+  valueExponents: usize,
+  position: usize,
+): void {
+  const shownValue = shown + shownStride;
+  const keyExponent = toBlock(key, headDim, 14, shown) - 16;
+  const valueExponent = toBlock(value, headDim, 14, shownValue) - 16;
+  store<i8>(shownExponents, keyExponent as i8);
+  store<i8>(shownExponents + heads, valueExponent as i8);
+  store<i8>(keyExponents + position, keyExponent as i8);
+  store<i8>(valueExponents + position, valueExponent as i8);
+  memory.copy(keys + 2 * headDim * position, shown, 2 * headDim);
   const at = values + 4 * headDim * (position >> 1) + 2 * (position & 1);
-  for (let i: usize = 0; i < headDim; i++) store<i16>(at + 4 * i, load<i16>(value + 2 * i));
+  for (let i: usize = 0; i < headDim; i++) store<i16>(at + 4 * i, load<i16>(shownValue + 2 * i));
 }

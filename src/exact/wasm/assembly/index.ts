@@ -1,4 +1,4 @@
 /** What the module exports; compiled by scripts/build-kernels.mjs. */
 export { matmul } from "./linear";
 export { addTo, embed, gatedBlock, normHead, normToBlock, rotate, toBlock } from "./vectors";
-export { attend, keepValue } from "./attention";
+export { attend, keepHead } from "./attention";

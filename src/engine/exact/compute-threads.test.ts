@@ -1,0 +1,54 @@
+/** Several threads share the work of a step: the same bits as the reference, and a dead thread is noticed. */
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { describeExecutor } from "../../exact/executor.suite.ts";
+import { giveModel } from "../../exact/random-model.suite.ts";
+import { createWasmExecutor, type WasmExecutor } from "../../exact/wasm/executor.ts";
+import { ask, collect } from "../asking.suite.ts";
+import { startComputeThreads } from "./compute-threads.ts";
+import { openEngine } from "./fixture.suite.ts";
+
+const open: WasmExecutor[] = [];
+after(() => {
+  for (const executor of open) executor.close();
+});
+
+/** Threads of earlier models, which sleep, must not become too many. */
+const openMax = 4;
+
+describeExecutor(
+  "wasm on three threads",
+  async (model, options) => {
+    const start = startComputeThreads((reason) => assert.fail(reason));
+    const making = createWasmExecutor(model.shape, {
+      ...options,
+      range: model.range,
+      threads: { count: 3, start },
+    });
+    await giveModel(model, making.sink);
+    const executor = making.executor();
+    open.push(executor);
+    if (open.length > openMax) open.shift()!.close();
+    return executor;
+  },
+  { tokensMin: 300, rare: false },
+);
+
+test("an engine on two threads answers as one on one thread does", async () => {
+  const answers = [];
+  for (const threads of [1, 2]) {
+    const engine = await openEngine({ threads });
+    try {
+      const question = ask("Tell me a story.", { outputTokensMax: 30 });
+      answers.push(
+        await collect(engine, { ...question, sampling: { ...question.sampling, temperature: 1, seed: 3 } }),
+      );
+    } finally {
+      await engine.close();
+    }
+  }
+  const [alone, together] = answers.map((answer) =>
+    JSON.stringify(answer, (key, value) => (key === "timings" ? 0 : value)),
+  );
+  assert.equal(together, alone);
+});
