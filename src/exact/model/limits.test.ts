@@ -48,7 +48,7 @@ test("shapes within the limits of the arithmetic are supported, and none beyond"
 });
 
 test("heads of up to 256 channels, each pair with an angle of half a turn at most", () => {
-  const turnsOf = (headDim: number): number[] => new Array<number>(headDim / 2).fill(1);
+  const turnsOf = (headDim: number): number[] => Array.from({ length: headDim / 2 }, () => 1);
   for (const headDim of [16, 80, 256]) assert.ok(isSupported({ headDim, turns: turnsOf(headDim) }));
   for (const headDim of [0, 8, 24, 272]) assert.ok(!isSupported({ headDim, turns: turnsOf(headDim) }));
   assert.ok(!isSupported({ turns: turnsOf(32) }));
