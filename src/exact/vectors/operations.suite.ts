@@ -24,7 +24,7 @@ import { cosineOf, phaseOf, sineOf } from "../ops/rotation.ts";
 import { exp2Table, gumbelTable, gumbelTailTable, quarterSineTable, sigmoidTable } from "../ops/tables.ts";
 import { type Dice, diceOfSeed } from "../random-model.suite.ts";
 import { sampleToken } from "../sampler/sampler.ts";
-import { sha256 } from "../container/fixture.suite.ts";
+import { portableSha256 as sha256 } from "../commitment/portable-sha256.ts";
 import { toHex } from "../../util/bytes.ts";
 
 /** JSON as it is written: lists of cases by operation. */

@@ -69,7 +69,7 @@ export function placeModel(
   };
 }
 
-function placeMatrix(memory: KernelMemory, matrix: Matrix, threads: number): PlacedMatrix {
+export function placeMatrix(memory: KernelMemory, matrix: Matrix, threads: number): PlacedMatrix {
   const { rows, columns } = matrix;
   const weights = placeTiles(memory, matrix);
   const multipliers = memory.place(matrix.multipliers);
