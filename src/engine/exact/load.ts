@@ -33,8 +33,8 @@ export async function loadModel(options: ExactLoadOptions): Promise<LoadedModel>
     if (options.modelId !== null && info.modelId !== options.modelId) {
       throw invalidModelFile(options.modelPath, "is another model than before", "Start the provider again.");
     }
-    const { shape } = info.manifest;
-    const plan = planMemory(shape, options, machineBytes());
+    const { shape, quantization } = info.manifest;
+    const plan = planMemory(shape, quantization, options, machineBytes());
     const wasm = createWasmExecutor(shape, { contextTokensMax: plan.contextTokensMax, rowsMax });
     await readContainer(source, info, sha256, wasm.sink, { signal: never });
     const { modelId, name } = info;

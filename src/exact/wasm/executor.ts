@@ -278,17 +278,9 @@ class WasmExecutor implements Executor {
 
   #multiply(matrix: PlacedMatrix, rows: number, into: number, fraction: number, bits: number): void {
     const { x, xExponents, scratch } = this.#space;
-    this.#memory.kernels.matmul(
-      matrix.record,
-      x,
-      xExponents,
-      rows,
-      into,
-      matrix.rows,
-      fraction,
-      2 ** bits - 1,
-      scratch,
-    );
+    const { kernels } = this.#memory;
+    const kernel = matrix.format === "int8-row" ? "matmul" : "matmulGrouped";
+    kernels[kernel](matrix.record, x, xExponents, rows, into, matrix.rows, fraction, 2 ** bits - 1, scratch);
   }
 
   /** Logits of the rows that want them, several at a time: each time all weights of the output are read. */
