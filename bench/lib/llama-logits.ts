@@ -102,7 +102,8 @@ function exchange<K extends ReplyKind>(
     };
     child.on("exit", onExit);
     child.on("message", onMessage);
-    if (!child.connected) done(() => reject(new Error("llama.cpp's process has ended")));
+    // A process that was killed may still answer what it had begun.
+    if (!child.connected || child.killed) done(() => reject(new Error("llama.cpp's process has ended")));
     else if (task !== null) child.send(task, (error) => error && done(() => reject(error)));
   });
 }

@@ -15,14 +15,14 @@ export interface Progress {
 export function createProgress(what: string): Progress {
   const isScreen = process.stderr.isTTY && process.env["TERM"] !== "dumb";
   const line = createStatusLine(isScreen ? process.stderr : { write: () => undefined });
-  const startMs = performance.now();
-  let drawnMs = startMs + silentMs - drawIntervalMs;
+  let nextMs = Number.POSITIVE_INFINITY;
   let quarters = 0;
   return {
     show(done, total) {
       const nowMs = performance.now();
-      if (nowMs - drawnMs < drawIntervalMs) return;
-      drawnMs = nowMs;
+      if (nextMs === Number.POSITIVE_INFINITY) nextMs = nowMs + silentMs;
+      if (nowMs < nextMs) return;
+      nextMs = nowMs + drawIntervalMs;
       if (isScreen) return line.show(`… ${what}: ${Math.floor((100 * done) / total)} %`);
       const passed = Math.floor((4 * done) / total);
       if (passed > quarters) step("doing", `${what}: ${25 * passed} %`);

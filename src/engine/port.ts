@@ -1,6 +1,7 @@
 /**
  * The engine port: one loaded model that turns a request into tokens. Implementations: `naive`
- * (deterministic, for tests), `llama` (llama.cpp in a child process), `openai` (an HTTP upstream).
+ * (deterministic, for tests), `llama` (llama.cpp in a child process), `exact` (models in integers, in a thread),
+ * `openai` (an HTTP upstream).
  * `engine.suite.ts` is the one suite that every implementation passes.
  */
 import type { EngineKind, TrustTier } from "../protocol/offer.ts";

@@ -27,6 +27,11 @@ test("wrong usage ends with code 2 and says what is wrong", async () => {
     [/--temperature.*from 0 to 2/, "chat", "hello", "--temperature", "hot"],
     [/--max-tokens/, "quote", "hello", "--max-tokens", "0.5"],
     [/nothing to provide/, "provide"],
+    [/nothing to provide/, "provide", "--engine", "exact"],
+    [/missing required argument/, "exact", "inspect"],
+    [/--temperature.*from 0 to 2/, "exact", "run", "x.skein", "hello", "--temperature", "3"],
+    [/--tokens.*whole number/, "exact", "check", "x.skein", "--tokens", "0"],
+    [/--exact.*from 0 to 16/, "up", "--exact", "17"],
     [/no gateway to join/, "provide", "--engine", "openai", "--url", "http://127.0.0.1:9", "--join", ","],
     [/no engine 'onnx'/, "engine", "add", "onnx"],
   ];

@@ -6,8 +6,10 @@ import { type ImportedModel, importGguf } from "../../exact/import/gguf.ts";
 import { importHuggingFace, isHuggingFaceFile } from "../../exact/import/hugging-face.ts";
 import { exactShapeOf } from "../../exact/import/shape.ts";
 import type { Quantization } from "../../exact/model/model.ts";
-import { opsVersion } from "../../exact/ops/version.ts";
+import { opsHash, opsVersion } from "../../exact/ops/version.ts";
 import { invalidModelFile } from "../../formats/errors.ts";
+import { toHex } from "../../util/bytes.ts";
+import { SkeinError } from "../../util/errors.ts";
 import { stateOfFiles } from "../file-state.ts";
 import { type FileSource, openFileSource } from "../file-source.ts";
 import { nameOf } from "../gguf/inspect.ts";
@@ -79,16 +81,40 @@ export async function prepareModel(
 ): Promise<PreparedModel> {
   if ((await kindOf(path)) === "skein") return { path, isCached: false };
   const { paths } = await filesOf(path);
-  // The usual format has no name, so that models stay found that were converted before there was another.
-  const format = options.quantization === "int4-group32" ? "-int4" : "";
-  const key = await stateOfFiles(paths, `exact-${opsVersion}${format}`);
-  const target = join(folder, `${nameOf(path)}${format}-${key}.skein`);
+  const quantization = options.quantization ?? "int8-row";
+  const key = await stateOfFiles(paths, `exact-${opsVersion}-${toHex(opsHash)}-${quantization}`);
+  const target = join(folder, `${nameOf(path)}-${quantization}-${key}.skein`);
   if ((await stat(target).catch(() => null)) === null) {
     await mkdir(folder, { recursive: true, mode: 0o700 });
     await removeAbandoned(folder);
-    await convertFile(path, target, options);
+    await convertFile(path, target, options).catch(async (error: unknown) => {
+      // Another process was quicker; not every system replaces a file that it has opened since.
+      if ((await stat(target).catch(() => null)) === null) throw error;
+    });
   }
   return { path: target, isCached: true };
+}
+
+/**
+ * Does something with the converted model of `path`; where that shows that the cache holds a damaged one, once more with
+ * one that is made anew.
+ * @throws SkeinError as `prepareModel`, and what `use` throws
+ */
+export async function withConverted<T>(
+  path: string,
+  folder: string,
+  options: ConvertFileOptions,
+  use: (converted: string) => Promise<T>,
+): Promise<T> {
+  const prepared = await prepareModel(path, folder, options);
+  try {
+    return await use(prepared.path);
+  } catch (error) {
+    const isDamaged = error instanceof SkeinError && error.code === "invalid_model_file";
+    if (!isDamaged || !prepared.isCached) throw error;
+    await rm(prepared.path, { force: true });
+    return use((await prepareModel(path, folder, options)).path);
+  }
 }
 
 /** Kinds of models that can be converted: a GGUF file (or several), or a folder of Hugging Face. */

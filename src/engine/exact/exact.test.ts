@@ -99,6 +99,21 @@ test("many requests at once: each answer is the one it would be alone", async ()
   }
 });
 
+test("a hundred at a time, all of them decoding and then a long prompt", async () => {
+  const wide = await openEngine({ parallel: 100, contextTokens: 128 });
+  try {
+    const request = (seed: number): GenerateRequest =>
+      ask("What is 1 + 1?", { sampling: { ...wild, seed }, outputTokensMax: 60 });
+    const long = ask(`${"The fox. ".repeat(20)} What is 1 + 1?`, { outputTokensMax: 5 });
+    const asked = Array.from({ length: 120 }, (_, seed) => collect(wide, request(seed)));
+    const answers = await Promise.all([...asked, collect(wide, long)]);
+    assert.equal(answers[99]!.text, (await collect(engine, request(99))).text);
+    assert.equal(answers[120]!.text, (await collect(engine, long)).text);
+  } finally {
+    await wide.close();
+  }
+});
+
 test("a storm of cancellations disturbs nobody and leaves nothing behind", async () => {
   const random = seededRandom(1);
   const request = manyRequests(9).at(-1)!;

@@ -10,7 +10,7 @@ import type { ChatTemplate } from "../chat-template.ts";
 import { openFileSource } from "../file-source.ts";
 import type { PieceTable } from "../piece-decoder.ts";
 import { checkTextLength, type PromptModel } from "../prompt.ts";
-import { planMemory, rowsMax } from "./memory-plan.ts";
+import { planMemory, rowsMaxFor } from "./memory-plan.ts";
 import type { ExactLoadOptions, LoadedFacts } from "./messages.ts";
 import { sha256 } from "../sha256.ts";
 
@@ -35,6 +35,7 @@ export async function loadModel(options: ExactLoadOptions): Promise<LoadedModel>
     }
     const { shape, quantization } = info.manifest;
     const plan = planMemory(shape, quantization, options, machineBytes());
+    const rowsMax = rowsMaxFor(plan.parallelMax);
     const wasm = createWasmExecutor(shape, { contextTokensMax: plan.contextTokensMax, rowsMax });
     await readContainer(source, info, sha256, wasm.sink, { signal: never });
     const { modelId, name } = info;

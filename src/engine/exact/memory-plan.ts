@@ -17,8 +17,15 @@ export interface MemoryWishes {
   readonly contextTokens: number | null;
 }
 
-/** Rows of a step: from here on more of them make a step longer, not the single row quicker. */
-export const rowsMax = 64;
+/** From here on more rows make a step longer, not the single row quicker. */
+const rowsUseful = 64;
+/** While everybody else decodes, a new prompt must get on. */
+const rowsForPrompts = 8;
+
+/** Rows of a step. */
+export function rowsMaxFor(parallel: number): number {
+  return Math.max(rowsUseful, parallel + rowsForPrompts);
+}
 
 const parallelDefault = 4;
 /** WebAssembly's 32-bit addresses. */
@@ -44,23 +51,25 @@ export function planMemory(
   const weights = weightBytes(shape, quantization);
   const own = shape.contextTokensMax;
   const available = Math.min(addressableBytes, machineShare * machineBytes);
-  const room = available - weights - workspaceBytes(shape);
-  const contextFor = (parallel: number, bytes: number): number =>
-    Math.min(own, Math.floor(bytes / parallel / cacheBytesPerToken(shape)));
+  const used = (parallel: number): number => weights + workspaceBytes(shape, parallel);
+  const contextFor = (parallel: number, cacheBytes: number): number => {
+    const room = Math.min(cacheBytes, available - used(parallel));
+    return Math.min(own, Math.floor(room / parallel / cacheBytesPerToken(shape)));
+  };
   const parallels =
     wishes.parallel === null
       ? Array.from({ length: parallelDefault }, (_, i) => parallelDefault - i)
       : [wishes.parallel];
   if (wishes.contextTokens !== null) {
     const context = Math.min(own, wishes.contextTokens);
-    const parallel = parallels.find((count) => contextFor(count, room) >= context);
+    const parallel = parallels.find((count) => contextFor(count, available) >= context);
     if (parallel === undefined) throw tooLarge(shape, weights, available, parallels.at(-1)!, context);
     return { parallelMax: parallel, contextTokensMax: context };
   }
-  const budget = Math.min(room, cacheBytesDefault);
   const wanted = Math.min(own, contextTokensWanted);
-  const parallel = parallels.find((count) => contextFor(count, budget) >= wanted) ?? parallels.at(-1)!;
-  const context = contextFor(parallel, budget);
+  const parallel =
+    parallels.find((count) => contextFor(count, cacheBytesDefault) >= wanted) ?? parallels.at(-1)!;
+  const context = contextFor(parallel, cacheBytesDefault);
   const least = Math.min(own, contextTokensMin);
   if (context < least) throw tooLarge(shape, weights, available, parallel, least);
   return { parallelMax: parallel, contextTokensMax: context };
@@ -75,12 +84,14 @@ export function cacheBytesPerToken({ layers, headsKv, headDim }: ExactShape): nu
   return 2 * layers * headsKv * (2 * headDim + 1);
 }
 
-function workspaceBytes(shape: ExactShape): number {
+function workspaceBytes(shape: ExactShape, parallel: number): number {
   const { dim, ffnDim, heads, headsKv, headDim, vocabularySize } = shape;
   const width = Math.max(dim, ffnDim, heads * headDim);
   const perRow =
     layerLeafLength(shape, true) + 2 * width + 4 * (dim + 2 * ffnDim + (heads + 2 * headsKv + 1) * headDim);
-  return rowsMax * perRow + 4 * vocabularySize + 8 * (width + shape.contextTokensMax) + reserveBytes;
+  return (
+    rowsMaxFor(parallel) * perRow + 4 * vocabularySize + 8 * (width + shape.contextTokensMax) + reserveBytes
+  );
 }
 
 function tooLarge(

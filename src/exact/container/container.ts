@@ -120,12 +120,17 @@ export async function openContainer(
     tensorRoots.length === tensorsOf(shape).length &&
     equalBytes(manifestBytes(manifest), manifestBytes(header.manifest));
   if (!isTrue) throw broken("has a header that contradicts itself, or was made by another version");
+  const info = { manifest, name: header.name, tokenizer, chatTemplate, tensorRoots };
+  const start = aligned(prefixBytes + length);
+  // One model has one header: nothing may hide in what was not looked at.
+  const isCanonical =
+    start <= source.size && equalBytes(headerBytes(info), await source.read(0, start, signal));
+  if (!isCanonical) throw broken("has a header that no conversion writes");
   if (tokenizer.tokens.length > shape.vocabularySize) throw broken("has more tokens than its vocabulary");
   // 4. The size of what follows.
-  const { offsets, fileBytes } = layout(shape, quantization, aligned(prefixBytes + length));
+  const { offsets, fileBytes } = layout(shape, quantization, start);
   if (source.size !== fileBytes) throw broken(`has ${source.size} bytes instead of ${fileBytes}`);
-  const modelId = modelIdOf(sha256, manifest);
-  return { modelId, manifest, name: header.name, tokenizer, chatTemplate, tensorRoots, offsets };
+  return { ...info, modelId: modelIdOf(sha256, manifest), offsets };
 }
 
 function parseHeader(bytes: Uint8Array, broken: (why: string) => Error): HeaderFields {

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import type { Command } from "commander";
 import { type CheckedModel, checkModel } from "../../../engine/exact/check.ts";
-import { prepareModel } from "../../../engine/exact/convert.ts";
+import { withConverted } from "../../../engine/exact/convert.ts";
 import { printableJson } from "../../../util/printable.ts";
 import { contextOf } from "../../context.ts";
 import { exitCodes } from "../../exit.ts";
@@ -18,27 +18,32 @@ export async function check(file: string, command: Command): Promise<void> {
   const { flags, home } = contextOf(command);
   const startMs = performance.now();
   const { signal } = new AbortController();
-  const converted = exitWhenStopped();
   const converting = createProgress("converting the model to integers (once)");
-  const { path } = await prepareModel(resolve(file), exactCacheFolder(home), {
-    signal,
-    onProgress: (done, total) => converting.show(done, total),
-  }).finally(() => converting.end());
-  // From here on there is nothing to remove, and the reference lets nothing in between.
-  converted();
   const reading = createProgress("reading and hashing weights");
   const comparing = createProgress("comparing with the reference");
-  const result = await checkModel(path, {
-    signal,
-    positions: (flags["tokens"] as number | undefined) ?? null,
-    budgetMs,
-    onRead: (done, total) => reading.show(done, total),
-    onCompared: ({ positions, total }) => {
-      reading.end();
-      comparing.show(positions, total);
+  const endable = exitWhenStopped();
+  const result = await withConverted(
+    resolve(file),
+    exactCacheFolder(home),
+    { signal, onProgress: (done, total) => converting.show(done, total) },
+    (path) => {
+      converting.end();
+      return checkModel(path, {
+        signal,
+        positions: (flags["tokens"] as number | undefined) ?? null,
+        budgetMs,
+        onRead: (done, total) => reading.show(done, total),
+        onCompared: ({ positions, total }) => {
+          reading.end();
+          // There is nothing to remove any more, and the reference lets no signal in between.
+          endable();
+          comparing.show(positions, total);
+        },
+      });
     },
+  ).finally(() => {
+    for (const progress of [converting, reading, comparing]) progress.end();
   });
-  comparing.end();
   if (flags["json"] === true) console.log(printableJson(viewOf(result)));
   else tell(result, seconds(startMs));
   if (result.difference !== null) process.exitCode = exitCodes.failed;

@@ -1,7 +1,7 @@
 import { text as readAll } from "node:stream/consumers";
 import { resolve } from "node:path";
 import type { Command } from "commander";
-import { prepareModel } from "../../../engine/exact/convert.ts";
+import { withConverted } from "../../../engine/exact/convert.ts";
 import { loadModel } from "../../../engine/exact/load.ts";
 import { answerAlone } from "../../../engine/exact/solo.ts";
 import { sha256 } from "../../../engine/sha256.ts";
@@ -47,12 +47,16 @@ export async function run(file: string, words: string[], command: Command): Prom
   }
   // 2. The model.
   const progress = createProgress("converting the model to integers (once)");
-  const prepared = await prepareModel(resolve(file), exactCacheFolder(context.home), {
-    signal,
-    onProgress: (done, total) => progress.show(done, total),
-  }).finally(() => progress.end());
   const { context: contextTokens } = context.settings;
-  const loaded = await loadModel({ modelPath: prepared.path, modelId: null, parallel: 1, contextTokens });
+  const loaded = await withConverted(
+    resolve(file),
+    exactCacheFolder(context.home),
+    { signal, onProgress: (done, total) => progress.show(done, total) },
+    (modelPath) => {
+      progress.end();
+      return loadModel({ modelPath, modelId: null, parallel: 1, contextTokens });
+    },
+  ).finally(() => progress.end());
   // 3. The answer.
   const hasTemplate = loaded.prompt.chatTemplate !== null;
   const request = requestOf(flags, question, flags.raw === true || !hasTemplate);
