@@ -6,6 +6,7 @@ import { SkeinError } from "../util/errors.ts";
 import type { Context } from "./context.ts";
 import { requireLlamaEngine } from "./engine-install.ts";
 import type { EngineConfig, ProviderConfig } from "./processes/config.ts";
+import { quantizationOf } from "./quantization.ts";
 
 /** One core stays free: llama.cpp's threads wait for each other actively, and starve when one has to share. */
 export function threadsDefault(): number {
@@ -70,7 +71,8 @@ function engineConfigOf(context: Context): EngineConfig {
   const modelPath = resolve(flags["model"] as string);
   if (kind === "exact") {
     const parallel = resolved.sources.parallel === "default" ? null : settings.parallel;
-    return { kind, modelPath, cacheFolder: exactCacheFolder(home), ...common, parallel };
+    const quantization = quantizationOf(flags);
+    return { kind, modelPath, quantization, cacheFolder: exactCacheFolder(home), ...common, parallel };
   }
   return {
     kind,

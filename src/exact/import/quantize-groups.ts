@@ -40,32 +40,30 @@ export function quantizeGroups(row: Float64Array, weights: Uint8Array, scales: I
   return rounded;
 }
 
-/** The scale with the least squared error among those that a few ways to round lead to; of equals the first. */
+/**
+ * The scale that suits the weights best after one of a few ways to round them; of equals the first. With the best scale
+ * for given roundings q the squared error is Σw² − (Σwq)² / Σq².
+ */
 function bestScale(group: Float64Array): number {
   let largest = 0;
   for (const weight of group) largest = Math.max(largest, Math.abs(weight));
   if (largest === 0) return 0;
-  let [best, least] = [0, Infinity];
+  let [best, most] = [0, 0];
   for (const reach of reaches) {
     for (const sign of [1, -1]) {
-      const scale = leastSquares(group, (sign * reach) / largest);
-      const error = errorOf(group, scale);
-      if (error < least) [best, least] = [scale, error];
+      const inverse = (sign * reach) / largest;
+      let products = 0;
+      let squares = 0;
+      for (let i = 0; i < group.length; i++) {
+        const rounded = clamp(roundHalfAway(group[i]! * inverse), weightMin, weightMax);
+        products += group[i]! * rounded;
+        squares += rounded * rounded;
+      }
+      const gain = (products * products) / squares;
+      if (gain > most) [best, most] = [products / squares, gain];
     }
   }
   return best;
-}
-
-/** The scale that suits the weights best once they are rounded with the inverse of another one. */
-function leastSquares(group: Float64Array, inverse: number): number {
-  let products = 0;
-  let squares = 0;
-  for (let i = 0; i < group.length; i++) {
-    const rounded = clamp(roundHalfAway(group[i]! * inverse), weightMin, weightMax);
-    products += group[i]! * rounded;
-    squares += rounded * rounded;
-  }
-  return products / squares;
 }
 
 function errorOf(group: Float64Array, scale: number): number {
