@@ -145,12 +145,17 @@ let tileHigh: v128 = i64x2.splat(0);
 function multiplyTile(weights: usize, scales: usize, x: usize, tooMuch: usize, groups: usize): void {
   let low = i64x2.splat(0);
   let high = i64x2.splat(0);
+  // Zeros that the compiler does not know: it would build constants anew for each group.
+  const zero = (groups >> 31) as i16;
+  const mask0 = i16x8.splat(zero | 0x000f);
+  const mask1 = i16x8.splat(zero | 0x00f0);
+  const mask2 = i16x8.splat(zero | 0x0f00);
   const end = scales + tileRows * groups;
   while (scales < end) {
     let sum = i32x4.splat(0);
     const stop = min(end, scales + tileRows * groupsPerFlush);
     for (; scales < stop; scales += tileRows, weights += groupBytes, x += 2 * groupColumns, tooMuch += 4) {
-      const group = i32x4.sub(dotGroup(weights, x), v128.load32_splat(tooMuch));
+      const group = i32x4.sub(dotGroup(weights, x, mask0, mask1, mask2), v128.load32_splat(tooMuch));
       const scale = i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(v128.load32_zero(scales)));
       sum = i32x4.add(sum, i32x4.mul(group, scale));
     }
@@ -165,26 +170,26 @@ function multiplyTile(weights: usize, scales: usize, x: usize, tooMuch: usize, g
  * Four rows times 32 columns. Weights stay where they stand in their lanes, 16 and 256 times too large, which their sums make good: the
  * largest are 256 · 15 · 8,191 · 8.
  */
-function dotGroup(weights: usize, x: usize): v128 {
+function dotGroup(weights: usize, x: usize, mask0: v128, mask1: v128, mask2: v128): v128 {
   let w = v128.load(weights);
-  let a = i32x4.dot_i16x8_s(v128.and(w, i16x8.splat(0x000f)), v128.load32_splat(x));
-  let b = i32x4.dot_i16x8_s(v128.and(w, i16x8.splat(0x00f0)), v128.load32_splat(x, 4));
-  let c = i32x4.dot_i16x8_s(v128.and(w, i16x8.splat(0x0f00)), v128.load32_splat(x, 8));
+  let a = i32x4.dot_i16x8_s(v128.and(w, mask0), v128.load32_splat(x));
+  let b = i32x4.dot_i16x8_s(v128.and(w, mask1), v128.load32_splat(x, 4));
+  let c = i32x4.dot_i16x8_s(v128.and(w, mask2), v128.load32_splat(x, 8));
   let d = i32x4.dot_i16x8_s(i16x8.shr_u(w, 12), v128.load32_splat(x, 12));
   w = v128.load(weights, 16);
-  a = i32x4.add(a, i32x4.dot_i16x8_s(v128.and(w, i16x8.splat(0x000f)), v128.load32_splat(x, 16)));
-  b = i32x4.add(b, i32x4.dot_i16x8_s(v128.and(w, i16x8.splat(0x00f0)), v128.load32_splat(x, 20)));
-  c = i32x4.add(c, i32x4.dot_i16x8_s(v128.and(w, i16x8.splat(0x0f00)), v128.load32_splat(x, 24)));
+  a = i32x4.add(a, i32x4.dot_i16x8_s(v128.and(w, mask0), v128.load32_splat(x, 16)));
+  b = i32x4.add(b, i32x4.dot_i16x8_s(v128.and(w, mask1), v128.load32_splat(x, 20)));
+  c = i32x4.add(c, i32x4.dot_i16x8_s(v128.and(w, mask2), v128.load32_splat(x, 24)));
   d = i32x4.add(d, i32x4.dot_i16x8_s(i16x8.shr_u(w, 12), v128.load32_splat(x, 28)));
   w = v128.load(weights, 32);
-  a = i32x4.add(a, i32x4.dot_i16x8_s(v128.and(w, i16x8.splat(0x000f)), v128.load32_splat(x, 32)));
-  b = i32x4.add(b, i32x4.dot_i16x8_s(v128.and(w, i16x8.splat(0x00f0)), v128.load32_splat(x, 36)));
-  c = i32x4.add(c, i32x4.dot_i16x8_s(v128.and(w, i16x8.splat(0x0f00)), v128.load32_splat(x, 40)));
+  a = i32x4.add(a, i32x4.dot_i16x8_s(v128.and(w, mask0), v128.load32_splat(x, 32)));
+  b = i32x4.add(b, i32x4.dot_i16x8_s(v128.and(w, mask1), v128.load32_splat(x, 36)));
+  c = i32x4.add(c, i32x4.dot_i16x8_s(v128.and(w, mask2), v128.load32_splat(x, 40)));
   d = i32x4.add(d, i32x4.dot_i16x8_s(i16x8.shr_u(w, 12), v128.load32_splat(x, 44)));
   w = v128.load(weights, 48);
-  a = i32x4.add(a, i32x4.dot_i16x8_s(v128.and(w, i16x8.splat(0x000f)), v128.load32_splat(x, 48)));
-  b = i32x4.add(b, i32x4.dot_i16x8_s(v128.and(w, i16x8.splat(0x00f0)), v128.load32_splat(x, 52)));
-  c = i32x4.add(c, i32x4.dot_i16x8_s(v128.and(w, i16x8.splat(0x0f00)), v128.load32_splat(x, 56)));
+  a = i32x4.add(a, i32x4.dot_i16x8_s(v128.and(w, mask0), v128.load32_splat(x, 48)));
+  b = i32x4.add(b, i32x4.dot_i16x8_s(v128.and(w, mask1), v128.load32_splat(x, 52)));
+  c = i32x4.add(c, i32x4.dot_i16x8_s(v128.and(w, mask2), v128.load32_splat(x, 56)));
   d = i32x4.add(d, i32x4.dot_i16x8_s(i16x8.shr_u(w, 12), v128.load32_splat(x, 60)));
   return i32x4.add(i32x4.add(a, i32x4.shr_s(b, 4)), i32x4.add(i32x4.shr_s(c, 8), d));
 }
