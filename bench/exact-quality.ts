@@ -1,5 +1,5 @@
 /**
- * What the exact engine loses, beside llama.cpp with Q8_0: against llama.cpp's own F32 logits on random models of every
+ * What the exact engine loses, beside llama.cpp with Q8_0, and with four bits beside Q4_0: against llama.cpp's own F32 logits on random models of every
  * family, and against the float model on held-out text, with and without the outliers of large models.
  *
  *   npm run bench -- exact-quality [model.F16.gguf] [--quick]
@@ -10,6 +10,7 @@ import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import Table from "cli-table3";
 import { writeRandomGguf } from "../scripts/random-gguf.ts";
+import type { Quantization } from "../src/exact/model/model.ts";
 import type { ModelSource } from "../src/formats/model-source.ts";
 import { type EvalRow, loadHeldOutRows } from "./lib/eval-text.ts";
 import { openFloatParent } from "./lib/float-parent.ts";
@@ -126,19 +127,25 @@ async function compareOutliers(llama: LlamaProcess, folder: string): Promise<Fig
     console.error(`outliers: ${name}`);
     const parent = await openFloatParent(source, signal);
     const references = rows.map((row) => parent.logits(row.tokenIds));
-    const exact = await compareRows(rows, references, await openExact(source));
-    const path = join(folder, `${name}.Q8_0.gguf`);
-    await writeChangedModel(path, modelPath, source, "Q8_0");
-    const loaded = await llama.load(path, { contextTokens });
-    const rival = await compareRows(rows, references, (tokens) => loaded.logits(tokens));
-    await loaded.close();
+    const own = async (quantization: Quantization): Promise<Comparison> =>
+      compareRows(rows, references, await openExact(source, quantization));
+    const rival = async (type: WeightType): Promise<Comparison> => {
+      const path = join(folder, `${name}.${type}.gguf`);
+      await writeChangedModel(path, modelPath, source, type);
+      const loaded = await llama.load(path, { contextTokens });
+      const compared = await compareRows(rows, references, (tokens) => loaded.logits(tokens));
+      await loaded.close();
+      return compared;
+    };
     const suffix = name === "none" ? "" : name;
-    for (const [engine, compared] of [
-      ["exact", exact],
-      ["llama.cpp Q8_0", rival],
+    for (const [engine, prefix, compared] of [
+      ["exact", "", await own("int8-row")],
+      ["llama.cpp Q8_0", "Q8", await rival("Q8_0")],
+      ["exact, 4 bits", "Int4", await own("int4-group32")],
+      ["llama.cpp Q4_0", "Q4", await rival("Q4_0")],
     ] as const) {
       table.push([name, engine, ...cellsOf(compared)]);
-      const key = `${engine === "exact" ? "" : "Q8"}${suffix}`;
+      const key = `${prefix}${suffix}`;
       figures[`perplexityLossPercent${key}`] = rounded((compared.perplexityRatio.value - 1) * 100);
       figures[`divergence${key}`] = rounded(compared.divergence.value);
       figures[`sameTokenPercent${key}`] = rounded(compared.agreement.value * 100);
@@ -168,7 +175,7 @@ try {
   const families = await compareFamilies(llama, folder);
   const outliers = await compareOutliers(llama, folder);
   const model = basename(modelPath);
-  console.log(JSON.stringify({ model, rival: "llama.cpp Q8_0", runs: 1, ...outliers, ...families }));
+  console.log(JSON.stringify({ model, rival: "llama.cpp Q8_0 and Q4_0", runs: 1, ...outliers, ...families }));
 } finally {
   llama.close();
   await rm(folder, { recursive: true, force: true });

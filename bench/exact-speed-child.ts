@@ -5,6 +5,7 @@ import { CommitmentRecorder } from "../src/exact/commitment/recorder.ts";
 import { convertModel } from "../src/exact/import/convert.ts";
 import { importGguf } from "../src/exact/import/gguf.ts";
 import { exactShapeOf } from "../src/exact/import/shape.ts";
+import type { Quantization } from "../src/exact/model/model.ts";
 import { createWasmExecutor } from "../src/exact/wasm/executor.ts";
 import { sha256 } from "../src/engine/sha256.ts";
 import { memorySource } from "../src/formats/byte-source.ts";
@@ -14,6 +15,8 @@ export interface SpeedSetup {
   readonly modelPath: string;
   readonly moduleFolder: string;
   readonly contextTokens: number;
+  /** Of the exact side. */
+  readonly quantization: Quantization;
 }
 
 export interface SpeedTask {
@@ -38,12 +41,12 @@ function cpuMs(): number {
   return (user + system) / 1000;
 }
 
-async function prepareExact({ modelPath, contextTokens }: SpeedSetup): Promise<Run> {
+async function prepareExact({ modelPath, contextTokens, quantization }: SpeedSetup): Promise<Run> {
   const signal = new AbortController().signal;
   const { source } = await importGguf([memorySource(modelPath, readFileSync(modelPath))], signal);
   const shape = exactShapeOf(source.shape);
   const { sink, executor } = createWasmExecutor(shape, { contextTokensMax: contextTokens });
-  await convertModel(source, shape, sink, { signal });
+  await convertModel(source, shape, sink, { signal, quantization });
   const runner = executor();
   return async ({ prompt, outputTokens, commits }) => {
     const sequence = runner.newSequence();

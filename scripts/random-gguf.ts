@@ -116,7 +116,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   });
   console.log(`${model.parameters} parameters`);
   if (values.safetensors !== undefined) {
-    if (type === "Q8_0") throw new Error("safetensors hold F32, F16 or BF16, not Q8_0");
+    if (type === "Q8_0" || type === "Q4_0") throw new Error(`safetensors hold F32, F16 or BF16, not ${type}`);
     await writeSafetensors(values.safetensors, model, type, model.spec.rope);
   }
 }

@@ -1,17 +1,18 @@
 /** Logits of the exact engine for given tokens, as the other engines of a benchmark give them. */
 import { convertModel } from "../../src/exact/import/convert.ts";
 import { exactShapeOf } from "../../src/exact/import/shape.ts";
-import { logitFraction } from "../../src/exact/model/model.ts";
+import { logitFraction, type Quantization } from "../../src/exact/model/model.ts";
 import { createWasmExecutor } from "../../src/exact/wasm/executor.ts";
 import type { ModelSource } from "../../src/formats/model-source.ts";
 
 /** Converts a model; the function returned gives positions × vocabulary logits in nats. */
 export async function openExact(
   source: ModelSource,
+  quantization: Quantization = "int8-row",
 ): Promise<(tokenIds: readonly number[]) => Promise<Float32Array>> {
   const shape = exactShapeOf(source.shape);
   const loading = createWasmExecutor(shape);
-  await convertModel(source, shape, loading.sink, { signal: new AbortController().signal });
+  await convertModel(source, shape, loading.sink, { signal: new AbortController().signal, quantization });
   const executor = loading.executor();
   return async (tokenIds) => {
     const sequence = executor.newSequence();

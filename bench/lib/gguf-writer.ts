@@ -166,7 +166,7 @@ function plan(source: ModelSource, type: WeightType, factors: readonly number[] 
     const interleaved = hasInterleavedPairs(shape, tensor);
     return {
       name: ggufName(tensor),
-      type: isVector(tensor.kind) ? "F32" : type,
+      type: storedType(tensor.kind, type),
       rows,
       columns,
       isVector: isVector(tensor.kind),
@@ -188,6 +188,12 @@ function plan(source: ModelSource, type: WeightType, factors: readonly number[] 
     read: () => Promise.resolve(Float32Array.from(factors)),
   };
   return [...tensors, factorTensor];
+}
+
+/** llama.cpp too gives embedding and output more bits than four. */
+function storedType(kind: TensorRef["kind"], type: WeightType): WeightType {
+  if (isVector(kind)) return "F32";
+  return type === "Q4_0" && (kind === "embedding" || kind === "output") ? "Q8_0" : type;
 }
 
 /** llama.cpp rotates neighbouring channels of `llama` models and channels half a head apart of all others. */

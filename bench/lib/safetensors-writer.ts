@@ -6,7 +6,7 @@ import type { RopeSettings } from "./rope.ts";
 import { huggingFaceName, isVector, tensorsOf } from "./tensors.ts";
 import { encodeWeights, storedBytes, type WeightType } from "./weight-types.ts";
 
-export type SafetensorsType = Exclude<WeightType, "Q8_0">;
+export type SafetensorsType = Exclude<WeightType, "Q8_0" | "Q4_0">;
 
 const chunkElements = 1 << 18;
 

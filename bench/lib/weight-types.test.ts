@@ -49,3 +49,16 @@ test("Q8_0 errs by half a step at most", () => {
     }),
   );
 });
+
+test("Q4_0 holds blocks of an F16 step and 32 half bytes; the largest weight becomes −8", () => {
+  const values = new Float32Array(32);
+  values.set([4, -3.5, 1, 0.2, -0.25, 0.3]);
+  values[16] = -4;
+  const bytes = encodeWeights("Q4_0", values);
+  assert.equal(bytes.length, storedBytes("Q4_0", 32));
+  // −0.5 in half precision, little-endian.
+  assert.deepEqual([...bytes.subarray(0, 2)], [0x00, 0xb8]);
+  assert.deepEqual([...decodeWeights("Q4_0", bytes).subarray(0, 6)], [4, -3.5, 1, 0, -0.5, 0.5]);
+  assert.equal(decodeWeights("Q4_0", bytes)[16], -3.5);
+  assert.deepEqual([...roundedTo("Q4_0", new Float32Array(32))], Array(32).fill(0));
+});

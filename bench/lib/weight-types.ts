@@ -1,7 +1,8 @@
 /// <reference lib="esnext.float16" />
 /** How weights are stored in model files, to the bit as ggml's reference code does it. */
+import { decodeElements } from "../../src/formats/elements.ts";
 
-export type WeightType = "F32" | "F16" | "BF16" | "Q8_0";
+export type WeightType = "F32" | "F16" | "BF16" | "Q8_0" | "Q4_0";
 
 interface WeightFormat {
   /** Numbers of ggml's `ggml_type` and llama.cpp's `llama_ftype`. */
@@ -16,6 +17,7 @@ export const weightFormats: Readonly<Record<WeightType, WeightFormat>> = {
   F16: { ggmlType: 1, fileType: 1, blockElements: 1, blockBytes: 2 },
   BF16: { ggmlType: 30, fileType: 32, blockElements: 1, blockBytes: 2 },
   Q8_0: { ggmlType: 8, fileType: 7, blockElements: 32, blockBytes: 34 },
+  Q4_0: { ggmlType: 2, fileType: 2, blockElements: 32, blockBytes: 18 },
 };
 
 export function storedBytes(type: WeightType, elements: number): number {
@@ -34,6 +36,8 @@ export function encodeWeights(type: WeightType, values: Float32Array): Uint8Arra
       return new Uint8Array(bfloat16Of(values).buffer);
     case "Q8_0":
       return quantizeQ8(values);
+    case "Q4_0":
+      return quantizeQ4(values);
   }
 }
 
@@ -49,6 +53,8 @@ export function decodeWeights(type: WeightType, bytes: Uint8Array): Float32Array
       return bfloat16Values(new Uint16Array(buffer));
     case "Q8_0":
       return dequantizeQ8(bytes);
+    case "Q4_0":
+      return dequantizeQ4(bytes);
   }
 }
 
@@ -105,5 +111,34 @@ function dequantizeQ8(bytes: Uint8Array): Float32Array {
     const step = scale[0]!;
     for (let i = 0; i < q8.blockElements; i++) values[to + i] = ((bytes[at + 2 + i]! << 24) >> 24) * step;
   }
+  return values;
+}
+
+const q4 = weightFormats.Q4_0;
+
+/** `quantize_row_q4_0_ref`: the largest weight becomes −8, whatever its sign; every step in single precision. */
+function quantizeQ4(values: Float32Array): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(storedBytes("Q4_0", values.length));
+  const scale = new Float16Array(1);
+  const scaleBytes = new Uint8Array(scale.buffer);
+  for (let from = 0, at = 0; from < values.length; from += q4.blockElements, at += q4.blockBytes) {
+    let largest = 0;
+    for (let i = from; i < from + q4.blockElements; i++) {
+      if (Math.abs(values[i]!) > Math.abs(largest)) largest = values[i]!;
+    }
+    const step = Math.fround(largest / -8);
+    const inverse = step === 0 ? 0 : Math.fround(1 / step);
+    scale[0] = step;
+    bytes.set(scaleBytes, at);
+    const nibble = (i: number): number =>
+      Math.min(15, Math.trunc(Math.fround(Math.fround(values[i]! * inverse) + 8.5)));
+    for (let i = 0; i < 16; i++) bytes[at + 2 + i] = nibble(from + i) | (nibble(from + 16 + i) << 4);
+  }
+  return bytes;
+}
+
+function dequantizeQ4(bytes: Uint8Array): Float32Array {
+  const values = new Float32Array((bytes.length / q4.blockBytes) * q4.blockElements);
+  decodeElements("Q4_0", bytes, values);
   return values;
 }

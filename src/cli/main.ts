@@ -30,6 +30,11 @@ const gatewayOption = (): Option =>
 const keyOption = (): Option => new Option("--api-key <key>", "API key for it; better in SKEIN_API_KEY");
 const seedNumber = wholeNumber(-Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
 const jsonOption = (): Option => new Option("--json", "print JSON");
+const bitsOption = (): Option =>
+  new Option(
+    "--bits <n>",
+    "of weights converted for the exact engine: 8, or 4 for half the size at some loss (default: 8)",
+  ).choices(["8", "4"]);
 
 /** A command that talks to a gateway. */
 function client(name: string, description: string): Command {
@@ -99,6 +104,7 @@ program
       "llama (llama.cpp), exact (the same bits everywhere), or openai for a server that runs",
     ).choices(["llama", "exact", "openai"]),
   )
+  .addOption(bitsOption())
   .option("--url <url>", "with --engine openai: base URL of the server")
   .option("--upstream-model <name>", "with --engine openai: which of its models")
   .option("--name <name>", "name to offer the model under")
@@ -184,12 +190,15 @@ const exact = program
 const fileArgument = "a .skein file, or a GGUF file (converted once, and kept)";
 exact
   .command("convert <model> [output]")
-  .description("convert a GGUF model (the first part of a split one) to a .skein file")
+  .description(
+    "convert a GGUF model (the first part of a split one) to a .skein file, and say what rounding costs",
+  )
+  .addOption(bitsOption())
   .option("--force", "replace the output where it exists")
   .addOption(jsonOption())
   .addHelpText(
     "after",
-    "\nThe output is beside the model unless it is named. Every machine makes the same file of the same model.\n\nExamples:\n  skein exact convert qwen2.5-0.5b-instruct-q8_0.gguf\n  skein exact convert model-00001-of-00003.gguf /models/model.skein",
+    "\nThe output is beside the model unless it is named. Every machine makes the same file of the same model.\n\nExamples:\n  skein exact convert qwen2.5-0.5b-instruct-q8_0.gguf\n  skein exact convert model-00001-of-00003.gguf /models/model.skein\n  skein exact convert llama-3.2-1b-instruct-f16.gguf --bits 4",
   )
   .action(async (model: string, output: string | undefined, _, command: Command) =>
     (await import("./commands/exact/convert.ts")).convert(model, output, command),

@@ -6,6 +6,7 @@ import { SkeinError } from "../util/errors.ts";
 import type { Context } from "./context.ts";
 import { requireLlamaEngine } from "./engine-install.ts";
 import type { EngineConfig, ProviderConfig } from "./processes/config.ts";
+import { quantizationOf } from "./quantization.ts";
 
 /** One core stays free: threads wait for each other actively, and starve when one has to share. */
 export function threadsDefault(): number {
@@ -71,7 +72,9 @@ function engineConfigOf(context: Context): EngineConfig {
   if (kind === "exact") {
     const parallel = resolved.sources.parallel === "default" ? null : settings.parallel;
     const threads = settings.threads ?? threadsDefault();
-    return { kind, modelPath, cacheFolder: exactCacheFolder(home), ...common, parallel, threads };
+    const quantization = quantizationOf(flags);
+    const cacheFolder = exactCacheFolder(home);
+    return { kind, modelPath, quantization, cacheFolder, ...common, parallel, threads };
   }
   return {
     kind,

@@ -1,12 +1,12 @@
 /** Random models through an executor and through the reference; for tests and for the benchmark of the same name. */
 import type { Executor } from "./executor.ts";
-import type { ExactModel, ExactShape, LayerRange } from "./model/model.ts";
+import type { ExactModel, ExactShape, LayerRange, Quantization } from "./model/model.ts";
 import {
   type Dice,
   diceOfSeed,
   randomInputs,
   randomModel,
-  randomShape,
+  randomShapeFor,
   sliceModel,
   type Temper,
 } from "./random-model.suite.ts";
@@ -54,11 +54,12 @@ export async function compareModel(
   make: MakeExecutor,
   given: Partial<ExactShape> = {},
   givenTemper?: Temper,
+  quantization: Quantization = "int8-row",
 ): Promise<Comparison> {
   const dice = diceOfSeed(seed);
-  const shape = randomShape(dice, given);
+  const shape = randomShapeFor(quantization, dice, given);
   const temper: Temper = givenTemper ?? dice.pick(["calm", "calm", "wild", "wild", "aligned"]);
-  const whole = await randomModel(dice, shape, temper);
+  const whole = await randomModel(dice, shape, temper, quantization);
   // 1. The whole model, or what begins with a later layer: there any residual vector may come in.
   const range = randomRange(dice, shape.layers);
   const model = await sliceModel(whole, range);
@@ -87,10 +88,11 @@ export async function compareModels(
   firstSeed: number,
   tokensMin: number,
   make: MakeExecutor,
+  quantization: Quantization = "int8-row",
 ): Promise<Comparison & { readonly models: number; readonly seed: number }> {
   const sum = noComparison();
   for (let seed = firstSeed; ; seed++) {
-    addComparison(sum, await compareModel(seed, make));
+    addComparison(sum, await compareModel(seed, make, {}, undefined, quantization));
     const models = seed - firstSeed + 1;
     if (sum.tokens >= tokensMin || sum.differingBits > 0) return { ...sum, models, seed };
   }

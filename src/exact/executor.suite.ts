@@ -5,7 +5,7 @@ import { SkeinError } from "../util/errors.ts";
 import { systemRandom } from "../util/random.ts";
 import { compareModel, compareModels, type MakeExecutor, rareShapes } from "./equality.suite.ts";
 import type { Executor } from "./executor.ts";
-import type { ExactModel } from "./model/model.ts";
+import type { ExactModel, Quantization } from "./model/model.ts";
 import { diceOfSeed, randomModel, randomResidual, randomShape, sliceModel } from "./random-model.suite.ts";
 import { createReferenceExecutor } from "./reference/executor.ts";
 import { differingBits, truthOf } from "./replay.suite.ts";
@@ -17,27 +17,36 @@ export interface SuiteOptions {
   readonly rare: boolean;
 }
 
+const quantizations: readonly Quantization[] = ["int8-row", "int4-group32"];
+
 export function describeExecutor(name: string, make: MakeExecutor, options: SuiteOptions): void {
   describe(`executor ${name}`, () => {
-    test("tells what the reference tells, in any steps, stages and company", async () => {
-      // Other models each time; what fails can be repeated with the seed in the message.
-      const first = Math.floor(systemRandom.next() * 2 ** 31);
-      const { differingBits: differing, seed } = await compareModels(first, options.tokensMin, make);
-      assert.equal(differing, 0, `compareModel(${seed}) finds ${differing} differing bits`);
-    });
-
-    if (options.rare) {
-      for (const given of rareShapes) {
-        test(`tells what the reference tells with ${JSON.stringify(given)}`, async () => {
-          for (const [i, temper] of (["calm", "wild", "aligned", "wild", "aligned"] as const).entries()) {
-            const { differingBits: differing } = await compareModel(i, make, given, temper);
-            assert.equal(differing, 0, `${temper} model of seed ${i}`);
-          }
-        });
-      }
-    }
+    for (const quantization of quantizations) describeEquality(quantization, make, options);
     describeContract(make);
   });
+}
+
+function describeEquality(quantization: Quantization, make: MakeExecutor, options: SuiteOptions): void {
+  test(`tells what the reference tells, in any steps, stages and company (${quantization})`, async () => {
+    // Other models each time; what fails can be repeated with the seed in the message.
+    const first = Math.floor(systemRandom.next() * 2 ** 31);
+    const { differingBits: differing, seed } = await compareModels(
+      first,
+      options.tokensMin,
+      make,
+      quantization,
+    );
+    assert.equal(differing, 0, `compareModel(${seed}) finds ${differing} differing bits`);
+  });
+
+  for (const given of options.rare ? rareShapes : []) {
+    test(`tells what the reference tells with ${JSON.stringify(given)} (${quantization})`, async () => {
+      for (const [i, temper] of (["calm", "wild", "aligned", "wild", "aligned"] as const).entries()) {
+        const { differingBits: differing } = await compareModel(i, make, given, temper, quantization);
+        assert.equal(differing, 0, `${temper} model of seed ${i}`);
+      }
+    });
+  }
 }
 
 function describeContract(make: MakeExecutor): void {

@@ -7,9 +7,11 @@ import { type Random, seededRandom } from "../util/random.ts";
 import {
   type ExactModel,
   type ExactShape,
+  groupColumns,
   type LayerRange,
   type Matrix,
   type NormWeights,
+  type Quantization,
   qkvBits,
 } from "./model/model.ts";
 import { collectModel, isInRange, isNorm, type ModelSink, tensorsOf } from "./model/sink.ts";
@@ -65,6 +67,24 @@ export function randomShape(dice: Dice, given: Partial<ExactShape> = {}): ExactS
   };
 }
 
+/** The same with every width rounded up to whole groups. */
+function wholeGroups(given: ExactShape): ExactShape {
+  const widths = ["dim", "ffnDim", "headDim"] as const;
+  const whole = widths.map((width) => [width, Math.ceil(given[width] / groupColumns) * groupColumns]);
+  return { ...given, ...Object.fromEntries(whole) };
+}
+
+/** A shape that the quantization can do. */
+export function randomShapeFor(
+  quantization: Quantization,
+  dice: Dice,
+  given: Partial<ExactShape>,
+): ExactShape {
+  if (quantization === "int8-row") return randomShape(dice, given);
+  const shape = wholeGroups(randomShape(dice, given));
+  return { ...shape, turns: randomTurns(dice, shape.headDim / 2) };
+}
+
 function randomEpsilon(dice: Dice, n: number, fraction: number): number {
   return dice.pick([0, 1, Math.round(n * 1e-5 * 2 ** fraction), dice.whole(0, 2 ** 45), 2 ** 45]);
 }
@@ -84,18 +104,24 @@ export async function makeModel(
   shape: ExactShape,
   temper: Temper,
   sink: ModelSink,
+  quantization: Quantization = "int8-row",
 ): Promise<void> {
   for (const tensor of tensorsOf(shape)) {
     if (isNorm(tensor.kind)) {
-      const { columns } = tensorExtent(shape, tensor.kind);
+      const { columns } = tensorExtent(shape, quantization, tensor.kind);
       await sink.norm(tensor, randomNorm(dice, columns, temper));
-    } else await sink.matrix(tensor, randomMatrix(dice, shape, tensor, temper));
+    } else await sink.matrix(tensor, randomMatrix(dice, shape, quantization, tensor, temper));
   }
 }
 
-export async function randomModel(dice: Dice, shape: ExactShape, temper: Temper): Promise<ExactModel> {
+export async function randomModel(
+  dice: Dice,
+  shape: ExactShape,
+  temper: Temper,
+  quantization: Quantization = "int8-row",
+): Promise<ExactModel> {
   const collected = collectModel(shape);
-  await makeModel(dice, shape, temper, collected);
+  await makeModel(dice, shape, temper, collected, quantization);
   return collected.model();
 }
 
@@ -122,27 +148,58 @@ export async function sliceModel(model: ExactModel, range: LayerRange): Promise<
 
 type MatrixStyle = "usual" | "loud" | "quiet" | "full" | "aligned" | "zero" | "any";
 
-function randomMatrix(dice: Dice, shape: ExactShape, { kind }: TensorRef, temper: Temper): Matrix {
-  const { rows, columns, hasBias } = tensorExtent(shape, kind);
+function randomMatrix(
+  dice: Dice,
+  shape: ExactShape,
+  quantization: Quantization,
+  { kind }: TensorRef,
+  temper: Temper,
+): Matrix {
+  const { rows, columns, hasBias, format } = tensorExtent(shape, quantization, kind);
   const style = styleOf(dice, kind, temper);
   // Rows whose weights are about 1 / √columns, and embeddings of about 1.
   // Values beyond saturation are those whose mantissas are largest.
   const shift = style === "aligned" ? dice.pick(kind === "v" ? [0, 10] : [-20, -6, 0, 10]) : 0;
   const usual = shift + (kind === "embedding" ? -21 : Math.round(-20.7 - Math.log2(columns) / 2));
-  const weights = new Int8Array(rows * columns);
   // Tokens of one sign: positions add up.
   const negative = kind === "embedding" ? -1 : 4;
-  if (style !== "zero") fillWeights(dice, weights, (i) => Math.floor(i / columns) % 5 === negative, style);
-  return {
+  const isNegative = (row: number): boolean => row % 5 === negative;
+  const multiplierBits = format === "int8-row" ? 15 : 13;
+  // A weight times its scale reaches eight times as far, a multiplier a quarter.
+  const middle = format === "int8-row" ? usual : usual - 1;
+  const ofRows = (): Pick<Matrix, "rows" | "columns" | "multipliers" | "exponents" | "bias"> => ({
     rows,
     columns,
-    weights,
     multipliers: Int16Array.from({ length: rows }, () =>
-      style === "full" || style === "aligned" ? 2 ** 15 - 1 : dice.whole(2 ** 14, 2 ** 15 - 1),
+      style === "full" || style === "aligned"
+        ? 2 ** multiplierBits - 1
+        : dice.whole(2 ** (multiplierBits - 1), 2 ** multiplierBits - 1),
     ),
-    exponents: Int8Array.from({ length: rows }, () => exponentOf(dice, style, usual)),
+    exponents: Int8Array.from({ length: rows }, () => exponentOf(dice, style, middle)),
     bias: hasBias ? randomBias(dice, rows, temper) : null,
-  };
+  });
+  if (format === "int8-row") {
+    const weights = new Int8Array(rows * columns);
+    if (style !== "zero") fillWeights(dice, weights, (i) => isNegative(Math.floor(i / columns)), style);
+    return { format, weights, ...ofRows() };
+  }
+  const weights = new Uint8Array((rows * columns) / 2);
+  const scales = new Int8Array((rows * columns) / groupColumns);
+  const groups = columns / groupColumns;
+  if (style !== "zero") {
+    fillBytes(dice, weights, style);
+    // Where weights are −8, a negative scale makes a row of positive ones.
+    fillWeights(dice, scales, (i) => !isNegative(Math.floor(i / groups)), style);
+  }
+  return { format, weights, scales, ...ofRows() };
+}
+
+/** Two weights a byte; the largest product is that of −8 and ±127. */
+function fillBytes(dice: Dice, weights: Uint8Array, style: MatrixStyle): void {
+  for (let i = 0; i < weights.length; i++) {
+    if (style === "aligned") weights[i] = 0x88;
+    else weights[i] = style === "full" ? dice.pick([0x77, 0x87, 0x78, 0x88]) : dice.whole(0, 255);
+  }
 }
 
 function styleOf(dice: Dice, kind: TensorRef["kind"], temper: Temper): MatrixStyle {

@@ -1,5 +1,5 @@
 import type { ByteSource } from "./byte-source.ts";
-import { bytesOfRow, type ElementType, isElementType } from "./elements.ts";
+import { bytesOfRow, elementTypes, type ElementType, isElementType } from "./elements.ts";
 import { invalidModelFile, shown, shownList, unsupportedModel } from "./errors.ts";
 import {
   type DecoderShape,
@@ -126,8 +126,8 @@ export function elementTypeOf(name: string, { name: tensor, typeName }: FoundTen
   if (isElementType(typeName)) return typeName;
   throw unsupportedModel(
     name,
-    `stores the tensor ${shown(tensor)} as ${typeName}; the exact engine reads F32, F16, BF16 and Q8_0`,
-    "Use the model's file in F16 or Q8_0.",
+    `stores the tensor ${shown(tensor)} as ${typeName}; the exact engine reads ${elementTypes.join(", ")}`,
+    "Use the model's file in F16, Q8_0, Q6_K or Q4_K_M.",
   );
 }
 

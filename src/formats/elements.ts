@@ -1,6 +1,8 @@
 /** Stored numbers as 32-bit floats: the same ones that ggml and torch compute from them. */
+import { halfAt, halfFloats } from "./half-floats.ts";
+import { decodePacked, isPackedType, packedBlocks, type PackedType } from "./packed-elements.ts";
 
-export type ElementType = "F32" | "F16" | "BF16" | "Q8_0";
+export type ElementType = "F32" | "F16" | "BF16" | "Q8_0" | PackedType;
 
 /** Elements and bytes of what is stored together. */
 const blocks: Readonly<Record<ElementType, { elements: number; bytes: number }>> = {
@@ -9,7 +11,10 @@ const blocks: Readonly<Record<ElementType, { elements: number; bytes: number }>>
   BF16: { elements: 1, bytes: 2 },
   // A scale in F16, then 32 signed bytes.
   Q8_0: { elements: 32, bytes: 34 },
+  ...packedBlocks,
 };
+
+export const elementTypes: readonly string[] = Object.keys(blocks);
 
 export function isElementType(name: string): name is ElementType {
   return Object.hasOwn(blocks, name);
@@ -23,6 +28,7 @@ export function bytesOfRow(type: ElementType, columns: number): number {
 
 /** Fills `out` with the elements of `bytes`, which are exactly as many. */
 export function decodeElements(type: ElementType, bytes: Uint8Array, out: Float32Array): void {
+  if (isPackedType(type)) return decodePacked(type, bytes, out);
   switch (type) {
     case "F32":
       return decodeF32(bytes, out);
@@ -51,7 +57,7 @@ function decodeF32(bytes: Uint8Array, out: Float32Array): void {
 }
 
 function decodeF16(bytes: Uint8Array, out: Float32Array): void {
-  const table = halves();
+  const table = halfFloats();
   for (let i = 0, at = 0; i < out.length; i++, at += 2) out[i] = table[bytes[at]! | (bytes[at + 1]! << 8)]!;
 }
 
@@ -63,23 +69,8 @@ function decodeBf16(bytes: Uint8Array, out: Float32Array): void {
 }
 
 function decodeQ8(bytes: Uint8Array, out: Float32Array): void {
-  const table = halves();
   for (let i = 0, at = 0; i < out.length; i += 32, at += 34) {
-    const scale = table[bytes[at]! | (bytes[at + 1]! << 8)]!;
+    const scale = halfAt(bytes, at);
     for (let j = 0; j < 32; j++) out[i + j] = ((bytes[at + 2 + j]! << 24) >> 24) * scale;
   }
-}
-
-let halvesTable: Float32Array | undefined;
-
-/** The value of each of the 65536 half-precision numbers (IEEE 754 binary16). */
-function halves(): Float32Array {
-  halvesTable ??= Float32Array.from({ length: 65_536 }, (_, bits) => {
-    const sign = bits >= 0x8000 ? -1 : 1;
-    const exponent = (bits >> 10) & 31;
-    const fraction = bits & 1023;
-    if (exponent === 31) return fraction === 0 ? sign * Infinity : Number.NaN;
-    return sign * (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25));
-  });
-  return halvesTable;
 }

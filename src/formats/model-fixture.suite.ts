@@ -8,6 +8,10 @@ import { tensorTypeName } from "./gguf/tensor-types.ts";
 import { extentOf, type LayerTensor, type ModelSource, type TensorRef } from "./model-source.ts";
 import type { SafetensorsFiles } from "./safetensors/source.ts";
 import type { ElementType } from "./elements.ts";
+import type { PackedType } from "./packed-elements.ts";
+
+/** What fixtures are written as. */
+type WrittenType = Exclude<ElementType, PackedType>;
 
 export interface FixtureModel {
   readonly architecture: "llama" | "mistral" | "qwen2" | "qwen3";
@@ -20,7 +24,7 @@ export interface FixtureModel {
   readonly vocabularySize: number;
   readonly isTied: boolean;
   /** Of matrices; vectors are F32. */
-  readonly type: ElementType;
+  readonly type: WrittenType;
 }
 
 export const smallLlama: FixtureModel = {
@@ -96,7 +100,7 @@ export function fixtureTensors(model: FixtureModel, seed = 1): FixtureTensor[] {
 }
 
 /** Of fixture values, whose Q8_0 blocks all have the scale 1/64. */
-export function encodeElements(type: ElementType, values: Float32Array): Uint8Array {
+export function encodeElements(type: WrittenType, values: Float32Array): Uint8Array {
   const bytes = new Uint8Array(
     type === "Q8_0" ? (values.length / 32) * 34 : values.length * (type === "F32" ? 4 : 2),
   );
@@ -187,7 +191,7 @@ export type HeaderEntry = Readonly<Record<string, unknown>>;
 
 /** A safetensors file; `change` may spoil its header. */
 export function writeSafetensors(
-  tensors: readonly { name: string; type: ElementType; shape: readonly number[]; values: Float32Array }[],
+  tensors: readonly { name: string; type: WrittenType; shape: readonly number[]; values: Float32Array }[],
   change: (header: Record<string, HeaderEntry>) => unknown = (header) => header,
 ): Buffer {
   let offset = 0;
@@ -209,7 +213,7 @@ export function safetensorsOf(header: string, ...data: readonly Uint8Array[]): B
 }
 
 export function shardOf(model: FixtureModel, tensors = fixtureTensors(model)): Buffer {
-  const type = (columns: number | null): ElementType => (columns === null ? "F32" : model.type);
+  const type = (columns: number | null): WrittenType => (columns === null ? "F32" : model.type);
   return writeSafetensors(
     tensors.map(({ huggingFace: name, rows, columns, values }) => ({
       name,

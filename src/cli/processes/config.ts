@@ -1,4 +1,5 @@
 /** What a gateway or provider process is told: plain data, so that it can cross to another process. */
+import type { Quantization } from "../../exact/model/model.ts";
 import type { PriceSheet } from "../../protocol/price.ts";
 import type { CloudPrice } from "../../gateway/index.ts";
 
@@ -53,6 +54,8 @@ export interface ExactEngineConfig {
   readonly kind: "exact";
   /** A converted model, or any that can be converted. */
   readonly modelPath: string;
+  /** Of what is converted. */
+  readonly quantization: Quantization;
   /** Where converted models are kept. */
   readonly cacheFolder: string;
   readonly name: string | null;

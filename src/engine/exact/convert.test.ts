@@ -37,6 +37,19 @@ test("a model is converted once, into a file that only its owner reads", async (
   assert.deepEqual(await prepareModel(first.path, cache, options), { path: first.path, isCached: false });
 });
 
+test("with four bits it is another file and another model, and loses more", async () => {
+  const eight = await prepareModel(tinyGguf, folder, options);
+  const four = await prepareModel(tinyGguf, folder, { ...options, quantization: "int4-group32" });
+  assert.notEqual(four.path, eight.path);
+  assert.ok(2 * (await stat(four.path)).size < 1.3 * (await stat(eight.path)).size);
+  const target = join(folder, "x.skein");
+  const usual = await convertFile(tinyGguf, target, options);
+  const rounded = await convertFile(tinyGguf, target, { ...options, quantization: "int4-group32" });
+  assert.notEqual(rounded.modelId, usual.modelId);
+  assert.ok(usual.weightError > 0.001 && usual.weightError < 0.02, `${usual.weightError}`);
+  assert.ok(rounded.weightError > 0.05 && rounded.weightError < 0.09, `${rounded.weightError}`);
+});
+
 test("a file that changed is converted anew", async () => {
   const model = join(folder, "model.gguf");
   await copyFile(tinyGguf, model);

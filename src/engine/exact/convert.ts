@@ -5,6 +5,7 @@ import { type ConvertedModel, writeContainer } from "../../exact/container/write
 import { type ImportedModel, importGguf } from "../../exact/import/gguf.ts";
 import { importHuggingFace, isHuggingFaceFile } from "../../exact/import/hugging-face.ts";
 import { exactShapeOf } from "../../exact/import/shape.ts";
+import type { Quantization } from "../../exact/model/model.ts";
 import { opsHash, opsVersion } from "../../exact/ops/version.ts";
 import { invalidModelFile } from "../../formats/errors.ts";
 import { toHex } from "../../util/bytes.ts";
@@ -19,6 +20,8 @@ import { sha256 } from "../sha256.ts";
 
 export interface ConvertFileOptions {
   readonly signal: AbortSignal;
+  /** Default: int8-row. */
+  readonly quantization?: Quantization;
   /** Called with the number of weights done and of all. */
   readonly onProgress?: (done: number, total: number) => void;
 }
@@ -40,7 +43,7 @@ export async function convertFile(
   try {
     for (const each of paths) sources.push(await openFileSource(each));
     const { source, tokenizer } = await importModel(path, kind, sources, options.signal);
-    const room = weightBytes(exactShapeOf(source.shape));
+    const room = weightBytes(exactShapeOf(source.shape), options.quantization ?? "int8-row");
     return await writeFileAtomically(target, room, (file) =>
       writeContainer(source, { name: nameOf(path), tokenizer }, file, sha256, options),
     );
@@ -78,8 +81,9 @@ export async function prepareModel(
 ): Promise<PreparedModel> {
   if ((await kindOf(path)) === "skein") return { path, isCached: false };
   const { paths } = await filesOf(path);
-  const key = await stateOfFiles(paths, `exact-${opsVersion}-${toHex(opsHash)}`);
-  const target = join(folder, `${nameOf(path)}-${key}.skein`);
+  const quantization = options.quantization ?? "int8-row";
+  const key = await stateOfFiles(paths, `exact-${opsVersion}-${toHex(opsHash)}-${quantization}`);
+  const target = join(folder, `${nameOf(path)}-${quantization}-${key}.skein`);
   if ((await stat(target).catch(() => null)) === null) {
     await mkdir(folder, { recursive: true, mode: 0o700 });
     await removeAbandoned(folder);

@@ -40,8 +40,8 @@ export async function loadModel(
     if (options.modelId !== null && info.modelId !== options.modelId) {
       throw invalidModelFile(options.modelPath, "is another model than before", "Start the provider again.");
     }
-    const { shape } = info.manifest;
-    const plan = planMemory(shape, options, machineBytes());
+    const { shape, quantization } = info.manifest;
+    const plan = planMemory(shape, quantization, options, machineBytes());
     const rowsMax = rowsMaxFor(plan.parallelMax);
     const { contextTokensMax } = plan;
     const wasm = createWasmExecutor(shape, { contextTokensMax, rowsMax, ...threadsOf(options, onFailure) });

@@ -26,29 +26,41 @@ const giga = 2 ** 30;
 const unasked = { parallel: null, contextTokens: null };
 
 test("a model gets four contexts within a gigabyte, or fewer of a useful length", () => {
-  const plan = planMemory(shape, unasked, 64 * giga);
+  const plan = planMemory(shape, "int8-row", unasked, 64 * giga);
   assert.equal(plan.parallelMax, 4);
   assert.ok(plan.contextTokensMax > 8_192 && plan.contextTokensMax < 10_000, String(plan.contextTokensMax));
-  const small = planMemory(shape, unasked, 2.2 * giga);
+  const small = planMemory(shape, "int8-row", unasked, 2.2 * giga);
   assert.ok(small.parallelMax < 4 && small.contextTokensMax >= 512, JSON.stringify(small));
-  const own = planMemory({ ...shape, contextTokensMax: 512 }, unasked, 64 * giga);
+  const own = planMemory({ ...shape, contextTokensMax: 512 }, "int8-row", unasked, 64 * giga);
   assert.deepEqual(own, { parallelMax: 4, contextTokensMax: 512 });
 });
 
 test("a wish is granted as it is, or refused", () => {
   const asked = { parallel: 2, contextTokens: 32_768 };
-  assert.deepEqual(planMemory(shape, asked, 64 * giga), { parallelMax: 2, contextTokensMax: 32_768 });
-  assert.deepEqual(planMemory(shape, { ...asked, contextTokens: 1e9 }, 64 * giga), {
+  assert.deepEqual(planMemory(shape, "int8-row", asked, 64 * giga), {
     parallelMax: 2,
     contextTokensMax: 32_768,
   });
-  assert.equal(planMemory(shape, { parallel: null, contextTokens: 32_768 }, 64 * giga).parallelMax, 2);
-  assert.equal(planMemory(shape, { parallel: 16, contextTokens: null }, 64 * giga).parallelMax, 16);
+  assert.deepEqual(planMemory(shape, "int8-row", { ...asked, contextTokens: 1e9 }, 64 * giga), {
+    parallelMax: 2,
+    contextTokensMax: 32_768,
+  });
+  assert.equal(
+    planMemory(shape, "int8-row", { parallel: null, contextTokens: 32_768 }, 64 * giga).parallelMax,
+    2,
+  );
+  assert.equal(
+    planMemory(shape, "int8-row", { parallel: 16, contextTokens: null }, 64 * giga).parallelMax,
+    16,
+  );
   const refused = (error: unknown): boolean =>
     error instanceof SkeinError && error.code === "engine_unavailable" && /MiB/.test(error.message);
-  assert.throws(() => planMemory(shape, { parallel: 4, contextTokens: 32_768 }, 64 * giga), refused);
-  assert.throws(() => planMemory(shape, unasked, giga), refused);
-  assert.throws(() => planMemory({ ...shape, layers: 280 }, unasked, 640 * giga), refused);
+  assert.throws(
+    () => planMemory(shape, "int8-row", { parallel: 4, contextTokens: 32_768 }, 64 * giga),
+    refused,
+  );
+  assert.throws(() => planMemory(shape, "int8-row", unasked, giga), refused);
+  assert.throws(() => planMemory({ ...shape, layers: 280 }, "int8-row", unasked, 640 * giga), refused);
 });
 
 test("whatever is planned fits", () => {
@@ -62,9 +74,9 @@ test("whatever is planned fits", () => {
       (layers, parallel, contextTokens, gigas) => {
         const model = { ...shape, layers };
         try {
-          const plan = planMemory(model, { parallel, contextTokens }, gigas * giga);
+          const plan = planMemory(model, "int8-row", { parallel, contextTokens }, gigas * giga);
           const cache = plan.parallelMax * plan.contextTokensMax * cacheBytesPerToken(model);
-          assert.ok(weightBytes(model) + cache < Math.min(4, gigas) * giga);
+          assert.ok(weightBytes(model, "int8-row") + cache < Math.min(4, gigas) * giga);
           assert.ok(plan.parallelMax >= 1 && plan.contextTokensMax >= 1);
         } catch (error) {
           assert.ok(error instanceof SkeinError && error.code === "engine_unavailable", String(error));

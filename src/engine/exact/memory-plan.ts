@@ -1,6 +1,6 @@
 /** How many contexts of which length a model gets, from its size and the machine's memory. */
 import { layerLeafLength } from "../../exact/commitment/leaf.ts";
-import type { ExactShape } from "../../exact/model/model.ts";
+import type { ExactShape, Quantization } from "../../exact/model/model.ts";
 import { tensorsOf } from "../../exact/model/sink.ts";
 import { tensorExtent } from "../../exact/model/weight-bytes.ts";
 import { SkeinError } from "../../util/errors.ts";
@@ -42,10 +42,16 @@ const contextTokensMin = 16;
 const reserveBytes: number = 16 * 2 ** 20;
 
 /** @throws SkeinError `engine_unavailable` when the model or the wish does not fit */
-export function planMemory(shape: ExactShape, wishes: MemoryWishes, machineBytes: number): MemoryPlan {
+export function planMemory(
+  shape: ExactShape,
+  quantization: Quantization,
+  wishes: MemoryWishes,
+  machineBytes: number,
+): MemoryPlan {
+  const weights = weightBytes(shape, quantization);
   const own = shape.contextTokensMax;
   const available = Math.min(addressableBytes, machineShare * machineBytes);
-  const used = (parallel: number): number => weightBytes(shape) + workspaceBytes(shape, parallel);
+  const used = (parallel: number): number => weights + workspaceBytes(shape, parallel);
   const contextFor = (parallel: number, cacheBytes: number): number => {
     const room = Math.min(cacheBytes, available - used(parallel));
     return Math.min(own, Math.floor(room / parallel / cacheBytesPerToken(shape)));
@@ -57,7 +63,7 @@ export function planMemory(shape: ExactShape, wishes: MemoryWishes, machineBytes
   if (wishes.contextTokens !== null) {
     const context = Math.min(own, wishes.contextTokens);
     const parallel = parallels.find((count) => contextFor(count, available) >= context);
-    if (parallel === undefined) throw tooLarge(shape, available, parallels.at(-1)!, context);
+    if (parallel === undefined) throw tooLarge(shape, weights, available, parallels.at(-1)!, context);
     return { parallelMax: parallel, contextTokensMax: context };
   }
   const wanted = Math.min(own, contextTokensWanted);
@@ -65,12 +71,12 @@ export function planMemory(shape: ExactShape, wishes: MemoryWishes, machineBytes
     parallels.find((count) => contextFor(count, cacheBytesDefault) >= wanted) ?? parallels.at(-1)!;
   const context = contextFor(parallel, cacheBytesDefault);
   const least = Math.min(own, contextTokensMin);
-  if (context < least) throw tooLarge(shape, available, parallel, least);
+  if (context < least) throw tooLarge(shape, weights, available, parallel, least);
   return { parallelMax: parallel, contextTokensMax: context };
 }
 
-export function weightBytes(shape: ExactShape): number {
-  return tensorsOf(shape).reduce((sum, { kind }) => sum + tensorExtent(shape, kind).bytes, 0);
+export function weightBytes(shape: ExactShape, quantization: Quantization): number {
+  return tensorsOf(shape).reduce((sum, { kind }) => sum + tensorExtent(shape, quantization, kind).bytes, 0);
 }
 
 /** Keys and values of one position in all layers. */
@@ -88,14 +94,20 @@ function workspaceBytes(shape: ExactShape, parallel: number): number {
   );
 }
 
-function tooLarge(shape: ExactShape, bytes: number, parallel: number, context: number): SkeinError {
+function tooLarge(
+  shape: ExactShape,
+  weights: number,
+  bytes: number,
+  parallel: number,
+  context: number,
+): SkeinError {
   const mega = (value: number): string => `${Math.ceil(value / 2 ** 20)} MiB`;
   const contexts = parallel === 1 ? "a context" : `${parallel} contexts`;
   const cache = parallel * context * cacheBytesPerToken(shape);
   return new SkeinError(
     "engine_unavailable",
-    `The model's weights take ${mega(weightBytes(shape))} and ${contexts} of ${context} tokens ${mega(cache)}; ` +
+    `The model's weights take ${mega(weights)} and ${contexts} of ${context} tokens ${mega(cache)}; ` +
       `the exact engine can use ${mega(bytes)} here.`,
-    { hint: "Use a smaller --context or --parallel, or a smaller model." },
+    { hint: "Use a smaller --context or --parallel, a smaller model, or convert it with --bits 4." },
   );
 }

@@ -14,7 +14,7 @@ import type { TensorRef } from "../../formats/model-source.ts";
 import { concatBytes, equalBytes, utf8 } from "../../util/bytes.ts";
 import { hashBytes, type Sha256 } from "../commitment/commitment.ts";
 import { type Manifest, manifestBytes, manifestOf, modelIdOf, tokenizerBytes } from "../model/manifest.ts";
-import type { ExactShape, LayerRange } from "../model/model.ts";
+import type { ExactShape, LayerRange, Quantization } from "../model/model.ts";
 import { isInRange, type ModelSink, tensorsOf } from "../model/sink.ts";
 import {
   isMatrixInRange,
@@ -25,7 +25,7 @@ import {
   tensorExtent,
 } from "../model/weight-bytes.ts";
 import { weightRoot } from "../model/weight-root.ts";
-import { checkShape } from "../model/limits.ts";
+import { checkQuantization, checkShape } from "../model/limits.ts";
 import { opsVersion } from "../ops/version.ts";
 import type { TokenizerData } from "../tokenizer/data.ts";
 import { headerSchema, type HeaderFields, tokenizerSchema } from "./schema.ts";
@@ -72,11 +72,15 @@ export function headerBytes(info: Omit<ContainerInfo, "modelId" | "offsets">): U
 }
 
 /** Where each tensor begins behind a header of `start` bytes, and how long the file is. */
-export function layout(shape: ExactShape, start: number): { offsets: number[]; fileBytes: number } {
+export function layout(
+  shape: ExactShape,
+  quantization: Quantization,
+  start: number,
+): { offsets: number[]; fileBytes: number } {
   let at = start;
   const offsets = tensorsOf(shape).map(({ kind }) => {
     const offset = at;
-    at = aligned(offset + tensorExtent(shape, kind).bytes);
+    at = aligned(offset + tensorExtent(shape, quantization, kind).bytes);
     return offset;
   });
   return { offsets, fileBytes: at };
@@ -100,6 +104,7 @@ export async function openContainer(
   // 2. The header.
   const header = parseHeader(await source.read(prefixBytes, length, signal), broken);
   checkShape(header.manifest.shape);
+  checkQuantization(header.manifest.quantization, header.manifest.shape);
   if (header.manifest.opsVersion !== opsVersion) {
     throw broken(
       `was made for version ${header.manifest.opsVersion} of the operations, this is ${opsVersion}`,
@@ -107,10 +112,10 @@ export async function openContainer(
   }
   // 3. What it holds against what its manifest says.
   const { chatTemplate } = header;
-  const { shape } = header.manifest;
+  const { shape, quantization } = header.manifest;
   const tokenizer = parseTokenizer(header.tokenizer, broken);
   const tensorRoots = splitHashes(header.tensorRoots);
-  const manifest = manifestOf(sha256, { shape, tokenizer, chatTemplate, tensorRoots });
+  const manifest = manifestOf(sha256, { quantization, shape, tokenizer, chatTemplate, tensorRoots });
   const isTrue =
     tensorRoots.length === tensorsOf(shape).length &&
     equalBytes(manifestBytes(manifest), manifestBytes(header.manifest));
@@ -123,7 +128,7 @@ export async function openContainer(
   if (!isCanonical) throw broken("has a header that no conversion writes");
   if (tokenizer.tokens.length > shape.vocabularySize) throw broken("has more tokens than its vocabulary");
   // 4. The size of what follows.
-  const { offsets, fileBytes } = layout(shape, start);
+  const { offsets, fileBytes } = layout(shape, quantization, start);
   if (source.size !== fileBytes) throw broken(`has ${source.size} bytes instead of ${fileBytes}`);
   return { ...info, modelId: modelIdOf(sha256, manifest), offsets };
 }
@@ -179,10 +184,10 @@ export async function readContainer(
   sink: ModelSink,
   options: ReadOptions,
 ): Promise<void> {
-  const { shape } = info.manifest;
+  const { shape, quantization } = info.manifest;
   const range = options.range ?? { start: 0, end: shape.layers };
   const wanted = tensorsOf(shape)
-    .map((tensor, index) => ({ tensor, index, extent: tensorExtent(shape, tensor.kind) }))
+    .map((tensor, index) => ({ tensor, index, extent: tensorExtent(shape, quantization, tensor.kind) }))
     .filter(({ tensor }) => isInRange(tensor, shape, range));
   const total = wanted.reduce((sum, { extent }) => sum + extent.bytes, 0);
   let done = 0;

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { concatBytes } from "../../util/bytes.ts";
 import type { Sha256 } from "../commitment/commitment.ts";
 import { manifestOf } from "../model/manifest.ts";
-import type { ExactModel, ExactShape } from "../model/model.ts";
+import type { ExactModel, ExactShape, Quantization } from "../model/model.ts";
 import type { ModelSink } from "../model/sink.ts";
 import { bytesOfMatrix, bytesOfNorm } from "../model/weight-bytes.ts";
 import { weightRoot } from "../model/weight-root.ts";
@@ -18,6 +18,8 @@ export const sha256: Sha256 = (...parts) => {
 };
 
 export interface ContainerParts {
+  /** Default: int8-row. */
+  readonly quantization?: Quantization;
   readonly shape: ExactShape;
   readonly name: string;
   readonly tokenizer: TokenizerData;
@@ -37,11 +39,12 @@ export async function tensorBytesOf(model: ExactModel): Promise<Uint8Array[]> {
 }
 
 /** A file that is true to itself, whatever its parts are. */
-export function containerOf({ shape, name, tokenizer, chatTemplate, tensors }: ContainerParts): Uint8Array {
+export function containerOf(parts: ContainerParts): Uint8Array {
+  const { quantization = "int8-row", shape, name, tokenizer, chatTemplate, tensors } = parts;
   const tensorRoots = tensors.map((bytes) => weightRoot(sha256, [bytes]));
-  const manifest = manifestOf(sha256, { shape, tokenizer, chatTemplate, tensorRoots });
+  const manifest = manifestOf(sha256, { quantization, shape, tokenizer, chatTemplate, tensorRoots });
   const header = headerBytes({ name, manifest, tokenizer, chatTemplate, tensorRoots });
-  const { offsets, fileBytes } = layout(shape, header.length);
+  const { offsets, fileBytes } = layout(shape, quantization, header.length);
   const file = new Uint8Array(fileBytes);
   file.set(header);
   for (const [i, bytes] of tensors.entries()) {

@@ -44,23 +44,26 @@ interface Subject {
 }
 
 const subjects: readonly Subject[] = await Promise.all(
-  [1, 2, 3].map(async (seed): Promise<Subject> => {
+  [1, 2, 3, 4].map(async (seed): Promise<Subject> => {
     const dice = diceOfSeed(seed);
+    const quantization = seed === 4 ? "int4-group32" : "int8-row";
+    const width = seed === 4 ? 32 : 16;
     const shape = randomShape(dice, {
       layers: 1,
-      dim: 16,
-      ffnDim: 16,
+      dim: width,
+      ffnDim: width,
       headDim: 16,
       heads: 2,
       headsKv: 1,
       vocabularySize: 9,
     });
     const parts: ContainerParts = {
+      quantization,
       shape,
       name: "m",
       tokenizer: smallTokenizer(seed === 1 ? "llama" : "gpt2", 8),
       chatTemplate: seed === 2 ? null : "{{ messages }}",
-      tensors: await tensorBytesOf(await randomModel(dice, shape, "wild")),
+      tensors: await tensorBytesOf(await randomModel(dice, shape, "wild", quantization)),
     };
     const file = containerOf(parts);
     const { modelId } = await openContainer(memorySource("", file), sha256, never);

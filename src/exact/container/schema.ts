@@ -29,7 +29,7 @@ export const headerSchema = z.strictObject({
     version: z.literal(0),
     opsVersion: whole,
     opsHash: hash,
-    quantization: z.literal("int8-row"),
+    quantization: z.enum(["int8-row", "int4-group32"]),
     shape: shapeSchema,
     tokenizer: hash,
     template: hash,

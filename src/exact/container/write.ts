@@ -1,7 +1,7 @@
 /** Converts a model into a container, tensor by tensor. */
 import type { ModelSource } from "../../formats/model-source.ts";
 import { hashBytes, type Sha256 } from "../commitment/commitment.ts";
-import { convertModel, type ConvertOptions } from "../import/convert.ts";
+import { type ConversionLoss, convertModel, type ConvertOptions } from "../import/convert.ts";
 import { exactShapeOf } from "../import/shape.ts";
 import { manifestOf, modelIdOf } from "../model/manifest.ts";
 import { type ModelSink, tensorsOf } from "../model/sink.ts";
@@ -17,7 +17,7 @@ export interface ByteTarget {
   finish(size: number): Promise<void>;
 }
 
-export interface ConvertedModel {
+export interface ConvertedModel extends ConversionLoss {
   readonly modelId: string;
   readonly fileBytes: number;
 }
@@ -32,14 +32,16 @@ export async function writeContainer(
 ): Promise<ConvertedModel> {
   const shape = exactShapeOf(source.shape);
   const { chatTemplate } = source;
+  const quantization = options.quantization ?? "int8-row";
+  const { tokenizer } = parts;
   const count = tensorsOf(shape).length;
   const headerOf = (tensorRoots: readonly Uint8Array[]) => {
-    const manifest = manifestOf(sha256, { shape, tokenizer: parts.tokenizer, chatTemplate, tensorRoots });
+    const manifest = manifestOf(sha256, { quantization, shape, tokenizer, chatTemplate, tensorRoots });
     return { ...parts, manifest, chatTemplate, tensorRoots };
   };
   // The header comes last, when all hashes are known, but takes the same room before.
   const start = headerBytes(headerOf(Array.from({ length: count }, () => new Uint8Array(hashBytes)))).length;
-  const { offsets, fileBytes } = layout(shape, start);
+  const { offsets, fileBytes } = layout(shape, quantization, start);
   const roots: Uint8Array[] = [];
   const put = async (bytes: readonly Uint8Array[]): Promise<void> => {
     let at = offsets[roots.length]!;
@@ -53,9 +55,9 @@ export async function writeContainer(
     norm: (_, weights) => put(bytesOfNorm(weights)),
     matrix: (_, matrix) => put(bytesOfMatrix(matrix)),
   };
-  await convertModel(source, shape, sink, options);
+  const loss = await convertModel(source, shape, sink, options);
   const header = headerOf(roots);
   await target.write(0, headerBytes(header));
   await target.finish(fileBytes);
-  return { modelId: modelIdOf(sha256, header.manifest), fileBytes };
+  return { modelId: modelIdOf(sha256, header.manifest), fileBytes, ...loss };
 }

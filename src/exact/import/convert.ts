@@ -3,27 +3,44 @@
  * converted to a file. The order and the rounding are part of the specification (docs/EXACT.md, "Import").
  */
 import { extentOf, type LayerTensor, type ModelSource, type TensorRef } from "../../formats/model-source.ts";
-import { type ExactShape, type Matrix, qkvBits, qkvFraction } from "../model/model.ts";
-import { isNorm, type ModelSink, tensorsOf } from "../model/sink.ts";
+import { checkQuantization } from "../model/limits.ts";
+import { type ExactShape, type Quantization, qkvBits, qkvFraction } from "../model/model.ts";
+import { formatOf, isNorm, type ModelSink, tensorsOf } from "../model/sink.ts";
 import { layerFactors, type LayerFactors } from "./factors.ts";
-import { quantizeBias, quantizeNorm, quantizeRow } from "./quantize.ts";
+import { quantizeBias, quantizeNorm } from "./quantize.ts";
+import { createRounder, type Rounder, type WithoutBias } from "./rounder.ts";
 
 /** Floats held at a time while a matrix is read. */
 export const floatsPerRead: number = 1 << 20;
 
 export interface ConvertOptions {
   readonly signal: AbortSignal;
+  /** Default: int8-row. */
+  readonly quantization?: Quantization;
   /** Called with the number of weights done and of all. */
   readonly onProgress?: (done: number, total: number) => void;
 }
 
-/** @throws SkeinError `invalid_model_file`, `cancelled` */
+export interface ConversionLoss {
+  /** Root of the squares of all matrices' rounding errors by those of their weights, as the source gave them. */
+  readonly weightError: number;
+}
+
+/** Sums over the matrices so far. */
+interface Squares {
+  error: number;
+  weights: number;
+}
+
+/** @throws SkeinError `invalid_model_file`, `unsupported_model` (widths that the quantization cannot do), `cancelled` */
 export async function convertModel(
   source: ModelSource,
   shape: ExactShape,
   sink: ModelSink,
   options: ConvertOptions,
-): Promise<void> {
+): Promise<ConversionLoss> {
+  const quantization = options.quantization ?? "int8-row";
+  checkQuantization(quantization, shape);
   const tensors = tensorsOf(shape);
   const sizeOf = ({ kind }: TensorRef): number => {
     const { rows, columns } = extentOf(source.shape, kind);
@@ -32,6 +49,7 @@ export async function convertModel(
   const total = tensors.reduce((sum, tensor) => sum + sizeOf(tensor), 0);
   let done = 0;
   let factors: LayerFactors | null = null;
+  const squares: Squares = { error: 0, weights: 0 };
   for (const tensor of tensors) {
     const onRows = (weights: number): void => options.onProgress?.((done += weights), total);
     if (tensor.kind === "attnNorm") factors = await layerFactors(source, tensor.layer, options.signal);
@@ -41,11 +59,14 @@ export async function convertModel(
       await sink.norm(tensor, quantizeNorm(Float64Array.from(weights!, (w, i) => w * scale.column(i))));
       onRows(weights!.length);
     } else {
-      const matrix = await convertMatrix(source, tensor, scale, options.signal, onRows);
+      const { rows, columns } = extentOf(source.shape, tensor.kind);
+      const rounder = createRounder(formatOf(quantization, tensor.kind), rows, columns);
+      const matrix = await convertMatrix(source, tensor, scale, rounder, squares, options.signal, onRows);
       const bias = await convertBias(source, tensor, scale, options.signal);
       await sink.matrix(tensor, { ...matrix, bias });
     }
   }
+  return { weightError: squares.weights === 0 ? 0 : Math.sqrt(squares.error / squares.weights) };
 }
 
 interface Scales {
@@ -85,27 +106,28 @@ async function convertMatrix(
   source: ModelSource,
   tensor: TensorRef,
   scale: Scales,
+  rounder: Rounder,
+  squares: Squares,
   signal: AbortSignal,
   onRows: (weights: number) => void,
-): Promise<Omit<Matrix, "bias">> {
-  const { rows, columns } = extentOf(source.shape, tensor.kind);
-  const weights = new Int8Array(rows * columns);
-  const multipliers = new Int16Array(rows);
-  const exponents = new Int8Array(rows);
+): Promise<WithoutBias> {
+  const { columns } = rounder.matrix;
   const row = new Float64Array(columns);
   for await (const [first, block] of readBlocks(source, tensor, signal)) {
     for (let j = 0; j * columns < block.length; j++) {
       const at = first + j;
       const rowScale = scale.row(at);
       for (let i = 0; i < columns; i++) row[i] = block[j * columns + i]! * rowScale * scale.column(i);
-      const into = weights.subarray(at * columns, (at + 1) * columns);
-      const { multiplier, exponent } = quantizeRow(row, into);
-      multipliers[at] = multiplier;
-      exponents[at] = exponent;
+      rounder.put(at, row);
+      for (let i = 0; i < columns; i++) {
+        const given = block[j * columns + i]!;
+        squares.error += (row[i]! / (rowScale * scale.column(i)) - given) ** 2;
+        squares.weights += given ** 2;
+      }
     }
     onRows(block.length);
   }
-  return { rows, columns, weights, multipliers, exponents };
+  return rounder.matrix;
 }
 
 const biasOf: Partial<Record<TensorRef["kind"], LayerTensor>> = { q: "qBias", k: "kBias", v: "vBias" };

@@ -27,15 +27,11 @@ export interface QuantizedRow {
 export function quantizeRow(row: Float64Array, into: Int8Array): QuantizedRow {
   let largest = 0;
   for (const weight of row) largest = Math.max(largest, Math.abs(weight));
-  const exponent = floorLog2(largest / weightMax) - (multiplierBits - 1);
-  if (!(largest > 0) || exponent < exponentMin) {
+  const scale = roundScale(largest / weightMax, multiplierBits);
+  if (scale === null) {
     into.fill(0);
     return { multiplier: 2 ** (multiplierBits - 1), exponent: 0 };
   }
-  if (exponent > exponentMax) throw tooLarge(largest);
-  const multiplier = roundHalfAway(largest / weightMax / 2 ** exponent);
-  // Just below a power of two the rounding may reach it.
-  const scale = normalized(multiplier, exponent);
   const step = scale.multiplier * 2 ** scale.exponent;
   for (let i = 0; i < row.length; i++) {
     into[i] = Math.min(weightMax, Math.max(-weightMax, roundHalfAway(row[i]! / step)));
@@ -43,8 +39,14 @@ export function quantizeRow(row: Float64Array, into: Int8Array): QuantizedRow {
   return scale;
 }
 
-function normalized(multiplier: number, exponent: number): QuantizedRow {
-  return multiplier < 2 ** multiplierBits
+/** A scale ≥ 0 as a number of `bits` bits times a power of two; null where it counts as zero. */
+export function roundScale(scale: number, bits: number): QuantizedRow | null {
+  const exponent = floorLog2(scale) - (bits - 1);
+  if (!(scale > 0) || exponent < exponentMin) return null;
+  if (exponent > exponentMax) throw tooLarge(scale);
+  const multiplier = roundHalfAway(scale / 2 ** exponent);
+  // Just below a power of two the rounding may reach it.
+  return multiplier < 2 ** bits
     ? { multiplier, exponent }
     : { multiplier: multiplier / 2, exponent: exponent + 1 };
 }

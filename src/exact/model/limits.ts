@@ -1,6 +1,6 @@
 /** What the arithmetic can do: within these limits every intermediate value fits where docs/EXACT.md says. */
 import { SkeinError } from "../../util/errors.ts";
-import type { ExactShape } from "./model.ts";
+import { type ExactShape, groupColumns, type Quantization } from "./model.ts";
 
 /** Squares of 2^19 must sum to 2^53 at most. */
 const dimMax = 16_384;
@@ -33,6 +33,21 @@ export function checkShape(shape: ExactShape): void {
   if (heads % headsKv !== 0) throw unsupported(`${heads} heads cannot share ${headsKv} key heads evenly`);
   if (shape.turns.length !== headDim / 2) throw unsupported("not every pair of a head is rotated");
   for (const turn of shape.turns) requireWhole("turns per position", turn, 0, turnMax);
+}
+
+/** @throws SkeinError `unsupported_model` when rows cannot be cut into whole groups */
+export function checkQuantization(quantization: Quantization, shape: ExactShape): void {
+  if (quantization === "int8-row") return;
+  const { dim, ffnDim, heads, headDim } = shape;
+  const widths = { "embedding width": dim, "feed-forward width": ffnDim, "attention width": heads * headDim };
+  for (const [name, width] of Object.entries(widths)) {
+    if (width % groupColumns === 0) continue;
+    throw new SkeinError(
+      "unsupported_model",
+      `With 4 bits, widths are multiples of ${groupColumns}; the ${name} of this model is ${width}.`,
+      { hint: "Convert it with 8 bits." },
+    );
+  }
 }
 
 function requireWhole(what: string, value: number, min: number, max: number, step = 1): void {

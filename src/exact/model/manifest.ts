@@ -7,14 +7,14 @@ import { toHex } from "../../util/bytes.ts";
 import { merkleRoot, type Sha256 } from "../commitment/commitment.ts";
 import { opsHash, opsVersion } from "../ops/version.ts";
 import type { TokenizerData } from "../tokenizer/data.ts";
-import type { ExactShape } from "./model.ts";
+import type { ExactShape, Quantization } from "./model.ts";
 
 export interface Manifest {
   readonly version: 0;
   readonly opsVersion: number;
   /** SHA-256 of the conformance vectors of these operations. */
   readonly opsHash: Uint8Array;
-  readonly quantization: "int8-row";
+  readonly quantization: Quantization;
   readonly shape: ExactShape;
   /** SHA-256 of `tokenizerBytes`. */
   readonly tokenizer: Uint8Array;
@@ -25,6 +25,7 @@ export interface Manifest {
 }
 
 export interface ManifestParts {
+  readonly quantization: Quantization;
   readonly shape: ExactShape;
   readonly tokenizer: TokenizerData;
   readonly chatTemplate: string | null;
@@ -36,7 +37,7 @@ export function manifestOf(sha256: Sha256, parts: ManifestParts): Manifest {
     version: 0,
     opsVersion,
     opsHash,
-    quantization: "int8-row",
+    quantization: parts.quantization,
     shape: parts.shape,
     tokenizer: sha256(tokenizerBytes(parts.tokenizer)),
     template: sha256(new TextEncoder().encode(parts.chatTemplate ?? "")),

@@ -22,18 +22,41 @@ export interface ExactShape {
   readonly hasQkNorm: boolean;
 }
 
-/** Row j of a matrix is `weights[j · columns + k] · multipliers[j] · 2^exponents[j]`. */
-export interface Matrix {
+/** How a model's matrices are rounded; embedding and output have 8 bits in both. */
+export type Quantization = "int8-row" | "int4-group32";
+
+interface MatrixRows {
   readonly rows: number;
   readonly columns: number;
-  /** −127 … 127, row by row. */
-  readonly weights: Int8Array;
-  /** 2^14 … 2^15 − 1. */
   readonly multipliers: Int16Array;
   readonly exponents: Int8Array;
   /** Added to each row's result, in its fixed-point format; null: none. */
   readonly bias: Int32Array | null;
 }
+
+/** Row j is `weights[j · columns + k] · multipliers[j] · 2^exponents[j]`, multipliers being 2^14 … 2^15 − 1. */
+export interface RowMatrix extends MatrixRows {
+  readonly format: "int8-row";
+  /** −127 … 127, row by row. */
+  readonly weights: Int8Array;
+}
+
+/**
+ * Row j is `q[j, k] · scales[j · columns / 32 + ⌊k / 32⌋] · multipliers[j] · 2^exponents[j]`, multipliers being
+ * 2^12 … 2^13 − 1.
+ */
+export interface GroupMatrix extends MatrixRows {
+  readonly format: "int4-group32";
+  /** q, −8 … 7 in two's complement, two per byte, row by row: of each byte the lower half comes first. */
+  readonly weights: Uint8Array;
+  /** −127 … 127; with a sign, because q reaches further below zero than above. */
+  readonly scales: Int8Array;
+}
+
+export type Matrix = RowMatrix | GroupMatrix;
+
+/** Columns that share a scale. */
+export const groupColumns = 32;
 
 /** Weights of an RMSNorm: `mantissas[i] · 2^exponent`, |mantissa| < 2^23. */
 export interface NormWeights {
@@ -69,11 +92,11 @@ export interface ExactModel {
   /** Those of the range, in order. */
   readonly layers: readonly ExactLayer[];
   /** With the first layer, and with the last one where it is the output matrix too. */
-  readonly embedding: Matrix | null;
+  readonly embedding: RowMatrix | null;
   /** With the last layer. */
   readonly outputNorm: NormWeights | null;
   /** With the last layer, unless it is the embedding. */
-  readonly output: Matrix | null;
+  readonly output: RowMatrix | null;
 }
 
 /** Fractional bits of fixed-point values; see docs/EXACT.md. */

@@ -1,6 +1,15 @@
 /** Where the parts of a model go while it is converted or read: to a file, into an executor, or into an object. */
 import type { LayerTensor, TensorRef } from "../../formats/model-source.ts";
-import type { ExactLayer, ExactModel, ExactShape, LayerRange, Matrix, NormWeights } from "./model.ts";
+import type {
+  ExactLayer,
+  ExactModel,
+  ExactShape,
+  LayerRange,
+  Matrix,
+  NormWeights,
+  Quantization,
+  RowMatrix,
+} from "./model.ts";
 
 /** Receives the tensors of a model in canonical order (`tensorsOf`); what it is given, it may keep. */
 export interface ModelSink {
@@ -37,6 +46,11 @@ export function isNorm(kind: TensorRef["kind"]): boolean {
   return kind.endsWith("Norm");
 }
 
+/** The format of a matrix: the first and the last one matter most, and the first one's rows are looked up. */
+export function formatOf(quantization: Quantization, kind: TensorRef["kind"]): Matrix["format"] {
+  return kind === "embedding" || kind === "output" ? "int8-row" : quantization;
+}
+
 /** Whether the stage of `range` needs a tensor. */
 export function isInRange(tensor: TensorRef, shape: ExactShape, range: LayerRange): boolean {
   const hasLast = range.end === shape.layers;
@@ -63,9 +77,9 @@ export function collectModel(
       shape,
       range,
       layers: layers.map((layer) => ({ qNorm: null, kNorm: null, ...layer }) as unknown as ExactLayer),
-      embedding: (global["embedding"] as Matrix | undefined) ?? null,
+      embedding: (global["embedding"] as RowMatrix | undefined) ?? null,
       outputNorm: (global["outputNorm"] as NormWeights | undefined) ?? null,
-      output: (global["output"] as Matrix | undefined) ?? null,
+      output: (global["output"] as RowMatrix | undefined) ?? null,
     }),
   };
 }

@@ -2,11 +2,19 @@
  * Tensors as bytes, in the one way that is hashed and stored (docs/EXACT.md, "Manifest"); numbers are little-endian.
  *
  *     matrix   weights (1 byte each, row by row) | multipliers (2) | exponents (1) | bias (4, where there is one)
+ *              with 4 bits: weights (2 in a byte) | scales (1 byte each, row by row) | as above
  *     norm     mantissas (4) | exponent (1)
  */
 import { extentOf, type TensorRef } from "../../formats/model-source.ts";
-import { type ExactShape, type Matrix, type NormWeights, qkvBits } from "./model.ts";
-import { isNorm } from "./sink.ts";
+import {
+  type ExactShape,
+  groupColumns,
+  type Matrix,
+  type NormWeights,
+  type Quantization,
+  qkvBits,
+} from "./model.ts";
+import { formatOf, isNorm } from "./sink.ts";
 
 const biased: readonly TensorRef["kind"][] = ["q", "k", "v"];
 
@@ -15,19 +23,29 @@ export interface TensorExtent {
   readonly columns: number;
   readonly hasBias: boolean;
   readonly isNorm: boolean;
+  /** Of a matrix. */
+  readonly format: Matrix["format"];
   readonly bytes: number;
 }
 
-export function tensorExtent(shape: ExactShape, kind: TensorRef["kind"]): TensorExtent {
+export function tensorExtent(
+  shape: ExactShape,
+  quantization: Quantization,
+  kind: TensorRef["kind"],
+): TensorExtent {
   const { rows, columns } = extentOf(shape, kind);
   const hasBias = shape.hasQkvBias && biased.includes(kind);
-  const bytes = isNorm(kind) ? 4 * columns + 1 : rows * (columns + 3 + (hasBias ? 4 : 0));
-  return { rows, columns, hasBias, isNorm: isNorm(kind), bytes };
+  const format = formatOf(quantization, kind);
+  const rowBytes = format === "int8-row" ? columns : columns / 2 + columns / groupColumns;
+  const bytes = isNorm(kind) ? 4 * columns + 1 : rows * (rowBytes + 3 + (hasBias ? 4 : 0));
+  return { rows, columns, hasBias, isNorm: isNorm(kind), format, bytes };
 }
 
 /** The parts whose bytes follow one another. */
-export function bytesOfMatrix({ weights, multipliers, exponents, bias }: Matrix): Uint8Array[] {
-  return [weights, multipliers, exponents, ...(bias === null ? [] : [bias])].map(littleEndian);
+export function bytesOfMatrix(matrix: Matrix): Uint8Array[] {
+  const { weights, multipliers, exponents, bias } = matrix;
+  const scales = matrix.format === "int8-row" ? [] : [matrix.scales];
+  return [weights, ...scales, multipliers, exponents, ...(bias === null ? [] : [bias])].map(littleEndian);
 }
 
 export function bytesOfNorm({ mantissas, exponent }: NormWeights): Uint8Array[] {
@@ -36,16 +54,26 @@ export function bytesOfNorm({ mantissas, exponent }: NormWeights): Uint8Array[] 
 
 /** `bytes` are exactly those of the tensor. Weights are not copied. */
 export function matrixOfBytes(extent: TensorExtent, bytes: Uint8Array): Matrix {
-  const { rows, columns, hasBias } = extent;
-  const count = rows * columns;
-  const part = (start: number, length: number): Uint8Array => bytes.subarray(start, start + length);
-  return {
+  const { rows, columns, hasBias, format } = extent;
+  const isGrouped = format === "int4-group32";
+  const weightBytes = isGrouped ? (rows * columns) / 2 : rows * columns;
+  const scaleBytes = isGrouped ? (rows * columns) / groupColumns : 0;
+  let at = weightBytes + scaleBytes;
+  const next = (length: number): Uint8Array => bytes.subarray(at, (at += length));
+  const ofRows = {
     rows,
     columns,
-    weights: new Int8Array(bytes.buffer, bytes.byteOffset, count),
-    multipliers: Int16Array.from({ length: rows }, numbersIn(part(count, 2 * rows), 2)),
-    exponents: Int8Array.from(part(count + 2 * rows, rows)),
-    bias: hasBias ? Int32Array.from({ length: rows }, numbersIn(part(count + 3 * rows, 4 * rows), 4)) : null,
+    multipliers: Int16Array.from({ length: rows }, numbersIn(next(2 * rows), 2)),
+    exponents: Int8Array.from(next(rows)),
+    bias: hasBias ? Int32Array.from({ length: rows }, numbersIn(next(4 * rows), 4)) : null,
+  };
+  const { buffer, byteOffset: start } = bytes;
+  if (!isGrouped) return { ...ofRows, format, weights: new Int8Array(buffer, start, weightBytes) };
+  return {
+    ...ofRows,
+    format,
+    weights: bytes.subarray(0, weightBytes),
+    scales: new Int8Array(buffer, start + weightBytes, scaleBytes),
   };
 }
 
@@ -55,11 +83,15 @@ export function normOfBytes({ columns }: TensorExtent, bytes: Uint8Array): NormW
 }
 
 /** Whether all numbers are such as the arithmetic allows; the import makes no others, but anybody can write a file. */
-export function isMatrixInRange({ weights, multipliers, bias }: Matrix): boolean {
+export function isMatrixInRange(matrix: Matrix): boolean {
+  const { multipliers, bias } = matrix;
+  const isRow = matrix.format === "int8-row";
+  const [least, below] = isRow ? [2 ** 14, 2 ** 15] : [2 ** 12, 2 ** 13];
   const biasMax = 2 ** qkvBits - 1;
   return (
-    !weights.includes(-128) &&
-    multipliers.every((multiplier) => multiplier >= 2 ** 14) &&
+    // Of four bits every pattern is a weight.
+    !(isRow ? matrix.weights : matrix.scales).includes(-128) &&
+    multipliers.every((multiplier) => multiplier >= least && multiplier < below) &&
     (bias === null || bias.every((value) => Math.abs(value) <= biasMax))
   );
 }
@@ -73,7 +105,7 @@ function numbersIn(bytes: Uint8Array, size: 2 | 4): (_: unknown, index: number) 
   return (_, i) => (size === 2 ? view.getInt16(2 * i, true) : view.getInt32(4 * i, true));
 }
 
-function littleEndian(values: Int8Array | Int16Array | Int32Array): Uint8Array {
+function littleEndian(values: Uint8Array | Int8Array | Int16Array | Int32Array): Uint8Array {
   const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
   const isNative = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
   if (isNative || values.BYTES_PER_ELEMENT === 1) return bytes;

@@ -3,7 +3,7 @@
  * operations.ts, not from their code. `wide` marks every number that the reference holds in a double: it throws where
  * one reaches ±2^53, from where on doubles skip integers.
  */
-import type { Matrix, NormWeights } from "../model/model.ts";
+import type { Matrix, NormWeights, RowMatrix } from "../model/model.ts";
 import type { Block } from "./integers.ts";
 
 export interface BigBlock {
@@ -53,7 +53,7 @@ export function bigLinear(matrix: Matrix, x: BigBlock, fraction: bigint, keep: b
   return Array.from({ length: matrix.rows }, (_, row) => {
     let sum = 0n;
     for (let i = 0; i < columns; i++) {
-      sum = wide(sum + BigInt(matrix.weights[row * columns + i]!) * x.mantissas[i]!);
+      sum = wide(sum + bigWeight(matrix, row * columns + i) * x.mantissas[i]!);
     }
     const exponent = BigInt(matrix.exponents[row]!) + x.exponent + fraction;
     const value = bigScale(sum * BigInt(matrix.multipliers[row]!), -exponent, keep);
@@ -61,7 +61,15 @@ export function bigLinear(matrix: Matrix, x: BigBlock, fraction: bigint, keep: b
   });
 }
 
-export function bigEmbed(matrix: Matrix, token: number, fraction: bigint, keep: bigint): bigint[] {
+/** With four bits: the weight times its group's scale. */
+function bigWeight(matrix: Matrix, index: number): bigint {
+  if (matrix.format === "int8-row") return BigInt(matrix.weights[index]!);
+  const byte = BigInt(matrix.weights[Math.floor(index / 2)]!);
+  const nibble = index % 2 === 0 ? byte % 16n : byte / 16n;
+  return (nibble < 8n ? nibble : nibble - 16n) * BigInt(matrix.scales[Math.floor(index / 32)]!);
+}
+
+export function bigEmbed(matrix: RowMatrix, token: number, fraction: bigint, keep: bigint): bigint[] {
   const row = matrix.weights.subarray(token * matrix.columns, (token + 1) * matrix.columns);
   const exponent = BigInt(matrix.exponents[token]!) + fraction;
   return big(row).map((weight) => bigScale(weight * BigInt(matrix.multipliers[token]!), -exponent, keep));

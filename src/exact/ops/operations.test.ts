@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import type { Matrix, NormWeights } from "../model/model.ts";
+import type { NormWeights, RowMatrix } from "../model/model.ts";
 import {
   bigAttend,
   type BigBlock,
@@ -60,7 +60,7 @@ function vector(limit: number, length: number): fc.Arbitrary<number[]> {
 
 const rowExponent = fc.oneof(fc.integer({ min: -40, max: -5 }), fc.integer({ min: -128, max: 127 }));
 
-function matrixOf(rows: number, columns: number, weightMax = 127): fc.Arbitrary<Matrix> {
+function matrixOf(rows: number, columns: number, weightMax = 127): fc.Arbitrary<RowMatrix> {
   return fc
     .record({
       weights: vector(weightMax, rows * columns),
@@ -72,6 +72,7 @@ function matrixOf(rows: number, columns: number, weightMax = 127): fc.Arbitrary<
       bias: fc.option(vector(qkvMax, rows)),
     })
     .map(({ weights, multipliers, exponents, bias }) => ({
+      format: "int8-row",
       rows,
       columns,
       weights: Int8Array.from(weights),
@@ -119,7 +120,8 @@ test("linear: 65,536 columns of the largest numbers stay exact", () => {
     [-127, 8191],
     [-127, -8191],
   ] as const) {
-    const matrix: Matrix = {
+    const matrix: RowMatrix = {
+      format: "int8-row",
       rows: 2,
       columns,
       weights: new Int8Array(2 * columns).fill(weight),

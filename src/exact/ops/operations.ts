@@ -18,33 +18,60 @@ import {
   activationBits,
   ffnBits,
   ffnFraction,
+  groupColumns,
+  type GroupMatrix,
   keyBits,
   type Matrix,
   type NormWeights,
   qkvBits,
   qkvFraction,
+  type RowMatrix,
   scoreFraction,
 } from "../model/model.ts";
 
 /**
  * Matrix times vector: `rows` values with `fraction` fractional bits, within ±(2^bits − 1).
- * The sum is the mathematical integer: at most 2^7 · 2^13 · columns.
+ * The sum is the mathematical integer: at most 2^7 · 2^13 · columns, with 4 bits 2^10 · 2^13 · columns.
  */
 export function linear(matrix: Matrix, x: Block, fraction: number, bits: number): Int32Array {
   return Int32Array.from({ length: matrix.rows }, (_, row) => linearRow(matrix, row, x, fraction, bits));
 }
 
 export function linearRow(matrix: Matrix, row: number, x: Block, fraction: number, bits: number): number {
-  const { columns, weights, multipliers, exponents, bias } = matrix;
-  let sum = 0;
-  for (let i = 0; i < columns; i++) sum += weights[row * columns + i]! * x.mantissas[i]!;
+  const { multipliers, exponents, bias } = matrix;
+  const sum = matrix.format === "int8-row" ? sumOfRow(matrix, row, x) : sumOfGroups(matrix, row, x);
   const shift = -(exponents[row]! + x.exponent + fraction);
   const value = scaleTo(sum * multipliers[row]!, shift, bits);
   return bias === null ? value : saturate(value + bias[row]!, bits);
 }
 
+function sumOfRow({ columns, weights }: RowMatrix, row: number, { mantissas }: Block): number {
+  let sum = 0;
+  for (let i = 0; i < columns; i++) sum += weights[row * columns + i]! * mantissas[i]!;
+  return sum;
+}
+
+function sumOfGroups(matrix: GroupMatrix, row: number, { mantissas }: Block): number {
+  const { columns, scales } = matrix;
+  let sum = 0;
+  for (let from = 0; from < columns; from += groupColumns) {
+    let group = 0;
+    for (let i = from; i < from + groupColumns; i++) {
+      group += fourBitWeight(matrix, row * columns + i) * mantissas[i]!;
+    }
+    sum += group * scales[(row * columns + from) / groupColumns]!;
+  }
+  return sum;
+}
+
+/** −8 … 7. */
+export function fourBitWeight({ weights }: GroupMatrix, index: number): number {
+  const byte = weights[index >> 1]!;
+  return (index % 2 === 0 ? byte << 28 : byte << 24) >> 28;
+}
+
 /** One row of the embedding as a residual vector. */
-export function embed(matrix: Matrix, token: number, fraction: number, bits: number): Int32Array {
+export function embed(matrix: RowMatrix, token: number, fraction: number, bits: number): Int32Array {
   const { columns, weights, multipliers, exponents } = matrix;
   const shift = -(exponents[token]! + fraction);
   return Int32Array.from({ length: columns }, (_, i) =>

@@ -2,7 +2,7 @@
  * Answers to vectors/operations.json by big integers and the plain sampler, from what the file says and the
  * constant tables alone.
  */
-import type { Matrix, NormWeights } from "../model/model.ts";
+import type { NormWeights, RowMatrix } from "../model/model.ts";
 import {
   type BigBlock,
   bigAttend,
@@ -77,12 +77,21 @@ export const bigAnswers: Readonly<Record<string, Answer>> = {
     bigRotate(all(x), all(turns), BigInt(position), quarterSineTable),
   ),
   linear: answer(
-    ({ matrix, x, fraction, bits }: { matrix: Matrix; x: JsonBlock; fraction: number; bits: number }) =>
-      bigLinear(matrix, block(x), BigInt(fraction), BigInt(bits)),
+    ({
+      matrix,
+      x,
+      fraction,
+      bits,
+    }: {
+      matrix: Omit<RowMatrix, "format">;
+      x: JsonBlock;
+      fraction: number;
+      bits: number;
+    }) => bigLinear({ ...matrix, format: "int8-row" }, block(x), BigInt(fraction), BigInt(bits)),
   ),
-  embed: answer(({ matrix, token }: { matrix: Matrix; token: number }) => {
+  embed: answer(({ matrix, token }: { matrix: Omit<RowMatrix, "format">; token: number }) => {
     const weights = Int8Array.from(matrix.weights);
-    return bigEmbed({ ...matrix, weights }, token, 14n, 31n);
+    return bigEmbed({ ...matrix, format: "int8-row", weights }, token, 14n, 31n);
   }),
   rootOf: answer(({ n }: { n: number }) => (bigSqrt(BigInt(n) << 42n) + 1n) >> 1n),
   normToBlock: answer(({ x, weights, epsilon }: { x: number[]; weights: NormWeights; epsilon: number }) =>

@@ -4,7 +4,7 @@
  */
 import { packResidual } from "../commitment/hidden.ts";
 import { layerLeafBytes } from "../commitment/leaf.ts";
-import type { Matrix, NormWeights } from "../model/model.ts";
+import type { NormWeights, RowMatrix } from "../model/model.ts";
 import { type Block, integerSqrt, roundShift, scaleTo, toBlock } from "../ops/integers.ts";
 import {
   addSaturating,
@@ -163,8 +163,9 @@ function rotationVectors(dice: Dice): OperationVectors {
   };
 }
 
-function randomMatrix(dice: Dice, rows: number, columns: number, exponents: readonly number[]): Matrix {
+function randomMatrix(dice: Dice, rows: number, columns: number, exponents: readonly number[]): RowMatrix {
   return {
+    format: "int8-row",
     rows,
     columns,
     weights: Int8Array.from(numbers(dice, rows * columns, 127)),
@@ -176,7 +177,7 @@ function randomMatrix(dice: Dice, rows: number, columns: number, exponents: read
   };
 }
 
-function matrixOf({ rows, columns, weights, multipliers, exponents, bias }: Matrix): object {
+function matrixOf({ rows, columns, weights, multipliers, exponents, bias }: RowMatrix): object {
   return {
     rows,
     columns,

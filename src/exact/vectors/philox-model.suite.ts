@@ -1,6 +1,6 @@
 /** Models of any shape from nothing but integers: vectors/README.md says how. */
 import type { TensorRef } from "../../formats/model-source.ts";
-import type { ExactShape, Matrix, NormWeights } from "../model/model.ts";
+import type { ExactShape, NormWeights, RowMatrix } from "../model/model.ts";
 import { isNorm, type ModelSink, tensorsOf } from "../model/sink.ts";
 import { tensorExtent } from "../model/weight-bytes.ts";
 import { philox } from "../ops/philox.ts";
@@ -20,12 +20,13 @@ export async function makePhiloxModel(
   sink: ModelSink,
 ): Promise<void> {
   for (const [number, tensor] of tensorsOf(shape).entries()) {
-    const { rows, columns, hasBias } = tensorExtent(shape, tensor.kind);
+    const { rows, columns, hasBias } = tensorExtent(shape, "int8-row", tensor.kind);
     const draws = (part: keyof typeof parts, count: number): Uint32Array =>
       drawMany(seed, number, parts[part], count);
     if (isNorm(tensor.kind)) await sink.norm(tensor, normOf(draws("mantissas", columns)));
     else {
-      const matrix: Matrix = {
+      const matrix: RowMatrix = {
+        format: "int8-row",
         rows,
         columns,
         weights: Int8Array.from(draws("weights", rows * columns), (draw) => (draw % 255) - 127),

@@ -5,17 +5,9 @@ import { kernelsBase64 } from "./kernels.wasm.ts";
 
 /** Addresses and sizes are bytes in the module's memory, or counts; 64-bit values are bigints. */
 export interface Kernels {
-  matmul(
-    matrix: number,
-    x: number,
-    xExponents: number,
-    tokens: number,
-    y: number,
-    yStride: number,
-    fraction: number,
-    max: number,
-    scratch: number,
-  ): void;
+  matmul(...parameters: MatmulParameters): void;
+  /** The same for four-bit weights. */
+  matmulGrouped(...parameters: MatmulParameters): void;
   addTo(x: number, y: number, length: number): void;
   embed(weights: number, multiplier: number, exponent: number, columns: number, into: number): void;
   normToBlock(
@@ -67,6 +59,18 @@ export interface Kernels {
     position: number,
   ): void;
 }
+
+type MatmulParameters = [
+  matrix: number,
+  x: number,
+  xExponents: number,
+  tokens: number,
+  y: number,
+  yStride: number,
+  fraction: number,
+  max: number,
+  scratch: number,
+];
 
 const pageBytes = 65_536;
 /** 32-bit addresses reach 4 GiB. */
@@ -142,7 +146,7 @@ export class KernelMemory {
     });
   }
 
-  place(values: Int8Array | Int16Array | Int32Array): number {
+  place(values: Uint8Array | Int8Array | Int16Array | Int32Array): number {
     const address = this.allocate(values.byteLength);
     new Uint8Array(this.buffer).set(
       new Uint8Array(values.buffer, values.byteOffset, values.byteLength),

@@ -224,7 +224,8 @@ export class Program {
     const { x, xExponents } = this.#setup.space;
     const { record, first, count } = matrix.slices[this.#thread]!;
     if (count === 0) return;
-    this.#memory.kernels.matmul(
+    const kernel = matrix.format === "int8-row" ? "matmul" : "matmulGrouped";
+    this.#memory.kernels[kernel](
       record,
       x,
       xExponents,

@@ -4,8 +4,8 @@ import type { ExactShape } from "../model/model.ts";
 import { cosineOf, phaseOf, sineOf } from "../ops/rotation.ts";
 import type { KernelMemory } from "./kernels.ts";
 
-/** Of `matmul`: 4 · 2048 16-bit weights, and four 64-bit sums a token. */
-const pieceBytes: number = 2 * 4 * 2_048;
+/** Of `matmul`: 4 · 2048 16-bit weights, or four sums of 2048 groups; and four 64-bit sums a token. */
+const pieceBytes: number = 4 * 4 * 2_048;
 const sumBytes = 32;
 /** Vectors begin at multiples of 16 bytes; the last byte before them is the tag. */
 const tagRoom = 16;

@@ -1,6 +1,6 @@
 /** Matrices times blocks of activations on a GPU, with the bits of `linear` in ops/operations.ts. */
 import { SkeinError } from "../../util/errors.ts";
-import type { Matrix } from "../model/model.ts";
+import type { RowMatrix } from "../model/model.ts";
 import type { Block } from "../ops/integers.ts";
 import { linearShader, tileRows } from "./shader.ts";
 
@@ -21,7 +21,7 @@ export interface GpuMatrix {
 
 export interface GpuLinear {
   /** @throws SkeinError `overloaded` when it does not fit into the device's memory or one of its buffers */
-  place(matrix: Matrix): Promise<GpuMatrix>;
+  place(matrix: RowMatrix): Promise<GpuMatrix>;
   /** For each block, one value a row with `fraction` fractional bits, within ±(2^bits − 1). At least one block. */
   run(matrix: GpuMatrix, blocks: readonly Block[], fraction: number, bits: number): Promise<Int32Array[]>;
 }
@@ -52,7 +52,7 @@ export async function createGpuLinear(device: GPUDevice): Promise<GpuLinear> {
   };
 }
 
-async function placeMatrix(device: GPUDevice, matrix: Matrix): Promise<GpuMatrix> {
+async function placeMatrix(device: GPUDevice, matrix: RowMatrix): Promise<GpuMatrix> {
   const { rows, columns, multipliers, exponents, bias } = matrix;
   const factors = new Int32Array(4 * rows);
   for (let row = 0; row < rows; row++) {

@@ -1,7 +1,7 @@
 /** The GPU's kernel beside the WebAssembly one and the reference. */
 import { portableSha256 } from "../../../src/exact/commitment/portable-sha256.ts";
 import { openContainer, readContainer } from "../../../src/exact/container/container.ts";
-import type { Matrix } from "../../../src/exact/model/model.ts";
+import type { Matrix, RowMatrix } from "../../../src/exact/model/model.ts";
 import type { Block } from "../../../src/exact/ops/integers.ts";
 import { linear } from "../../../src/exact/ops/operations.ts";
 import { type Dice, diceOfSeed } from "../../../src/exact/random-model.suite.ts";
@@ -23,7 +23,7 @@ export interface GpuComparison {
 
 interface Case {
   readonly name: string;
-  readonly matrix: Matrix;
+  readonly matrix: RowMatrix;
   readonly blocks: readonly Block[];
   readonly fraction: number;
   readonly bits: number;
@@ -81,7 +81,7 @@ async function compare(
   return { values: blocks.length * matrix.rows, unsaturated, differs };
 }
 
-function inWasm(matrix: Matrix, blocks: readonly Block[], fraction: number, bits: number): Int32Array[] {
+function inWasm(matrix: RowMatrix, blocks: readonly Block[], fraction: number, bits: number): Int32Array[] {
   const { rows, columns } = matrix;
   const memory = new KernelMemory({ shared: false });
   const [slice] = placeMatrix(memory, matrix, 1).slices;
@@ -128,6 +128,7 @@ function randomCase(dice: Dice, index: number): Case {
   return {
     name: `random matrix ${index} (${rows} × ${columns})`,
     matrix: {
+      format: "int8-row",
       rows,
       columns,
       weights: Int8Array.from({ length: rows * columns }, weight),
@@ -150,14 +151,15 @@ function randomBlock(dice: Dice, columns: number, exponent: number): Block {
 
 async function forMatrices(
   container: Uint8Array,
-  use: (name: string, matrix: Matrix) => Promise<void>,
+  use: (name: string, matrix: RowMatrix) => Promise<void>,
 ): Promise<void> {
   const { signal } = new AbortController();
   const source = memorySource("model.skein", container);
   const info = await openContainer(source, portableSha256, signal);
   const sink = {
     norm: () => undefined,
-    matrix: (tensor: { readonly kind: string }, matrix: Matrix) => use(tensor.kind, matrix),
+    matrix: (tensor: { readonly kind: string }, matrix: Matrix) =>
+      matrix.format === "int8-row" ? use(tensor.kind, matrix) : Promise.resolve(),
   };
   await readContainer(source, info, portableSha256, sink, { signal });
 }

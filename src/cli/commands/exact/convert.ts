@@ -5,6 +5,7 @@ import { convertFile } from "../../../engine/exact/convert.ts";
 import { nameOf } from "../../../engine/gguf/inspect.ts";
 import { SkeinError } from "../../../util/errors.ts";
 import { printableJson } from "../../../util/printable.ts";
+import { quantizationOf } from "../../quantization.ts";
 import { contextOf } from "../../context.ts";
 import { stopSignal } from "../../foreground.ts";
 import { createProgress } from "../../progress.ts";
@@ -22,14 +23,22 @@ export async function convert(input: string, output: string | undefined, command
     });
   }
   const progress = createProgress("converting");
-  const { modelId, fileBytes } = await convertFile(path, target, {
+  const { modelId, fileBytes, weightError } = await convertFile(path, target, {
     signal: stopSignal(),
+    quantization: quantizationOf(flags),
     onProgress: (done, total) => progress.show(done, total),
   }).finally(() => progress.end());
   if (flags["json"] === true)
-    console.log(printableJson({ file: target, bytes: fileBytes, model_id: modelId }));
+    console.log(
+      printableJson({ file: target, bytes: fileBytes, model_id: modelId, weight_error: weightError }),
+    );
   else {
     step("done", `${target}, ${bytesText(fileBytes)} (${seconds(startMs)})`);
+    step("done", `weights differ from those read by ${percent(weightError)} (root of mean squares)`);
     console.log(modelId);
   }
+}
+
+function percent(share: number): string {
+  return `${(100 * share).toPrecision(2)} %`;
 }

@@ -61,15 +61,15 @@ function factsOf(info: ContainerInfo, fileBytes: number) {
     },
     chat_template: chatTemplate,
     memory: {
-      weight_bytes: weightBytes(shape),
+      weight_bytes: weightBytes(shape, quantization),
       context_bytes_per_token: cacheBytesPerToken(shape),
     },
   };
 }
 
-function parametersOf({ manifest: { shape } }: ContainerInfo): number {
+function parametersOf({ manifest: { shape, quantization } }: ContainerInfo): number {
   return tensorsOf(shape).reduce((sum, { kind }) => {
-    const { rows, columns, hasBias } = tensorExtent(shape, kind);
+    const { rows, columns, hasBias } = tensorExtent(shape, quantization, kind);
     return sum + rows * columns + (hasBias ? rows : 0);
   }, 0);
 }

@@ -1,4 +1,5 @@
 /** What the module exports; compiled by scripts/build-kernels.mjs. */
 export { matmul } from "./linear";
+export { matmulGrouped } from "./grouped";
 export { addTo, embed, gatedBlock, normHead, normToBlock, rotate, toBlock } from "./vectors";
 export { attend, keepHead } from "./attention";

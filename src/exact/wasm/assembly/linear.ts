@@ -9,7 +9,9 @@ const pieceColumns: usize = 2048;
 /** Columns whose products four lanes hold. */
 const laneColumns: usize = 8192;
 /** Rows computed together: they share the loads of activations. */
-const tileRows: usize = 4;
+export const tileRows: usize = 4;
+/** Bytes from a row of widened weights to the next. */
+export const rowStride: usize = 2 * pieceColumns;
 
 /**
  * The parts of a matrix in memory, see `Matrix` in model/model.ts; `bias` may be 0. Weights lie in tiles of four rows,
@@ -24,6 +26,8 @@ export class MatrixRef {
   bias: usize;
   rows: usize;
   columns: usize;
+  /** Of groups, those of four rows side by side; see grouped.ts. */
+  scales: usize;
 }
 
 /**
@@ -42,7 +46,7 @@ export function matmul(
   scratch: usize,
 ): void {
   if (tokens == 1) return matvec(matrix, x, load<i32>(xExponents), y, fraction, max);
-  const sums = scratch + 2 * tileRows * pieceColumns;
+  const sums = scratch + tileRows * rowStride;
   for (let row: usize = 0; row < matrix.rows; row += tileRows) {
     const rows = min(tileRows, matrix.rows - row);
     memory.fill(sums, 0, tokens * tileRows * 8);
@@ -67,7 +71,7 @@ export function matmul(
 }
 
 /** From the sum of products to a fixed-point number. */
-function finish(matrix: MatrixRef, row: usize, sum: i64, exponent: i32, max: i32): i32 {
+export function finish(matrix: MatrixRef, row: usize, sum: i64, exponent: i32, max: i32): i32 {
   const multiplier = load<i16>(matrix.multipliers + 2 * row) as i64;
   const shift = -(exponent + (load<i8>(matrix.exponents + row) as i32));
   const value = scaleTo(sum * multiplier, shift, max as i64);
@@ -81,9 +85,9 @@ function widen(matrix: MatrixRef, row: usize, from: usize, columns: usize, into:
   const end = into + 2 * columns;
   for (let to = into; to < end; to += 32, weights += 64) {
     widenRow(weights, to);
-    widenRow(weights + 16, to + 2 * pieceColumns);
-    widenRow(weights + 32, to + 4 * pieceColumns);
-    widenRow(weights + 48, to + 6 * pieceColumns);
+    widenRow(weights + 16, to + rowStride);
+    widenRow(weights + 32, to + 2 * rowStride);
+    widenRow(weights + 48, to + 3 * rowStride);
   }
 }
 
@@ -93,7 +97,7 @@ function widenRow(weights: usize, to: usize): void {
 }
 
 /** Four rows times two tokens. */
-function addTile(w: usize, x: usize, xStride: usize, columns: usize, sums: usize): void {
+export function addTile(w: usize, x: usize, xStride: usize, columns: usize, sums: usize): void {
   let a0 = i32x4.splat(0);
   let a1 = a0;
   let a2 = a0;
@@ -103,20 +107,19 @@ function addTile(w: usize, x: usize, xStride: usize, columns: usize, sums: usize
   let b2 = a0;
   let b3 = a0;
   const end = x + 2 * columns;
-  const row = 2 * pieceColumns;
   for (; x < end; x += 16, w += 16) {
     const xa = v128.load(x);
     const xb = v128.load(x + xStride);
     let packed = v128.load(w);
     a0 = i32x4.add(a0, i32x4.dot_i16x8_s(xa, packed));
     b0 = i32x4.add(b0, i32x4.dot_i16x8_s(xb, packed));
-    packed = v128.load(w + row);
+    packed = v128.load(w + rowStride);
     a1 = i32x4.add(a1, i32x4.dot_i16x8_s(xa, packed));
     b1 = i32x4.add(b1, i32x4.dot_i16x8_s(xb, packed));
-    packed = v128.load(w + 2 * row);
+    packed = v128.load(w + 2 * rowStride);
     a2 = i32x4.add(a2, i32x4.dot_i16x8_s(xa, packed));
     b2 = i32x4.add(b2, i32x4.dot_i16x8_s(xb, packed));
-    packed = v128.load(w + 3 * row);
+    packed = v128.load(w + 3 * rowStride);
     a3 = i32x4.add(a3, i32x4.dot_i16x8_s(xa, packed));
     b3 = i32x4.add(b3, i32x4.dot_i16x8_s(xb, packed));
   }
@@ -131,19 +134,18 @@ function addTile(w: usize, x: usize, xStride: usize, columns: usize, sums: usize
 }
 
 /** Four rows times one token. */
-function addColumn(w: usize, x: usize, columns: usize, sums: usize): void {
+export function addColumn(w: usize, x: usize, columns: usize, sums: usize): void {
   let a0 = i32x4.splat(0);
   let a1 = a0;
   let a2 = a0;
   let a3 = a0;
   const end = x + 2 * columns;
-  const row = 2 * pieceColumns;
   for (; x < end; x += 16, w += 16) {
     const xa = v128.load(x);
     a0 = i32x4.add(a0, i32x4.dot_i16x8_s(xa, v128.load(w)));
-    a1 = i32x4.add(a1, i32x4.dot_i16x8_s(xa, v128.load(w + row)));
-    a2 = i32x4.add(a2, i32x4.dot_i16x8_s(xa, v128.load(w + 2 * row)));
-    a3 = i32x4.add(a3, i32x4.dot_i16x8_s(xa, v128.load(w + 3 * row)));
+    a1 = i32x4.add(a1, i32x4.dot_i16x8_s(xa, v128.load(w + rowStride)));
+    a2 = i32x4.add(a2, i32x4.dot_i16x8_s(xa, v128.load(w + 2 * rowStride)));
+    a3 = i32x4.add(a3, i32x4.dot_i16x8_s(xa, v128.load(w + 3 * rowStride)));
   }
   addTo(sums, a0);
   addTo(sums + 8, a1);
