@@ -53,6 +53,16 @@ function describeContract(make: MakeExecutor): void {
   const shape = randomShape(diceOfSeed(1), { layers: 2, vocabularySize: 5, contextTokensMax: 6, dim: 16 });
   const model = (): Promise<ExactModel> => randomModel(diceOfSeed(2), shape, "calm");
 
+  test("a sequence is cut at whole numbers, and runs only where and while it is known", async () => {
+    const [executor, other] = [await make(await model(), {}), await make(await model(), {})];
+    const sequence = executor.newSequence();
+    const row = { sequence, input: 1, wantsLogits: false };
+    for (const length of [-1, 0.5, Number.NaN]) assert.throws(() => sequence.truncate(length), SkeinError);
+    assert.throws(() => other.step([row]), /another executor/);
+    sequence.free();
+    assert.throws(() => executor.step([row]), /given back/);
+  });
+
   test("refuses steps it cannot run, and forgets nothing by them", async () => {
     const executor = await make(await model(), { rowsMax: 4 });
     const sequence = executor.newSequence();

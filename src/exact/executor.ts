@@ -8,7 +8,11 @@ import type { ExactShape, LayerRange } from "./model/model.ts";
 export interface Sequence {
   /** Positions so far. */
   readonly length: number;
-  /** Forgets all positions from `length` on. */
+  /** The executor that made it; no other one can run it. */
+  readonly owner: object;
+  /** Whether it was given back. */
+  readonly isFree: boolean;
+  /** Forgets all positions from `length` on. @throws SkeinError `invalid_request` unless `length` is a whole number ≥ 0 */
   truncate(length: number): void;
   /** Gives the memory back; the sequence must not be used any more. Idempotent. */
   free(): void;

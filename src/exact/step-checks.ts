@@ -1,7 +1,7 @@
 /** What every executor checks before it computes anything. */
 import { SkeinError } from "../util/errors.ts";
 import type { Executor, StepRow } from "./executor.ts";
-import { residualBits } from "./model/model.ts";
+import { type ExactShape, type LayerRange, residualBits } from "./model/model.ts";
 
 const residualMax: number = 2 ** residualBits - 1;
 
@@ -12,6 +12,8 @@ export function checkStep(executor: Executor, rows: readonly StepRow[]): void {
   }
   const added = new Map<object, number>();
   for (const { sequence, input } of rows) {
+    if (sequence.owner !== executor) throw invalid("The sequence belongs to another executor.");
+    if (sequence.isFree) throw invalid("The sequence was given back.");
     const length = (added.get(sequence) ?? sequence.length) + 1;
     added.set(sequence, length);
     if (length > executor.contextTokensMax) {
@@ -23,6 +25,19 @@ export function checkStep(executor: Executor, rows: readonly StepRow[]): void {
     }
     checkInput(executor, input);
   }
+}
+
+/** @throws SkeinError `invalid_request` unless the range is one of at least one layer of the model */
+export function checkRange(shape: ExactShape, { start, end }: LayerRange): void {
+  const isRange = Number.isInteger(start) && Number.isInteger(end) && start >= 0 && start < end;
+  if (isRange && end <= shape.layers) return;
+  throw invalid(`Layers ${start} to ${end} are no part of a model of ${shape.layers} layers.`);
+}
+
+/** @throws SkeinError `invalid_request` unless it is a whole number of at least `min` */
+export function checkCount(what: string, count: number, min: number): void {
+  if (Number.isSafeInteger(count) && count >= min) return;
+  throw invalid(`${what} must be a whole number of at least ${min}, not ${count}.`);
 }
 
 function checkInput({ shape, range }: Executor, input: number | Int32Array): void {

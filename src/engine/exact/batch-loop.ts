@@ -27,6 +27,9 @@ const prefillRowsMin = 8;
 /** Weight of a new sample in the moving average. */
 const sampleWeight = 0.2;
 
+/** Refused before anything was computed: only these requests are lost. */
+const harmless: readonly string[] = ["invalid_request", "context_length_exceeded", "overloaded"];
+
 export class BatchLoop {
   readonly #executor: Executor;
   readonly #events: BatchLoopEvents;
@@ -66,7 +69,7 @@ export class BatchLoop {
         this.#step(active);
       } catch (error) {
         // A trap in the kernels leaves their memory in doubt: the thread ends, and another one starts.
-        if (!(error instanceof SkeinError)) throw error;
+        if (!(error instanceof SkeinError) || !harmless.includes(error.code)) throw error;
         for (const sequence of active) this.#sequences.delete(sequence);
         this.#events.onFailure(error, active);
       }

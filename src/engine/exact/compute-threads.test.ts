@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { describeExecutor } from "../../exact/executor.suite.ts";
-import { giveModel } from "../../exact/random-model.suite.ts";
+import { diceOfSeed, giveModel, randomModel, randomShape } from "../../exact/random-model.suite.ts";
 import { createWasmExecutor, type WasmExecutor } from "../../exact/wasm/executor.ts";
 import { ask, collect } from "../asking.suite.ts";
 import { startComputeThreads } from "./compute-threads.ts";
@@ -33,6 +33,18 @@ describeExecutor(
   },
   { tokensMin: 300, rare: false },
 );
+
+test("threads that missed each other never answer again", async () => {
+  const model = await randomModel(diceOfSeed(1), randomShape(diceOfSeed(2)), "calm");
+  const nobody = { count: 2, start: () => () => undefined, meetTimeoutMs: 50 };
+  const making = createWasmExecutor(model.shape, { threads: nobody });
+  await giveModel(model, making.sink);
+  const executor = making.executor();
+  assert.equal(executor.isReady(), false);
+  const row = { sequence: executor.newSequence(), input: 0, wantsLogits: true };
+  assert.throws(() => executor.step([row]), /does not answer/);
+  assert.throws(() => executor.step([row]), /was not finished/);
+});
 
 test("an engine on two threads answers as one on one thread does", async () => {
   const answers = [];

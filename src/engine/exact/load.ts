@@ -1,9 +1,15 @@
 /** Loads a converted model: checks every hash, places the weights, and builds what prompts need. */
 import { totalmem } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type ContainerInfo, openContainer, readContainer } from "../../exact/container/container.ts";
 import type { Executor } from "../../exact/executor.ts";
 import { createTokenizer, type ExactTokenizer } from "../../exact/tokenizer/tokenizer.ts";
-import { createWasmExecutor, type WasmExecutorOptions } from "../../exact/wasm/executor.ts";
+import {
+  createWasmExecutor,
+  type WasmExecutor,
+  type WasmExecutorOptions,
+} from "../../exact/wasm/executor.ts";
+import { SkeinError } from "../../util/errors.ts";
 import { invalidModelFile } from "../../formats/errors.ts";
 import type { Emitted } from "../../protocol/generate.ts";
 import type { ChatTemplate } from "../chat-template.ts";
@@ -47,13 +53,28 @@ export async function loadModel(
     const wasm = createWasmExecutor(shape, { contextTokensMax, rowsMax, ...threadsOf(options, onFailure) });
     await readContainer(source, info, sha256, wasm.sink, { signal: never });
     const { modelId, name } = info;
-    return {
-      ...textOf(info, plan.contextTokensMax),
-      facts: { modelId, name, ...plan },
-      executor: wasm.executor(),
-    };
+    const executor = wasm.executor();
+    await threadsReady(executor);
+    return { ...textOf(info, plan.contextTokensMax), facts: { modelId, name, ...plan }, executor };
   } finally {
     await source.close();
+  }
+}
+
+/** Starting a thread takes some tens of milliseconds, on a busy machine seconds. */
+const threadsTimeoutMs = 60_000;
+
+/** @throws SkeinError `engine_unavailable` when they do not come */
+async function threadsReady(executor: WasmExecutor): Promise<void> {
+  const startMs = performance.now();
+  while (!executor.isReady()) {
+    if (performance.now() - startMs > threadsTimeoutMs) {
+      executor.close();
+      throw new SkeinError("engine_unavailable", "The compute threads of the model did not start.", {
+        hint: "Give it fewer with --threads.",
+      });
+    }
+    await sleep(5);
   }
 }
 

@@ -2,14 +2,18 @@
 import { layerLeafBytes } from "../commitment/leaf.ts";
 import type { Executor, LayerListener, Sequence, StepRow } from "../executor.ts";
 import type { ExactModel } from "../model/model.ts";
-import { checkStep } from "../step-checks.ts";
+import { checkCount, checkRange, checkStep } from "../step-checks.ts";
 import { decodeLayer, embedToken, type KeyValue, logitsOf } from "./decoder.ts";
 
 class ReferenceSequence implements Sequence {
   /** For each layer of the range what it keeps of each position. */
   readonly past: KeyValue[][];
 
-  constructor(layers: number) {
+  readonly owner: object;
+  isFree = false;
+
+  constructor(layers: number, owner: object) {
+    this.owner = owner;
     this.past = Array.from({ length: layers }, () => []);
   }
 
@@ -18,16 +22,19 @@ class ReferenceSequence implements Sequence {
   }
 
   truncate(length: number): void {
+    checkCount("The length of a sequence", length, 0);
     for (const layer of this.past) layer.length = Math.min(layer.length, length);
   }
 
   free(): void {
+    this.isFree = true;
     this.truncate(0);
   }
 }
 
 export function createReferenceExecutor(model: ExactModel): Executor {
   const { shape, range } = model;
+  checkRange(shape, range);
 
   function runRow(index: number, { sequence, input, wantsLogits }: StepRow, onLayer?: LayerListener) {
     const { past } = sequence as ReferenceSequence;
@@ -46,7 +53,7 @@ export function createReferenceExecutor(model: ExactModel): Executor {
     range,
     contextTokensMax: shape.contextTokensMax,
     rowsMax: 1_024,
-    newSequence: () => new ReferenceSequence(model.layers.length),
+    newSequence: () => new ReferenceSequence(model.layers.length, executor),
     step(rows, onLayer) {
       checkStep(executor, rows);
       return rows.map((row, index) => runRow(index, row, onLayer));

@@ -3,11 +3,11 @@ import { layerLeafLength } from "../commitment/leaf.ts";
 import type { Executor, LayerListener, StepRow } from "../executor.ts";
 import type { ExactShape, LayerRange } from "../model/model.ts";
 import type { ModelSink } from "../model/sink.ts";
-import { checkStep } from "../step-checks.ts";
+import { checkCount, checkRange, checkStep } from "../step-checks.ts";
 import { KernelMemory } from "./kernels.ts";
 import type { ProgramRow } from "./program.ts";
 import { cacheLayout, SequencePool, type WasmSequence } from "./sequences.ts";
-import { controlBytes, type StartThreads, Team, type TeamMember } from "./team.ts";
+import { controlBytes, meetTimeoutMsDefault, type StartThreads, Team, type TeamMember } from "./team.ts";
 import { firstOfRow, type PlacedModel, placeModel } from "./weights.ts";
 import { placeAngles, placeWorkspace, residualAt, type Workspace } from "./workspace.ts";
 
@@ -19,12 +19,19 @@ export interface WasmExecutorOptions {
   /** Rows of a step; default 64, where reading weights is spread over enough tokens. */
   readonly rowsMax?: number;
   /** How many threads share the work, this one included, and how the others are started. Default: this one alone. */
-  readonly threads?: { readonly count: number; readonly start: StartThreads };
+  readonly threads?: {
+    readonly count: number;
+    readonly start: StartThreads;
+    /** How long threads wait for one another. */
+    readonly meetTimeoutMs?: number;
+  };
 }
 
 const rowsMaxDefault = 64;
 
 export interface WasmExecutor extends Executor {
+  /** Whether all threads have come; a step before waits for them, but not for long. */
+  isReady(): boolean;
   /** Ends the other threads; the executor must not be used any more. Idempotent. */
   close(): void;
 }
@@ -35,6 +42,9 @@ export function createWasmExecutor(
   options: WasmExecutorOptions = {},
 ): { readonly sink: ModelSink; readonly executor: () => WasmExecutor } {
   const range = options.range ?? { start: 0, end: shape.layers };
+  checkRange(shape, range);
+  checkCount("The context", options.contextTokensMax ?? 1, 1);
+  checkCount("The number of rows", options.rowsMax ?? 1, 1);
   const threads = options.threads?.count ?? 1;
   const memory = new KernelMemory({ shared: threads > 1 });
   const placing = placeModel(memory, shape, range, threads);
@@ -79,15 +89,20 @@ class TeamExecutor implements WasmExecutor {
     this.#space = placeWorkspace(memory, shape, this.rowsMax, this.contextTokensMax, threads);
     const control = memory.allocate(controlBytes(this.rowsMax));
     const setup = { shape, model, space: this.#space, caches, threads };
+    const meetTimeoutMs = options.threads?.meetTimeoutMs ?? meetTimeoutMsDefault;
     const members = Array.from({ length: threads }, (_, thread): TeamMember => {
-      return { kernels: memory.share(), setup, control, rowsMax: this.rowsMax, thread };
+      return { kernels: memory.share(), setup, control, rowsMax: this.rowsMax, thread, meetTimeoutMs };
     });
     this.#team = new Team(members[0]!, memory);
     this.#endThreads = threads > 1 ? options.threads!.start(members.slice(1)) : () => undefined;
   }
 
   newSequence(): WasmSequence {
-    return this.#pool.take();
+    return this.#pool.take(this);
+  }
+
+  isReady(): boolean {
+    return this.#team.isComplete();
   }
 
   close(): void {

@@ -1,6 +1,7 @@
 /** Keys and values of sequences in the kernels' memory. */
 import type { Sequence } from "../executor.ts";
 import type { ExactShape } from "../model/model.ts";
+import { checkCount } from "../step-checks.ts";
 import type { KernelMemory } from "./kernels.ts";
 
 /** Where one layer keeps what it remembers: each address is that of head 0, followed by the others. */
@@ -48,12 +49,20 @@ export class WasmSequence implements Sequence {
   /** Where its cache begins. */
   readonly start: number;
 
-  constructor(start: number, free: (start: number) => void) {
+  readonly owner: object;
+
+  constructor(start: number, owner: object, free: (start: number) => void) {
     this.start = start;
+    this.owner = owner;
     this.#free = free;
   }
 
+  get isFree(): boolean {
+    return this.#free === null;
+  }
+
   truncate(length: number): void {
+    checkCount("The length of a sequence", length, 0);
     this.length = Math.min(this.length, length);
   }
 
@@ -75,10 +84,10 @@ export class SequencePool {
   }
 
   /** @throws SkeinError `overloaded` when there is no memory */
-  take(): WasmSequence {
+  take(owner: object): WasmSequence {
     const { layers, mantissaBytes, exponentBytes } = this.#layout;
     // All layers at once, so that a failure leaves nothing half allocated.
     const start = this.#unused.pop() ?? this.#memory.allocate(2 * layers * (mantissaBytes + exponentBytes));
-    return new WasmSequence(start, (freed) => this.#unused.push(freed));
+    return new WasmSequence(start, owner, (freed) => this.#unused.push(freed));
   }
 }

@@ -1,5 +1,4 @@
 /** Threads that run steps together: what they share in memory, how they start a step and how they meet. */
-import { SkeinError } from "../../util/errors.ts";
 import { KernelMemory, type SharedKernels } from "./kernels.ts";
 import { type Barrier, Program, type ProgramRow, type ProgramSetup } from "./program.ts";
 import { logitRowsMax } from "./workspace.ts";
@@ -12,6 +11,8 @@ export interface TeamMember {
   readonly control: number;
   readonly rowsMax: number;
   readonly thread: number;
+  /** A thread that does not come to a barrier within this has died. */
+  readonly meetTimeoutMs: number;
 }
 
 /** Starts the other threads: each must call `joinTeam` with its member. Returns a function that ends them all. */
@@ -23,13 +24,14 @@ const roundAt = 1;
 const stepAt = 2;
 const rowsAt = 3;
 const logitsAt = 4;
+/** Threads that have come so far, the leader not counted. */
+const readyAt = 5;
 const header = 16;
 const wordsPerRow = 2;
 
 /** Checks of a word before a thread sleeps: some tens of microseconds. */
 const spins = 4_000;
-/** A thread that does not come within this has died. */
-const meetTimeoutMs = 20_000;
+export const meetTimeoutMsDefault = 20_000;
 /** A sleeping thread looks up this often; nothing depends on it. */
 const idleWaitMs = 60_000;
 
@@ -43,7 +45,7 @@ function controlWords({ control, rowsMax }: TeamMember, memory: KernelMemory): I
 }
 
 /** Sense-reversing barrier: the last one to arrive opens the next round. */
-function barrierOf(words: Int32Array, threads: number): Barrier {
+function barrierOf(words: Int32Array, { setup: { threads }, meetTimeoutMs }: TeamMember): Barrier {
   if (threads === 1) return () => undefined;
   return () => {
     const round = Atomics.load(words, roundAt);
@@ -54,8 +56,9 @@ function barrierOf(words: Int32Array, threads: number): Barrier {
       return;
     }
     for (let i = 0; i < spins; i++) if (Atomics.load(words, roundAt) !== round) return;
+    // Not a failure of a request: threads that missed each other once compute nonsense from then on.
     if (Atomics.wait(words, roundAt, round, meetTimeoutMs) === "timed-out") {
-      throw new SkeinError("engine_failed", "A thread of the exact engine does not answer.");
+      throw new Error("a compute thread of the exact engine does not answer");
     }
   };
 }
@@ -66,12 +69,14 @@ export class Team {
   readonly #rowsMax: number;
   readonly #program: Program;
   readonly #threads: number;
+  /** A step that was not finished leaves the threads at different places. */
+  #isBroken = false;
 
   constructor(leader: TeamMember, memory: KernelMemory) {
     this.#words = controlWords(leader, memory);
     this.#rowsMax = leader.rowsMax;
     this.#threads = leader.setup.threads;
-    this.#program = new Program(memory, leader.setup, 0, barrierOf(this.#words, this.#threads));
+    this.#program = new Program(memory, leader.setup, 0, barrierOf(this.#words, leader));
   }
 
   /** Runs all layers and then logits, `logitRowsMax` rows at a time; calls back behind each. */
@@ -81,6 +86,8 @@ export class Team {
     on: { layer(layer: number): void; logits(rows: readonly number[]): void },
     layers: number,
   ): void {
+    if (this.#isBroken) throw new Error("an earlier step of the exact engine was not finished");
+    this.#isBroken = this.#threads > 1;
     this.#announce(rows, logitRows);
     for (let layer = 0; layer < layers; layer++) {
       this.#program.runLayer(layer, rows);
@@ -90,6 +97,11 @@ export class Team {
       this.#program.runLogits(some);
       on.logits(some);
     }
+    this.#isBroken = false;
+  }
+
+  isComplete(): boolean {
+    return Atomics.load(this.#words, readyAt) === this.#threads - 1;
   }
 
   #announce(rows: readonly ProgramRow[], logitRows: readonly number[]): void {
@@ -112,8 +124,10 @@ export function joinTeam(member: TeamMember): never {
   const memory = new KernelMemory(member.kernels);
   const words = controlWords(member, memory);
   const { setup, thread } = member;
-  const program = new Program(memory, setup, thread, barrierOf(words, setup.threads));
-  for (let step = 0; ; step++) {
+  const program = new Program(memory, setup, thread, barrierOf(words, member));
+  Atomics.add(words, readyAt, 1);
+  // Steps are counted in 32 bits.
+  for (let step = 0; ; step = (step + 1) | 0) {
     awaitStep(words, step);
     const rows = Array.from({ length: words[rowsAt]! }, (_, i) => ({
       cache: words[header + wordsPerRow * i]! >>> 0,
