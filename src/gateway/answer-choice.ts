@@ -44,8 +44,8 @@ export interface Home {
   providerId: string | null;
 }
 
-/** Providers that may fail a choice before it is given up. */
-const attemptsMax = 4;
+/** Providers that may fail a choice, one after another and without a token between them, before it is given up. */
+const fruitlessAttemptsMax = 4;
 
 /** One choice's search for a provider. */
 interface Search {
@@ -55,8 +55,13 @@ interface Search {
   readonly ticket: number;
   readonly watch: Stopwatch;
   attempts: number;
+  /** Since the last token. */
+  fruitlessAttempts: number;
+  /** Tokens before the last failure. */
+  failedPosition: number;
   /** A provider had no room since the last turn. */
   refused: boolean;
+  /** Since the last token. */
   waitedMs: number;
   /** A context of this length was too short. */
   contextTokensMin: number;
@@ -82,6 +87,8 @@ export async function* answerChoice(
     ticket: deps.waitingRoom.ticket(),
     watch,
     attempts: 0,
+    fruitlessAttempts: 0,
+    failedPosition: 0,
     refused: false,
     waitedMs: 0,
     contextTokensMin: 0,
@@ -107,8 +114,7 @@ export async function* answerChoice(
         search.refused = true;
         continue;
       }
-      search.attempts += 1;
-      search.failure = error;
+      countFailure(search, progress, error);
       considerRetry(deps, { candidate, entry }, search, progress, together, error);
     }
   }
@@ -133,6 +139,15 @@ function endOf(
   };
 }
 
+/** An answer that grows may outlive many providers: only failures without a token between them add up. */
+function countFailure(search: Search, { position }: Progress, error: SkeinError): void {
+  search.attempts += 1;
+  search.failure = error;
+  if (position > search.failedPosition) search.fruitlessAttempts = search.waitedMs = 0;
+  search.fruitlessAttempts += 1;
+  search.failedPosition = position;
+}
+
 /** Prepares the next attempt after a failed one. @throws SkeinError when there can be none */
 function considerRetry(
   deps: ChoiceDeps,
@@ -153,7 +168,7 @@ function considerRetry(
   }
   if (error.retry === "never") throw error;
   deps.directory.reportFailure(entry, offer.modelId, error);
-  if (search.attempts >= attemptsMax) throw error;
+  if (search.fruitlessAttempts >= fruitlessAttemptsMax) throw error;
   if (progress.position === 0) return;
   if (progress.idsComplete && offer.resumable) {
     // What was emitted belongs to this identity, whatever the request allows.
@@ -161,6 +176,7 @@ function considerRetry(
   } else if (together.restartable || progress.text === "") {
     // Nobody has seen any of it: begin anew, and charge nothing for what is thrown away.
     Object.assign(progress, emptyProgress());
+    search.failedPosition = 0;
   } else {
     throw interrupted(error);
   }
@@ -197,13 +213,15 @@ async function nextCandidate(
     const preferred = fresh.find(
       ({ providerId, cooling }) => providerId === search.home?.providerId && !cooling,
     );
-    const [planned] = preferred === undefined ? planAttempts(fresh, deps.random) : [preferred];
+    const [planned] =
+      preferred === undefined ? planAttempts(ofSameLength(fresh, progress), deps.random) : [preferred];
     if (planned !== undefined && mayTry) {
       // At once: the other choices of the prompt are looking for a provider in this very moment.
       if (search.home !== null) search.home.providerId ??= planned.providerId;
       return planned;
     }
-    if (directory.offersOf(model).length === 0) throw search.failure ?? notOffered(directory, model);
+    // What was begun is worth waiting for: its provider may be starting again.
+    if (search.failure === null && directory.offersOf(model).length === 0) throw notOffered(directory, model);
     // Everybody was full or failed: at its next turn even those already tried may do.
     const waitingFor = search.refused || planned !== undefined ? "slot" : "provider";
     const place = { name: model, ticket: search.ticket, waitingFor } as const;
@@ -215,4 +233,11 @@ async function nextCandidate(
     if (!mayTry) throw search.failure ?? (all.length > 0 ? allBusy(model, all.length) : noProvider(model));
     search.tried.clear();
   }
+}
+
+/** To continue, whoever has as much context as the answer began with: elsewhere it would end sooner. */
+function ofSameLength(candidates: readonly Candidate[], { slices }: Progress): readonly Candidate[] {
+  const began = slices[0]?.offer.contextTokensMax ?? 0;
+  const long = candidates.filter(({ offer }) => offer.contextTokensMax >= began);
+  return long.length > 0 ? long : candidates;
 }

@@ -8,6 +8,7 @@ import type { Directory } from "./directory.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "./options.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
+import { StallBound } from "./stall-bound.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import type { WaitingRoom } from "./waiting-room.ts";
 
@@ -76,8 +77,8 @@ export async function* runAttempt(
   const startPosition = progress.position;
   const attempt = new Stopwatch(clock);
   const guard = attempt.guard(signal);
-  let end: EndEvent | null = null;
-  let started = false;
+  const stall = new StallBound(limits.tokenTimeoutMs, paceOf(to));
+  const work: Work = { startPosition, end: null, startMs: null, firstMs: null, lastMs: 0, elapsedMs: 0 };
   entry.inFlight += 1;
   try {
     guard.limit(Math.min(startTimeoutMs, limits.firstTokenTimeoutMs), "accept the request");
@@ -85,7 +86,7 @@ export async function* runAttempt(
       {
         ...request,
         modelId: candidate.offer.modelId,
-        emitted: { tokenIds: progress.tokenIds, text: progress.text },
+        emitted: { tokenIds: [...progress.tokenIds], text: progress.text },
         timeoutMs: Math.max(1, Math.ceil(limits.requestTimeoutMs - watch.elapsedMs)),
       },
       guard.signal,
@@ -95,17 +96,21 @@ export async function* runAttempt(
         attempt.markFirst();
         watch.markFirst();
         take(progress, event);
+        work.lastMs = attempt.elapsedMs;
+        work.firstMs ??= work.lastMs;
         // Only the provider's silence counts, not the time that the client takes to read.
         guard.limit(null, "");
+        stall.heard(work.lastMs);
         if (event.text !== "") yield event.text;
-        guard.limit(limits.tokenTimeoutMs, "send its next token");
+        stall.wait(attempt.elapsedMs);
+        guard.limit(stall.timeoutMs, "send its next token");
       } else if (event.type === "start") {
-        started = true;
+        work.startMs = attempt.elapsedMs;
         guard.limit(limits.firstTokenTimeoutMs, "send its first token", attempt.elapsedMs);
         begin(progress, event, request);
       } else {
-        end = event;
-        finish(progress, event, request);
+        finish(progress, event, request, candidate.offer);
+        work.end = event;
         const outputTokens = progress.position - startPosition;
         const observation = observationOf(entry, attempt, event, outputTokens);
         deps.directory.reportAnswer(entry, candidate.offer.modelId, observation);
@@ -114,14 +119,15 @@ export async function* runAttempt(
     }
     throw new SkeinError("provider_failed", "The provider's answer had no end.");
   } catch (thrown) {
-    const wasQueued = !started && entry.session.status.active >= candidate.offer.parallelMax;
-    throw attemptError(thrown, wasQueued);
+    const wasQueued = work.startMs === null && entry.session.status.active >= candidate.offer.parallelMax;
+    throw attemptError(thrown, { wasQueued, isBegun: progress.position > 0 });
   } finally {
     guard.release();
     entry.inFlight -= 1;
-    charge(progress, candidate, { startPosition, end, elapsedMs: attempt.elapsedMs });
+    work.elapsedMs = attempt.elapsedMs;
+    charge(progress, candidate, work);
     // One that was refused held no slot; to announce it would make those who wait try for nothing.
-    if (started) deps.directory.reportRoom();
+    if (work.startMs !== null) deps.directory.reportRoom();
   }
 }
 
@@ -137,11 +143,30 @@ function begin(progress: Progress, start: StartEvent, { prompt }: ChoiceRequest)
   if (progress.position === 0) progress.cachedTokens = Math.min(start.cachedTokens, progress.promptTokens);
 }
 
-function finish(progress: Progress, end: EndEvent, request: ChoiceRequest): void {
+/** @throws SkeinError when the answer cannot be over yet */
+function finish(progress: Progress, end: EndEvent, request: ChoiceRequest, offer: ModelOffer): void {
   progress.promptTokens = believedPromptTokens(end.promptTokens, request.prompt);
   // Tokens whose ids were seen are counted here already.
-  if (progress.idsComplete) return;
+  if (progress.idsComplete) return requireLength(progress, end, request, offer);
   progress.position = believedOutputTokens(end.outputTokens, progress.text, request);
+}
+
+/** Whoever says that there is no room for more must have filled it. @throws SkeinError `provider_failed` */
+function requireLength(
+  { position, promptTokens }: Progress,
+  { finishReason }: EndEvent,
+  { outputTokensMax }: ChoiceRequest,
+  { contextTokensMax }: ModelOffer,
+): void {
+  if (finishReason !== "length") return;
+  const room = Math.min(outputTokensMax ?? Number.POSITIVE_INFINITY, contextTokensMax - promptTokens);
+  if (position >= room) return;
+  throw new SkeinError("provider_failed", `The provider ended after ${position} of ${room} tokens.`);
+}
+
+/** The usual pace of a model at its provider. */
+function paceOf({ candidate, entry }: { candidate: Candidate; entry: ProviderEntry }): number | null {
+  return entry.served(candidate.offer.modelId).pace.tokensPerSecond;
 }
 
 /** What the router should expect of this provider next time; its claims cannot make it look slower than it was. */
@@ -157,17 +182,31 @@ function observationOf(entry: ProviderEntry, attempt: Stopwatch, end: EndEvent, 
   };
 }
 
-function charge(
-  progress: Progress,
-  { providerId, offer }: Candidate,
-  facts: { startPosition: number; end: EndEvent | null; elapsedMs: number },
-): void {
-  const outputTokens = Math.max(0, progress.position - facts.startPosition);
-  if (outputTokens === 0 && facts.end === null) return;
-  const claimedMs =
-    facts.end === null ? Number.POSITIVE_INFINITY : facts.end.timings.prefillMs + facts.end.timings.decodeMs;
-  const durationMs = Math.floor(Math.min(claimedMs, facts.elapsedMs));
+/** What an attempt took, in milliseconds since it was sent. */
+interface Work {
+  readonly startPosition: number;
+  end: EndEvent | null;
+  startMs: number | null;
+  firstMs: number | null;
+  lastMs: number;
+  elapsedMs: number;
+}
+
+function charge(progress: Progress, { providerId, offer }: Candidate, work: Work): void {
+  const outputTokens = Math.max(0, progress.position - work.startPosition);
+  if (outputTokens === 0 && work.end === null) return;
+  const durationMs = Math.floor(Math.min(claimedMs(work), work.elapsedMs));
   progress.slices.push({ providerId, offer, outputTokens, durationMs });
+}
+
+/**
+ * Engine time of an attempt. Nobody pays for a failure: neither the silence in which it was noticed, nor that what
+ * was emitted is read again elsewhere.
+ */
+function claimedMs({ startPosition, end, startMs, firstMs, lastMs }: Work): number {
+  const isContinuation = startPosition > 0;
+  if (end !== null) return end.timings.decodeMs + (isContinuation ? 0 : end.timings.prefillMs);
+  return Math.max(0, lastMs - ((isContinuation ? firstMs : startMs) ?? 0));
 }
 
 /** What a provider may blame on the request; whatever else it reports is its own failure. */
@@ -179,14 +218,19 @@ const requestFaults: ReadonlySet<string> = new Set([
 ]);
 
 /** A failure as the loop over attempts understands it: the client's fault, no room, or the provider's fault. */
-function attemptError(thrown: unknown, wasQueued: boolean): SkeinError {
+function attemptError(
+  thrown: unknown,
+  { wasQueued, isBegun }: { wasQueued: boolean; isBegun: boolean },
+): SkeinError {
   const error = toSkeinError(thrown, "provider_failed");
   // One that works for others, and only never came to this request, is busy, not broken.
   if (error.code === "provider_stalled" && wasQueued) {
     return new SkeinError("overloaded", "The provider is busy with other requests.", { cause: error });
   }
   if (error.code === "overloaded") return error;
-  if (requestFaults.has(error.code) && error.retry === "never") return error;
+  // What one provider took, another may only find too long for its context.
+  const isPlausible = !isBegun || error.code === "context_length_exceeded";
+  if (requestFaults.has(error.code) && error.retry === "never" && isPlausible) return error;
   if (errorKinds[error.code].status >= 500 && error.retry === "elsewhere") return error;
   return new SkeinError("provider_failed", error.message, { cause: error });
 }
