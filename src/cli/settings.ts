@@ -101,6 +101,12 @@ export const settings = {
   ),
   threads: setting(integer(1, 1024), null, "CPU threads per model; default: one core is left free"),
   gpu: setting(oneOf("auto", "off"), "auto", "whether to use a GPU backend that is installed"),
+  // Shorter than what supervisors commonly wait before they kill (Docker: 10 s).
+  drainTimeoutMs: setting(
+    integer(0, 3600_000),
+    8_000,
+    "longest wait for running answers when a provider is stopped; then others continue them",
+  ),
   upstreamKey: setting(text, null, "API key for the server behind --engine openai", true),
   // Everything
   logLevel: setting(

@@ -82,15 +82,9 @@ export async function* runAttempt(
   entry.inFlight += 1;
   try {
     guard.limit(Math.min(startTimeoutMs, limits.firstTokenTimeoutMs), "accept the request");
-    const events = entry.session.generate(
-      {
-        ...request,
-        modelId: candidate.offer.modelId,
-        emitted: { tokenIds: [...progress.tokenIds], text: progress.text },
-        timeoutMs: Math.max(1, Math.ceil(limits.requestTimeoutMs - watch.elapsedMs)),
-      },
-      guard.signal,
-    );
+    const timeoutMs = Math.max(1, Math.ceil(limits.requestTimeoutMs - watch.elapsedMs));
+    const asked = { ...request, ...continuationOf(progress), modelId: candidate.offer.modelId, timeoutMs };
+    const events = entry.session.generate(asked, guard.signal);
     for await (const event of events) {
       if (event.type === "tokens") {
         attempt.markFirst();
@@ -129,6 +123,10 @@ export async function* runAttempt(
     // One that was refused held no slot; to announce it would make those who wait try for nothing.
     if (work.startMs !== null) deps.directory.reportRoom();
   }
+}
+
+function continuationOf({ tokenIds, text }: Progress): Pick<GenerateRequest, "emitted"> {
+  return { emitted: { tokenIds: [...tokenIds], text } };
 }
 
 function take(progress: Progress, event: TokensEvent): void {

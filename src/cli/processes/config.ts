@@ -73,6 +73,8 @@ export interface ProviderConfig {
   readonly region: string;
   readonly price: PriceSheet;
   readonly engine: EngineConfig;
+  /** How long answers may take to end when the provider is stopped. */
+  readonly drainTimeoutMs: number;
   /** Fail when no gateway can be joined, instead of trying again. */
   readonly once: boolean;
   readonly logLevel: string;
@@ -109,5 +111,7 @@ export type Report =
 
 /** A running gateway or provider. */
 export interface RunningRole {
+  /** Takes no more work and lets what runs end, in bounded time. */
+  drain?(): Promise<void>;
   close(): Promise<void>;
 }
