@@ -21,6 +21,7 @@ export interface GatewayConfig {
     readonly firstTokenTimeoutMs: number;
     readonly tokenTimeoutMs: number;
     readonly queueTimeoutMs: number;
+    readonly resumeGraceMs: number;
   };
   /** Gateways of the same network to gossip with. */
   readonly join: readonly string[];
