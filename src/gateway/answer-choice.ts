@@ -2,10 +2,11 @@
  * One choice from its first attempt to its end. When an attempt fails, the next one gets the prompt, the
  * seed and what was already emitted, and continues at that position.
  */
-import type { FinishReason } from "../protocol/generate.ts";
+import type { FinishReason, Prompt } from "../protocol/generate.ts";
 import { type Candidate, planAttempts } from "../router/plan.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
 import {
+  canContinue,
   type ChoiceDeps,
   type ChoiceRequest,
   emptyProgress,
@@ -49,6 +50,7 @@ const fruitlessAttemptsMax = 4;
 
 /** One choice's search for a provider. */
 interface Search {
+  readonly prompt: Prompt;
   /** Shared with the prompt's other choices; null: there are none. */
   readonly home: Home | null;
   readonly tried: Set<string>;
@@ -82,6 +84,7 @@ export async function* answerChoice(
   const watch = new Stopwatch(deps.clock);
   const progress = emptyProgress();
   const search: Search = {
+    prompt: request.prompt,
     home,
     tried: new Set(),
     ticket: deps.waitingRoom.ticket(),
@@ -170,7 +173,7 @@ function considerRetry(
   deps.directory.reportFailure(entry, offer.modelId, error);
   if (search.fruitlessAttempts >= fruitlessAttemptsMax) throw error;
   if (progress.position === 0) return;
-  if (progress.idsComplete && offer.resumable) {
+  if (canContinue(progress, offer, search.prompt)) {
     // What was emitted belongs to this identity, whatever the request allows.
     together.modelId = offer.modelId;
   } else if (together.restartable || progress.text === "") {
@@ -208,7 +211,7 @@ async function nextCandidate(
       ({ providerId, offer }) =>
         !search.tried.has(providerId) &&
         offer.contextTokensMax > search.contextTokensMin &&
-        (progress.position === 0 || offer.resumable),
+        canContinue(progress, offer, search.prompt),
     );
     const preferred = fresh.find(
       ({ providerId, cooling }) => providerId === search.home?.providerId && !cooling,

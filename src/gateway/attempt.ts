@@ -1,5 +1,5 @@
 /** One try at one provider. */
-import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
+import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
 import type { Candidate } from "../router/plan.ts";
 import { errorKinds, SkeinError, toSkeinError } from "../util/errors.ts";
@@ -74,27 +74,26 @@ export async function* runAttempt(
 ): AsyncGenerator<string, EndEvent> {
   const { limits, clock } = deps;
   const { candidate, entry } = to;
-  const startPosition = progress.position;
   const attempt = new Stopwatch(clock);
   const guard = attempt.guard(signal);
   const stall = new StallBound(limits.tokenTimeoutMs, paceOf(to));
-  const work: Work = { startPosition, end: null, startMs: null, firstMs: null, lastMs: 0, elapsedMs: 0 };
+  const work = newWork(progress);
   entry.inFlight += 1;
   try {
     guard.limit(Math.min(startTimeoutMs, limits.firstTokenTimeoutMs), "accept the request");
     const timeoutMs = Math.max(1, Math.ceil(limits.requestTimeoutMs - watch.elapsedMs));
-    const asked = { ...request, ...continuationOf(progress), modelId: candidate.offer.modelId, timeoutMs };
-    const events = entry.session.generate(asked, guard.signal);
-    for await (const event of events) {
+    const { modelId } = candidate.offer;
+    const asked = { ...request, ...continuationOf(progress, request), modelId, timeoutMs };
+    for await (const event of entry.session.generate(asked, guard.signal)) {
       if (event.type === "tokens") {
         attempt.markFirst();
         watch.markFirst();
         take(progress, event);
         work.lastMs = attempt.elapsedMs;
         work.firstMs ??= work.lastMs;
+        stall.heard(work.lastMs);
         // Only the provider's silence counts, not the time that the client takes to read.
         guard.limit(null, "");
-        stall.heard(work.lastMs);
         if (event.text !== "") yield event.text;
         stall.wait(attempt.elapsedMs);
         guard.limit(stall.timeoutMs, "send its next token");
@@ -103,11 +102,10 @@ export async function* runAttempt(
         guard.limit(limits.firstTokenTimeoutMs, "send its first token", attempt.elapsedMs);
         begin(progress, event, request);
       } else {
-        finish(progress, event, request, candidate.offer);
+        finish(progress, event, request, { offer: candidate.offer, work });
         work.end = event;
-        const outputTokens = progress.position - startPosition;
-        const observation = observationOf(entry, attempt, event, outputTokens);
-        deps.directory.reportAnswer(entry, candidate.offer.modelId, observation);
+        const observation = observationOf(entry, attempt, event, progress.position - work.startPosition);
+        deps.directory.reportAnswer(entry, modelId, observation);
         return event;
       }
     }
@@ -125,8 +123,20 @@ export async function* runAttempt(
   }
 }
 
-function continuationOf({ tokenIds, text }: Progress): Pick<GenerateRequest, "emitted"> {
-  return { emitted: { tokenIds: [...tokenIds], text } };
+/** Whether an answer can go on there: by token ids; or, where an upstream has none, by text behind a prompt of text. */
+export function canContinue({ position, idsComplete }: Progress, offer: ModelOffer, prompt: Prompt): boolean {
+  if (position === 0) return true;
+  return idsComplete ? offer.resumable : offer.engine === "openai" && prompt.kind === "text";
+}
+
+type Continuation = Pick<GenerateRequest, "emitted" | "outputTokensMax">;
+
+function continuationOf(progress: Progress, { outputTokensMax }: ChoiceRequest): Continuation {
+  const { tokenIds, text, position, idsComplete } = progress;
+  if (idsComplete) return { emitted: { tokenIds: [...tokenIds], text }, outputTokensMax };
+  // Continued by text, its tokens are counted anew.
+  const left = outputTokensMax === null ? null : Math.max(1, outputTokensMax - position);
+  return { emitted: { tokenIds: [], text }, outputTokensMax: left };
 }
 
 function take(progress: Progress, event: TokensEvent): void {
@@ -137,16 +147,26 @@ function take(progress: Progress, event: TokensEvent): void {
 }
 
 function begin(progress: Progress, start: StartEvent, { prompt }: ChoiceRequest): void {
-  progress.promptTokens = believedPromptTokens(start.promptTokens, prompt);
+  const isByText = progress.position > 0 && !progress.idsComplete;
+  if (!isByText) progress.promptTokens = believedPromptTokens(start.promptTokens, prompt);
   if (progress.position === 0) progress.cachedTokens = Math.min(start.cachedTokens, progress.promptTokens);
 }
 
 /** @throws SkeinError when the answer cannot be over yet */
-function finish(progress: Progress, end: EndEvent, request: ChoiceRequest, offer: ModelOffer): void {
-  progress.promptTokens = believedPromptTokens(end.promptTokens, request.prompt);
+function finish(
+  progress: Progress,
+  end: EndEvent,
+  request: ChoiceRequest,
+  { offer, work: { startPosition, startText } }: { offer: ModelOffer; work: Work },
+): void {
+  // To an upstream, what it is to continue is a part of the prompt.
+  const readAgain = progress.idsComplete ? 0 : startPosition;
+  progress.promptTokens = believedPromptTokens(Math.max(0, end.promptTokens - readAgain), request.prompt);
   // Tokens whose ids were seen are counted here already.
   if (progress.idsComplete) return requireLength(progress, end, request, offer);
-  progress.position = believedOutputTokens(end.outputTokens, progress.text, request);
+  const text = progress.text.slice(startText.length);
+  const total = startPosition + believedOutputTokens(end.outputTokens, text, request);
+  progress.position = Math.min(total, request.outputTokensMax ?? total);
 }
 
 /** Whoever says that there is no room for more must have filled it. @throws SkeinError `provider_failed` */
@@ -183,11 +203,17 @@ function observationOf(entry: ProviderEntry, attempt: Stopwatch, end: EndEvent, 
 /** What an attempt took, in milliseconds since it was sent. */
 interface Work {
   readonly startPosition: number;
+  readonly startText: string;
   end: EndEvent | null;
   startMs: number | null;
   firstMs: number | null;
   lastMs: number;
   elapsedMs: number;
+}
+
+function newWork({ position, text }: Progress): Work {
+  const unknown = { end: null, startMs: null, firstMs: null, lastMs: 0, elapsedMs: 0 };
+  return { startPosition: position, startText: text, ...unknown };
 }
 
 function charge(progress: Progress, { providerId, offer }: Candidate, work: Work): void {

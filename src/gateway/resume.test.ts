@@ -7,7 +7,9 @@ import { type FakeSession, question, testGateway, type TestGateway } from "./fix
 import { defaultLimits } from "./options.ts";
 
 const chat = "/v1/chat/completions";
-const limits = { ...defaultLimits, firstTokenTimeoutMs: 60, tokenTimeoutMs: 60, queueTimeoutMs: 3_000 };
+const limits = { ...defaultLimits, queueTimeoutMs: 3_000 };
+/** For providers that fall silent; a loaded machine must not look like one. */
+const shortLimits = { ...limits, firstTokenTimeoutMs: 200, tokenTimeoutMs: 200 };
 
 interface Answer {
   readonly choices: { message: { content: string }; finish_reason: string }[];
@@ -70,7 +72,7 @@ const failures: Record<string, Failure> = {
 
 /** Two providers, of which each fails its first answer at a place, and one that does not. */
 async function failingNetwork(failure: Failure, cutAt: number): Promise<TestGateway> {
-  const setup = testGateway({ limits });
+  const setup = testGateway({ limits: failure === failures["silence"] ? shortLimits : limits });
   for (const id of ["p1", "p2"]) {
     const session = await setup.add(id);
     const generate = session.generate.bind(session);
@@ -193,4 +195,46 @@ test("engine time: neither the silence before a failure nor reading again elsewh
   assert.equal(skein.attempts, 2);
   // Two prefills and the silence took 600 ms.
   assert.ok(BigInt(usage.fee.amount) < 150n * 1_000n, usage.fee.amount);
+});
+
+test("an upstream without token ids goes on with the text behind a prompt of text; a chat is cut with an error", async () => {
+  const setup = testGateway({ limits });
+  const session = await setup.add("p1");
+  const offer = session.offer!;
+  const models = offer.models.map((model) => ({ ...model, engine: "openai" as const, resumable: false }));
+  Object.defineProperty(session, "offer", { get: () => ({ ...offer, models }) });
+  const words = "the goose flies at the front, then another takes its place.".split(/(?<= )/);
+  let failsAt = 4;
+  session.generate = async function* ({ prompt, emitted, outputTokensMax }) {
+    const text = prompt.kind === "text" ? prompt.text + emitted.text : "";
+    const done = words.findIndex((_, i) => words.slice(0, i).join("") === text.slice("Q: ".length));
+    assert.deepEqual(emitted.tokenIds, []);
+    yield { type: "start", promptTokens: 3, cachedTokens: 0 };
+    const rest = words.slice(Math.max(0, done)).slice(0, outputTokensMax ?? undefined);
+    for (const [position, word] of rest.entries()) {
+      if (position === failsAt) {
+        failsAt = Number.POSITIVE_INFINITY;
+        throw new SkeinError("upstream_failed", "it broke off");
+      }
+      yield { type: "tokens", position, tokenIds: [], tokenCount: 1, text: word };
+    }
+    const promptTokens = 3 + Math.max(0, done);
+    yield { type: "end", finishReason: "length", promptTokens, outputTokens: rest.length, timings };
+  };
+  const body = {
+    model: "naive",
+    prompt: "Q: ",
+    max_tokens: 7,
+    stream: true,
+    stream_options: { include_usage: true },
+  };
+  const events = await (await setup.post("/v1/completions", body)).text();
+  const chunks = [...events.matchAll(/^data: (\{.*)$/gm)].map(([, data]) => JSON.parse(data!));
+  const text = chunks.map(({ choices }) => choices[0]?.text ?? "").join("");
+  assert.equal(text, words.slice(0, 7).join(""), events);
+  assert.deepEqual([chunks.at(-1).usage.prompt_tokens, chunks.at(-1).usage.completion_tokens], [3, 7]);
+  failsAt = 4;
+  const chatted = await (await setup.post(chat, { ...question, stream: true })).text();
+  assert.match(chatted, /"code":"provider_failed"/);
+  assert.doesNotMatch(chatted, /\[DONE\]/);
 });
