@@ -32,12 +32,13 @@ export function stopSignal(): AbortSignal {
   return stopping.signal;
 }
 
-/** Runs until stopped, then closes in bounded time. A second Ctrl-C ends at once. */
+/** Runs until stopped, then finishes its work and closes, both in bounded time. A second Ctrl-C ends at once. */
 export async function runUntilStopped(role: RunningRole): Promise<void> {
   // Timers of idle connections do not keep a process alive; waiting for a signal must.
   const alive = setInterval(() => undefined, 60_000);
   await untilStopped();
   process.once("SIGINT", () => process.exit(exitCodes.interrupted));
+  await role.drain?.();
   const timer = setTimeout(() => process.exit(1), closeTimeoutMs);
   await role.close();
   clearTimeout(timer);

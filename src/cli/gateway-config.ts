@@ -52,6 +52,7 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
       firstTokenTimeoutMs: settings.firstTokenTimeoutMs,
       tokenTimeoutMs: settings.tokenTimeoutMs,
       queueTimeoutMs: settings.queueTimeoutMs,
+      resumeGraceMs: settings.resumeGraceMs,
     },
     // The default of `join` is a provider's: this gateway itself.
     join: context.resolved.sources.join === "default" ? [] : settings.join,

@@ -30,6 +30,7 @@ export function providerConfigOf(context: Context, identityFile: string): Provid
       perSecond: usdToNano(settings.priceSecond)!,
     },
     engine: engineConfigOf(context),
+    drainTimeoutMs: settings.drainTimeoutMs,
     once: flags["once"] === true,
     logLevel: logLevelOf(context),
   };

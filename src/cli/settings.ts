@@ -86,6 +86,11 @@ export const settings = {
   firstTokenTimeoutMs: setting(timeout, 60_000, "longest wait for a provider's first token"),
   tokenTimeoutMs: setting(timeout, 30_000, "longest wait between two tokens"),
   queueTimeoutMs: setting(timeout, 15_000, "longest wait while all providers are busy"),
+  resumeGraceMs: setting(
+    timeout,
+    30_000,
+    "how long an answer goes on without its client, if that asked for it",
+  ),
   // The provider
   join: setting(list, ["http://127.0.0.1:4141"], "gateways to serve: URL, host:port or multiaddr"),
   lan: setting(boolean, false, "whether to find gateways on the local network (mDNS)"),
@@ -101,6 +106,12 @@ export const settings = {
   ),
   threads: setting(integer(1, 1024), null, "CPU threads per model; default: one core is left free"),
   gpu: setting(oneOf("auto", "off"), "auto", "whether to use a GPU backend that is installed"),
+  // Shorter than what supervisors commonly wait before they kill (Docker: 10 s).
+  drainTimeoutMs: setting(
+    integer(0, 3600_000),
+    8_000,
+    "longest wait for running answers when a provider is stopped; then others continue them",
+  ),
   upstreamKey: setting(text, null, "API key for the server behind --engine openai", true),
   // Everything
   logLevel: setting(

@@ -21,7 +21,7 @@ export class Dialect {
   readonly #avoided = new Set<string>();
 
   /** Parameters that most servers know only under extra names are sent only when they ask for something. */
-  ask(model: string, { prompt, sampling, stop, outputTokensMax }: GenerateRequest): Asked {
+  ask(model: string, { prompt, emitted, sampling, stop, outputTokensMax }: GenerateRequest): Asked {
     const limitName = this.#avoided.has("max_tokens") ? "max_completion_tokens" : "max_tokens";
     const common = {
       model,
@@ -41,7 +41,7 @@ export class Dialect {
       return { path: "/chat/completions", body: { ...common, messages: prompt.messages } };
     return {
       path: "/completions",
-      body: { ...common, prompt: prompt.kind === "text" ? prompt.text : prompt.tokenIds },
+      body: { ...common, prompt: prompt.kind === "text" ? prompt.text + emitted.text : prompt.tokenIds },
     };
   }
 

@@ -1,6 +1,7 @@
 /**
  * The `openai` engine: an OpenAI-compatible server that already runs (Ollama, vLLM, llama-server, LM Studio,
- * a cloud). Its weights and token ids are unknown, so answers cannot be continued elsewhere.
+ * a cloud). Its weights and token ids are unknown, so answers cannot be continued elsewhere; behind a prompt of text the same
+ * upstream can be asked to go on with the text of an answer that it left off.
  */
 import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
 import { sha256, toHex, utf8 } from "../util/bytes.ts";
@@ -66,7 +67,8 @@ export async function createOpenAiEngine(
   clock.schedule(healthIntervalMs, () => void watch());
 
   async function* generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
-    if (request.emitted.tokenIds.length > 0 || request.emitted.text !== "") {
+    const { emitted, prompt } = request;
+    if (emitted.tokenIds.length > 0 || (emitted.text !== "" && prompt.kind !== "text")) {
       throw new SkeinError("invalid_request", "This engine cannot continue an answer.", {
         retry: "elsewhere",
       });

@@ -2,10 +2,11 @@
  * One choice from its first attempt to its end. When an attempt fails, the next one gets the prompt, the
  * seed and what was already emitted, and continues at that position.
  */
-import type { FinishReason } from "../protocol/generate.ts";
+import type { FinishReason, Prompt } from "../protocol/generate.ts";
 import { type Candidate, planAttempts } from "../router/plan.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
 import {
+  canContinue,
   type ChoiceDeps,
   type ChoiceRequest,
   emptyProgress,
@@ -44,19 +45,25 @@ export interface Home {
   providerId: string | null;
 }
 
-/** Providers that may fail a choice before it is given up. */
-const attemptsMax = 4;
+/** Providers that may fail a choice, one after another and without a token between them, before it is given up. */
+const fruitlessAttemptsMax = 4;
 
 /** One choice's search for a provider. */
 interface Search {
+  readonly prompt: Prompt;
   /** Shared with the prompt's other choices; null: there are none. */
   readonly home: Home | null;
   readonly tried: Set<string>;
   readonly ticket: number;
   readonly watch: Stopwatch;
   attempts: number;
+  /** Since the last token. */
+  fruitlessAttempts: number;
+  /** Tokens before the last failure. */
+  failedPosition: number;
   /** A provider had no room since the last turn. */
   refused: boolean;
+  /** Since the last token. */
   waitedMs: number;
   /** A context of this length was too short. */
   contextTokensMin: number;
@@ -77,11 +84,14 @@ export async function* answerChoice(
   const watch = new Stopwatch(deps.clock);
   const progress = emptyProgress();
   const search: Search = {
+    prompt: request.prompt,
     home,
     tried: new Set(),
     ticket: deps.waitingRoom.ticket(),
     watch,
     attempts: 0,
+    fruitlessAttempts: 0,
+    failedPosition: 0,
     refused: false,
     waitedMs: 0,
     contextTokensMin: 0,
@@ -107,8 +117,7 @@ export async function* answerChoice(
         search.refused = true;
         continue;
       }
-      search.attempts += 1;
-      search.failure = error;
+      countFailure(search, progress, error);
       considerRetry(deps, { candidate, entry }, search, progress, together, error);
     }
   }
@@ -133,6 +142,15 @@ function endOf(
   };
 }
 
+/** An answer that grows may outlive many providers: only failures without a token between them add up. */
+function countFailure(search: Search, { position }: Progress, error: SkeinError): void {
+  search.attempts += 1;
+  search.failure = error;
+  if (position > search.failedPosition) search.fruitlessAttempts = search.waitedMs = 0;
+  search.fruitlessAttempts += 1;
+  search.failedPosition = position;
+}
+
 /** Prepares the next attempt after a failed one. @throws SkeinError when there can be none */
 function considerRetry(
   deps: ChoiceDeps,
@@ -153,14 +171,15 @@ function considerRetry(
   }
   if (error.retry === "never") throw error;
   deps.directory.reportFailure(entry, offer.modelId, error);
-  if (search.attempts >= attemptsMax) throw error;
+  if (search.fruitlessAttempts >= fruitlessAttemptsMax) throw error;
   if (progress.position === 0) return;
-  if (progress.idsComplete && offer.resumable) {
+  if (canContinue(progress, offer, search.prompt)) {
     // What was emitted belongs to this identity, whatever the request allows.
     together.modelId = offer.modelId;
   } else if (together.restartable || progress.text === "") {
     // Nobody has seen any of it: begin anew, and charge nothing for what is thrown away.
     Object.assign(progress, emptyProgress());
+    search.failedPosition = 0;
   } else {
     throw interrupted(error);
   }
@@ -192,18 +211,20 @@ async function nextCandidate(
       ({ providerId, offer }) =>
         !search.tried.has(providerId) &&
         offer.contextTokensMax > search.contextTokensMin &&
-        (progress.position === 0 || offer.resumable),
+        canContinue(progress, offer, search.prompt),
     );
     const preferred = fresh.find(
       ({ providerId, cooling }) => providerId === search.home?.providerId && !cooling,
     );
-    const [planned] = preferred === undefined ? planAttempts(fresh, deps.random) : [preferred];
+    const [planned] =
+      preferred === undefined ? planAttempts(ofSameLength(fresh, progress), deps.random) : [preferred];
     if (planned !== undefined && mayTry) {
       // At once: the other choices of the prompt are looking for a provider in this very moment.
       if (search.home !== null) search.home.providerId ??= planned.providerId;
       return planned;
     }
-    if (directory.offersOf(model).length === 0) throw search.failure ?? notOffered(directory, model);
+    // What was begun is worth waiting for: its provider may be starting again.
+    if (search.failure === null && directory.offersOf(model).length === 0) throw notOffered(directory, model);
     // Everybody was full or failed: at its next turn even those already tried may do.
     const waitingFor = search.refused || planned !== undefined ? "slot" : "provider";
     const place = { name: model, ticket: search.ticket, waitingFor } as const;
@@ -215,4 +236,11 @@ async function nextCandidate(
     if (!mayTry) throw search.failure ?? (all.length > 0 ? allBusy(model, all.length) : noProvider(model));
     search.tried.clear();
   }
+}
+
+/** To continue, whoever has as much context as the answer began with: elsewhere it would end sooner. */
+function ofSameLength(candidates: readonly Candidate[], { slices }: Progress): readonly Candidate[] {
+  const began = slices[0]?.offer.contextTokensMax ?? 0;
+  const long = candidates.filter(({ offer }) => offer.contextTokensMax >= began);
+  return long.length > 0 ? long : candidates;
 }

@@ -1,5 +1,5 @@
 /** One try at one provider. */
-import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
+import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
 import type { Candidate } from "../router/plan.ts";
 import { errorKinds, SkeinError, toSkeinError } from "../util/errors.ts";
@@ -8,6 +8,7 @@ import type { Directory } from "./directory.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "./options.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
+import { StallBound } from "./stall-bound.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import type { WaitingRoom } from "./waiting-room.ts";
 
@@ -73,56 +74,69 @@ export async function* runAttempt(
 ): AsyncGenerator<string, EndEvent> {
   const { limits, clock } = deps;
   const { candidate, entry } = to;
-  const startPosition = progress.position;
   const attempt = new Stopwatch(clock);
   const guard = attempt.guard(signal);
-  let end: EndEvent | null = null;
-  let started = false;
+  const stall = new StallBound(limits.tokenTimeoutMs, paceOf(to));
+  const work = newWork(progress);
   entry.inFlight += 1;
   try {
     guard.limit(Math.min(startTimeoutMs, limits.firstTokenTimeoutMs), "accept the request");
-    const events = entry.session.generate(
-      {
-        ...request,
-        modelId: candidate.offer.modelId,
-        emitted: { tokenIds: progress.tokenIds, text: progress.text },
-        timeoutMs: Math.max(1, Math.ceil(limits.requestTimeoutMs - watch.elapsedMs)),
-      },
-      guard.signal,
-    );
-    for await (const event of events) {
+    const timeoutMs = Math.max(1, Math.ceil(limits.requestTimeoutMs - watch.elapsedMs));
+    const { modelId } = candidate.offer;
+    const asked = { ...request, ...continuationOf(progress, request), modelId, timeoutMs };
+    for await (const event of entry.session.generate(asked, guard.signal)) {
       if (event.type === "tokens") {
         attempt.markFirst();
         watch.markFirst();
         take(progress, event);
+        work.lastMs = attempt.elapsedMs;
+        work.firstMs ??= work.lastMs;
+        stall.heard(work.lastMs);
         // Only the provider's silence counts, not the time that the client takes to read.
         guard.limit(null, "");
         if (event.text !== "") yield event.text;
-        guard.limit(limits.tokenTimeoutMs, "send its next token");
+        stall.wait(attempt.elapsedMs);
+        guard.limit(stall.timeoutMs, "send its next token");
       } else if (event.type === "start") {
-        started = true;
+        work.startMs = attempt.elapsedMs;
         guard.limit(limits.firstTokenTimeoutMs, "send its first token", attempt.elapsedMs);
         begin(progress, event, request);
       } else {
-        end = event;
-        finish(progress, event, request);
-        const outputTokens = progress.position - startPosition;
-        const observation = observationOf(entry, attempt, event, outputTokens);
-        deps.directory.reportAnswer(entry, candidate.offer.modelId, observation);
+        finish(progress, event, request, { offer: candidate.offer, work });
+        work.end = event;
+        const observation = observationOf(entry, attempt, event, progress.position - work.startPosition);
+        deps.directory.reportAnswer(entry, modelId, observation);
         return event;
       }
     }
     throw new SkeinError("provider_failed", "The provider's answer had no end.");
   } catch (thrown) {
-    const wasQueued = !started && entry.session.status.active >= candidate.offer.parallelMax;
-    throw attemptError(thrown, wasQueued);
+    const wasQueued = work.startMs === null && entry.session.status.active >= candidate.offer.parallelMax;
+    throw attemptError(thrown, { wasQueued, isBegun: progress.position > 0 });
   } finally {
     guard.release();
     entry.inFlight -= 1;
-    charge(progress, candidate, { startPosition, end, elapsedMs: attempt.elapsedMs });
+    work.elapsedMs = attempt.elapsedMs;
+    charge(progress, candidate, work);
     // One that was refused held no slot; to announce it would make those who wait try for nothing.
-    if (started) deps.directory.reportRoom();
+    if (work.startMs !== null) deps.directory.reportRoom();
   }
+}
+
+/** Whether an answer can go on there: by token ids; or, where an upstream has none, by text behind a prompt of text. */
+export function canContinue({ position, idsComplete }: Progress, offer: ModelOffer, prompt: Prompt): boolean {
+  if (position === 0) return true;
+  return idsComplete ? offer.resumable : offer.engine === "openai" && prompt.kind === "text";
+}
+
+type Continuation = Pick<GenerateRequest, "emitted" | "outputTokensMax">;
+
+function continuationOf(progress: Progress, { outputTokensMax }: ChoiceRequest): Continuation {
+  const { tokenIds, text, position, idsComplete } = progress;
+  if (idsComplete) return { emitted: { tokenIds: [...tokenIds], text }, outputTokensMax };
+  // Continued by text, its tokens are counted anew.
+  const left = outputTokensMax === null ? null : Math.max(1, outputTokensMax - position);
+  return { emitted: { tokenIds: [], text }, outputTokensMax: left };
 }
 
 function take(progress: Progress, event: TokensEvent): void {
@@ -133,15 +147,44 @@ function take(progress: Progress, event: TokensEvent): void {
 }
 
 function begin(progress: Progress, start: StartEvent, { prompt }: ChoiceRequest): void {
-  progress.promptTokens = believedPromptTokens(start.promptTokens, prompt);
+  const isByText = progress.position > 0 && !progress.idsComplete;
+  if (!isByText) progress.promptTokens = believedPromptTokens(start.promptTokens, prompt);
   if (progress.position === 0) progress.cachedTokens = Math.min(start.cachedTokens, progress.promptTokens);
 }
 
-function finish(progress: Progress, end: EndEvent, request: ChoiceRequest): void {
-  progress.promptTokens = believedPromptTokens(end.promptTokens, request.prompt);
+/** @throws SkeinError when the answer cannot be over yet */
+function finish(
+  progress: Progress,
+  end: EndEvent,
+  request: ChoiceRequest,
+  { offer, work: { startPosition, startText } }: { offer: ModelOffer; work: Work },
+): void {
+  // To an upstream, what it is to continue is a part of the prompt.
+  const readAgain = progress.idsComplete ? 0 : startPosition;
+  progress.promptTokens = believedPromptTokens(Math.max(0, end.promptTokens - readAgain), request.prompt);
   // Tokens whose ids were seen are counted here already.
-  if (progress.idsComplete) return;
-  progress.position = believedOutputTokens(end.outputTokens, progress.text, request);
+  if (progress.idsComplete) return requireLength(progress, end, request, offer);
+  const text = progress.text.slice(startText.length);
+  const total = startPosition + believedOutputTokens(end.outputTokens, text, request);
+  progress.position = Math.min(total, request.outputTokensMax ?? total);
+}
+
+/** Whoever says that there is no room for more must have filled it. @throws SkeinError `provider_failed` */
+function requireLength(
+  { position, promptTokens }: Progress,
+  { finishReason }: EndEvent,
+  { outputTokensMax }: ChoiceRequest,
+  { contextTokensMax }: ModelOffer,
+): void {
+  if (finishReason !== "length") return;
+  const room = Math.min(outputTokensMax ?? Number.POSITIVE_INFINITY, contextTokensMax - promptTokens);
+  if (position >= room) return;
+  throw new SkeinError("provider_failed", `The provider ended after ${position} of ${room} tokens.`);
+}
+
+/** The usual pace of a model at its provider. */
+function paceOf({ candidate, entry }: { candidate: Candidate; entry: ProviderEntry }): number | null {
+  return entry.served(candidate.offer.modelId).pace.tokensPerSecond;
 }
 
 /** What the router should expect of this provider next time; its claims cannot make it look slower than it was. */
@@ -157,17 +200,37 @@ function observationOf(entry: ProviderEntry, attempt: Stopwatch, end: EndEvent, 
   };
 }
 
-function charge(
-  progress: Progress,
-  { providerId, offer }: Candidate,
-  facts: { startPosition: number; end: EndEvent | null; elapsedMs: number },
-): void {
-  const outputTokens = Math.max(0, progress.position - facts.startPosition);
-  if (outputTokens === 0 && facts.end === null) return;
-  const claimedMs =
-    facts.end === null ? Number.POSITIVE_INFINITY : facts.end.timings.prefillMs + facts.end.timings.decodeMs;
-  const durationMs = Math.floor(Math.min(claimedMs, facts.elapsedMs));
+/** What an attempt took, in milliseconds since it was sent. */
+interface Work {
+  readonly startPosition: number;
+  readonly startText: string;
+  end: EndEvent | null;
+  startMs: number | null;
+  firstMs: number | null;
+  lastMs: number;
+  elapsedMs: number;
+}
+
+function newWork({ position, text }: Progress): Work {
+  const unknown = { end: null, startMs: null, firstMs: null, lastMs: 0, elapsedMs: 0 };
+  return { startPosition: position, startText: text, ...unknown };
+}
+
+function charge(progress: Progress, { providerId, offer }: Candidate, work: Work): void {
+  const outputTokens = Math.max(0, progress.position - work.startPosition);
+  if (outputTokens === 0 && work.end === null) return;
+  const durationMs = Math.floor(Math.min(claimedMs(work), work.elapsedMs));
   progress.slices.push({ providerId, offer, outputTokens, durationMs });
+}
+
+/**
+ * Engine time of an attempt. Nobody pays for a failure: neither the silence in which it was noticed, nor that what
+ * was emitted is read again elsewhere.
+ */
+function claimedMs({ startPosition, end, startMs, firstMs, lastMs }: Work): number {
+  const isContinuation = startPosition > 0;
+  if (end !== null) return end.timings.decodeMs + (isContinuation ? 0 : end.timings.prefillMs);
+  return Math.max(0, lastMs - ((isContinuation ? firstMs : startMs) ?? 0));
 }
 
 /** What a provider may blame on the request; whatever else it reports is its own failure. */
@@ -179,14 +242,19 @@ const requestFaults: ReadonlySet<string> = new Set([
 ]);
 
 /** A failure as the loop over attempts understands it: the client's fault, no room, or the provider's fault. */
-function attemptError(thrown: unknown, wasQueued: boolean): SkeinError {
+function attemptError(
+  thrown: unknown,
+  { wasQueued, isBegun }: { wasQueued: boolean; isBegun: boolean },
+): SkeinError {
   const error = toSkeinError(thrown, "provider_failed");
   // One that works for others, and only never came to this request, is busy, not broken.
   if (error.code === "provider_stalled" && wasQueued) {
     return new SkeinError("overloaded", "The provider is busy with other requests.", { cause: error });
   }
   if (error.code === "overloaded") return error;
-  if (requestFaults.has(error.code) && error.retry === "never") return error;
+  // What one provider took, another may only find too long for its context.
+  const isPlausible = !isBegun || error.code === "context_length_exceeded";
+  if (requestFaults.has(error.code) && error.retry === "never" && isPlausible) return error;
   if (errorKinds[error.code].status >= 500 && error.retry === "elsewhere") return error;
   return new SkeinError("provider_failed", error.message, { cause: error });
 }

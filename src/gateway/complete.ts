@@ -7,11 +7,14 @@ import { chunkObjects, completionObject, errorObject, type Frame } from "./forma
 import type { CloudPrice } from "./options.ts";
 import { parseBody } from "./parse-body.ts";
 import { type CompletionRequest, parseChatRequest, parseTextRequest } from "./parse-request.ts";
-import { sseBody, sseData, sseText } from "./sse.ts";
+import type { ResumableStreams } from "./resumable-streams.ts";
+import { ownerOf, recordedResponse, wantsResume } from "./resume-endpoint.ts";
+import { sseBody, sseData, sseHeaders, sseText } from "./sse.ts";
 import { Stopwatch } from "./stopwatch.ts";
 
 export interface CompleteDeps extends ChoiceDeps {
   readonly cloudPrice: CloudPrice | null;
+  readonly streams: ResumableStreams;
 }
 
 export async function complete(
@@ -44,10 +47,19 @@ export async function complete(
   );
   // 3. Nothing is sent before the first token: until then a failure has its own HTTP status.
   const first = await events.next();
-  if (!request.stream) return Response.json(await collect(frame, first, events));
-  // 4. Stream.
-  return new Response(sseBody(deps.clock, sseEvents(frame, first, events), abort), {
-    headers: { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache" },
+  const named = { "x-request-id": `req_${requestId}` };
+  if (!request.stream) return Response.json(await collect(frame, first, events), { headers: named });
+  // 4. Stream; a client that may come back reads from a record.
+  const source = sseEvents(frame, first, events);
+  if (wantsResume(http)) {
+    const recording = deps.streams.record({ id: requestId, owner: ownerOf(http), source, abort });
+    if (recording !== null) {
+      http.signal.removeEventListener("abort", onLeave);
+      return recordedResponse(deps.clock, recording, http, -1);
+    }
+  }
+  return new Response(sseBody(deps.clock, source, abort), {
+    headers: { ...named, ...sseHeaders },
   });
 }
 

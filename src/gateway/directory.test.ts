@@ -127,7 +127,7 @@ test("failures put aside for longer and longer, with a probe before coming back;
   const entry = directory.entryOf("p")!;
   p.broken.set("a:1", crashed);
   directory.reportFailure(entry, "a:1", crashed);
-  const waits = [];
+  const waits: number[] = [];
   for (let seen = p.probes.length, waitedMs = 0; waits.length < 8; waitedMs += 1_000) {
     clock.advance(1_000);
     await settle();
@@ -136,7 +136,9 @@ test("failures put aside for longer and longer, with a probe before coming back;
     seen = p.probes.length;
     waitedMs = -1_000;
   }
-  assert.deepEqual(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+  [1, 2, 4, 8, 16, 32, 60, 60].forEach((pause, i) => {
+    assert.ok(waits[i]! <= pause && waits[i]! >= pause * 0.75, `pauses of ${waits.join(" ")} s`);
+  });
   assert.equal(directory.candidates("a", null)[0]!.cooling, true, "a last resort");
   directory.reportAnswer(entry, "a:1", { ttftMs: 1, answerMs: 2, outputTokens: 3 });
   assert.equal(state(p), "available");
@@ -145,6 +147,63 @@ test("failures put aside for longer and longer, with a probe before coming back;
   clock.advance(1_000);
   await settle();
   assert.equal(state(p), "available", "back to the shortest pause");
+});
+
+test("a provider that had no work for a while is probed again, and available meanwhile", async () => {
+  const p = new Provider("p", "a:1");
+  const upstream = new Provider("upstream", "a:1");
+  upstream.models = [offer("a:1", "openai")];
+  const { clock, directory, state } = await setUp(p, upstream);
+  const busy = directory.entryOf("p")!;
+  clock.advance(25_000);
+  await settle();
+  directory.reportAnswer(busy, "a:1", { ttftMs: 1, answerMs: 2, outputTokens: 3 });
+  clock.advance(25_000);
+  await settle();
+  assert.equal(p.probes.length, 1, "work is as good as a probe");
+  p.broken.set("a:1", "hangs");
+  clock.advance(10_000);
+  await settle();
+  assert.equal(p.probes.length, 2);
+  assert.equal(state(p), "available");
+  clock.advance(30_000);
+  await settle();
+  assert.equal(state(p), "cooling");
+  assert.equal(upstream.probes.length, 1, "probes of an upstream may cost money");
+});
+
+test("one that flaps gets its share back slowly, in a new session too; one that says goodbye is no failure", async () => {
+  const { clock, directory } = await setUp();
+  const served = (id: string): number => {
+    const chosen = Array.from({ length: 400 }, () => directory.candidates("a", null)).filter((all) =>
+      all.some(({ providerId, cooling }) => providerId === id && !cooling),
+    );
+    return chosen.length / 400;
+  };
+  const come = async (id: string): Promise<Provider> => {
+    const p = new Provider(id, "a:1");
+    directory.add(p);
+    await settle();
+    return p;
+  };
+  for (const id of ["flaps", "leaves"]) {
+    for (let i = 0; i < 3; i++) {
+      const p = await come(id);
+      directory.entryOf(id)!.inFlight = 1;
+      if (id === "leaves") p.status = { ...p.status, ready: false, reason: "it is leaving" };
+      p.close("gone");
+    }
+    await come(id);
+  }
+  assert.equal(served("leaves"), 1);
+  const atOnce = served("flaps");
+  clock.advance(60_000);
+  await settle();
+  const later = served("flaps");
+  clock.advance(240_000);
+  await settle();
+  assert.ok(atOnce < 0.4 && later > atOnce + 0.1 && later < 0.9, `${atOnce}, ${later}`);
+  assert.equal(served("flaps"), 1);
 });
 
 test("one broken model does not take the others of its provider along", async () => {

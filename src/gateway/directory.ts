@@ -5,10 +5,16 @@ import type { Candidate } from "../router/plan.ts";
 import { type SkeinError, toSkeinError } from "../util/errors.ts";
 import type { GatewayDeps } from "./options.ts";
 import { probe } from "./probe.ts";
-import { type Observation, ProviderEntry } from "./provider-entry.ts";
+import { type Health, type Observation, ProviderEntry } from "./provider-entry.ts";
+import { Reliability } from "./reliability.ts";
 
 const coolingMinMs = 1_000;
 const coolingMaxMs = 60_000;
+/** Providers that failed together must not come back together: up to this part of the pause is left out. */
+const coolingJitter = 0.25;
+/** A model that answered nothing for this long is probed again, so that "available" means lately. */
+const provedMs = 30_000;
+const sweepMs = 5_000;
 /** Names remembered as served once; providers come and go with names of their own choosing. */
 const knownNamesMax = 1_000;
 
@@ -18,9 +24,13 @@ export class Directory {
   /** Names that were served once: a request for them is answered 503, not 404, while nobody is there. */
   readonly #knownNames = new Set<string>();
   readonly #listeners = new Set<() => void>();
+  readonly #reliability: Reliability;
+  #cancelSweep = (): void => undefined;
 
   constructor(deps: GatewayDeps) {
     this.#deps = deps;
+    this.#reliability = new Reliability(deps.clock);
+    this.#scheduleSweep();
   }
 
   get entries(): readonly ProviderEntry[] {
@@ -41,6 +51,8 @@ export class Directory {
     session.onChange(() => this.#sessionChanged(entry));
     session.onClose((reason) => {
       entry.stopTimers();
+      // One that said that it leaves may hand its work over; one that vanished with it has failed.
+      if (entry.inFlight > 0 && session.status.ready) this.#reliability.failed(session.providerId);
       if (this.#entries.get(session.providerId) === entry) this.#entries.delete(session.providerId);
       this.#deps.log.info({ provider: session.providerId, reason }, "provider left");
       this.#changed();
@@ -79,7 +91,13 @@ export class Directory {
         const { state } = entry.served(offer.modelId).health;
         return entry.session.status.ready && (state === "proved" || state === "cooling");
       })
-      .map(({ entry, offer }) => candidateOf(entry, offer));
+      .map(({ entry, offer }) => candidateOf(entry, offer, this.#isSpared(entry)));
+  }
+
+  /** One that failed lately is left out now and then: others come first. */
+  #isSpared({ session }: ProviderEntry): boolean {
+    const share = this.#reliability.share(session.providerId);
+    return share < 1 && this.#deps.random.next() > share;
   }
 
   entryOf(providerId: string): ProviderEntry | undefined {
@@ -93,6 +111,7 @@ export class Directory {
     entry.pace.learn(observation);
     served.pace.learn(observation);
     served.failuresInARow = 0;
+    served.provedAtMs = this.#deps.clock.monotonicMs();
     if (served.health.state === "cooling") {
       served.health.cancel();
       served.health = { state: "proved" };
@@ -112,7 +131,9 @@ export class Directory {
     const served = entry.served(modelId);
     if (served.health.state === "cooling") return;
     served.failuresInARow += 1;
-    const delayMs = Math.min(coolingMaxMs, coolingMinMs * 2 ** (served.failuresInARow - 1));
+    this.#reliability.failed(providerId);
+    const pauseMs = Math.min(coolingMaxMs, coolingMinMs * 2 ** (served.failuresInARow - 1));
+    const delayMs = Math.round(pauseMs * (1 - coolingJitter * this.#deps.random.next()));
     const cancel = this.#deps.clock.schedule(delayMs, () => {
       served.health = { state: "unproved" };
       this.#prove(entry);
@@ -125,6 +146,7 @@ export class Directory {
   }
 
   close(): void {
+    this.#cancelSweep();
     for (const { session } of this.entries) session.close("the gateway stops");
   }
 
@@ -150,9 +172,30 @@ export class Directory {
     }
   }
 
+  #scheduleSweep(): void {
+    this.#cancelSweep = this.#deps.clock.schedule(sweepMs, () => {
+      for (const entry of this.entries) this.#proveAgain(entry);
+      this.#scheduleSweep();
+    });
+  }
+
+  /** Probes what has had no work for a while. It stays available meanwhile: nothing speaks against it. */
+  #proveAgain(entry: ProviderEntry): void {
+    if (!entry.session.status.ready || entry.inFlight > 0) return;
+    const nowMs = this.#deps.clock.monotonicMs();
+    for (const offer of entry.models) {
+      const served = entry.served(offer.modelId);
+      // Every probe of an upstream may cost its owner money.
+      if (offer.engine === "openai" || served.health.state !== "proved") continue;
+      if (nowMs - served.provedAtMs < provedMs) continue;
+      served.provedAtMs = nowMs;
+      void this.#probe(entry, offer);
+    }
+  }
+
   async #probe(entry: ProviderEntry, offer: ModelOffer): Promise<void> {
     const served = entry.served(offer.modelId);
-    served.health = { state: "probing" };
+    if (served.health.state !== "proved") served.health = { state: "probing" };
     try {
       const answeredMs = await probe(this.#deps, entry.session, offer);
       if (answeredMs !== null) {
@@ -162,7 +205,10 @@ export class Directory {
         entry.pace.ttftMs ??= ttftMs;
       }
       served.wasProved = true;
+      served.provedAtMs = this.#deps.clock.monotonicMs();
       this.#know(offer);
+      // Real work may have failed meanwhile.
+      if (isCooling(served.health)) return;
       served.health = { state: entry.session.status.ready ? "proved" : "unproved" };
       this.#deps.log.info(
         { provider: entry.session.providerId, model: offer.name, answeredMs },
@@ -179,6 +225,10 @@ export class Directory {
   }
 }
 
+function isCooling({ state }: Health): boolean {
+  return state === "cooling";
+}
+
 function matches(offer: ModelOffer, name: string): boolean {
   if (offer.name === name || offer.modelId === name) return true;
   const at = name.lastIndexOf("@");
@@ -188,7 +238,7 @@ function matches(offer: ModelOffer, name: string): boolean {
   return prefix.length >= 4 && hash.startsWith(prefix);
 }
 
-function candidateOf(entry: ProviderEntry, offer: ModelOffer): Candidate {
+function candidateOf(entry: ProviderEntry, offer: ModelOffer, isSpared: boolean): Candidate {
   const { status, roundTripMs, providerId } = entry.session;
   const { pace, health } = entry.served(offer.modelId);
   // Its report is a moment old; what this gateway has sent since counts too.
@@ -201,6 +251,6 @@ function candidateOf(entry: ProviderEntry, offer: ModelOffer): Candidate {
     roundTripMs,
     ttftMs: pace.ttftMs,
     answerMs: pace.answerMs,
-    cooling: health.state === "cooling",
+    cooling: isSpared || health.state === "cooling",
   };
 }

@@ -15,6 +15,8 @@ import { createMetrics } from "./metrics.ts";
 import type { GatewayDeps, GatewayOptions } from "./options.ts";
 import { quote } from "./quote.ts";
 import { modelNotFound } from "./refusals.ts";
+import { ResumableStreams } from "./resumable-streams.ts";
+import { cancelAnswer, resumeAnswer } from "./resume-endpoint.ts";
 import { checkApiKey, checkOrigin } from "./security.ts";
 import { listModels, type ListedModel, providerView } from "./views.ts";
 import { WaitingRoom } from "./waiting-room.ts";
@@ -35,6 +37,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   const waitingRoom = new WaitingRoom(deps.clock);
   directory.onChange(() => waitingRoom.wake());
   const metrics = createMetrics(directory, waitingRoom);
+  const streams = new ResumableStreams({ clock: deps.clock, graceMs: options.limits.resumeGraceMs });
   const path: CompleteDeps = {
     ...deps,
     directory,
@@ -42,6 +45,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     metrics,
     limits: options.limits,
     cloudPrice: options.cloudPrice,
+    streams,
   };
   const app = new Hono<{ Variables: { requestId: string; errorCode: string } }>();
 
@@ -57,7 +61,12 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     await next();
   });
   if (options.corsOrigins.length > 0) {
-    app.use(cors({ origin: [...options.corsOrigins], exposeHeaders: ["x-request-id", "retry-after"] }));
+    app.use(
+      cors({
+        origin: [...options.corsOrigins],
+        exposeHeaders: ["x-request-id", "x-skein-resume", "retry-after"],
+      }),
+    );
   }
   app.use(async (c, next) => {
     // Providers that want to join, and load balancers, have no API key.
@@ -72,6 +81,8 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   app.get("/v1/models/:id{.+}", (c) => c.json(modelObject(findModel(directory, c.req.param("id")))));
 
   // 3. Skein's own.
+  app.get("/v1/requests/:id/events", (c) => resumeAnswer(deps.clock, streams, c.req.raw, c.req.param("id")));
+  app.delete("/v1/requests/:id/events", (c) => cancelAnswer(streams, c.req.raw, c.req.param("id")));
   app.post("/v1/quote", async (c) => c.json(await quote(path, c.req.raw)));
   app.get("/skein/v1/gateway", (c) => c.json(gatewayView(deps, options, directory)));
   app.get("/skein/v1/providers", (c) =>
@@ -97,6 +108,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     "/skein/v1/providers",
     "/healthz",
     "/metrics",
+    "/v1/requests/:id/events",
   ]) {
     app.all(known, (c) => wrongMethod(c, "GET"));
   }

@@ -24,6 +24,8 @@ export interface GatewayLimits {
   readonly tokenTimeoutMs: number;
   /** How long a request waits while every provider of its model is full. */
   readonly queueTimeoutMs: number;
+  /** How long an answer whose client may come back is generated without it. */
+  readonly resumeGraceMs: number;
 }
 
 export const defaultLimits: GatewayLimits = {
@@ -31,6 +33,7 @@ export const defaultLimits: GatewayLimits = {
   firstTokenTimeoutMs: 60_000,
   tokenTimeoutMs: 30_000,
   queueTimeoutMs: 15_000,
+  resumeGraceMs: 30_000,
 };
 
 export interface GatewayOptions {

@@ -45,6 +45,8 @@ export class ServedModel {
   readonly pace: Pace = new Pace();
   health: Health = { state: "unproved" };
   failuresInARow = 0;
+  /** When it last answered work or a probe. */
+  provedAtMs = 0;
   /** Whether it ever answered the probe in this session. */
   wasProved = false;
 }

@@ -6,6 +6,11 @@ import { clientStallMs } from "./options.ts";
 /** Unread bytes of one client before its providers are paused. */
 const unreadBytesMax = 64 * 1024;
 
+export const sseHeaders: Readonly<Record<string, string>> = {
+  "content-type": "text/event-stream; charset=utf-8",
+  "cache-control": "no-cache",
+};
+
 const encoder = new TextEncoder();
 
 export function sseData(value: unknown): string {

@@ -1,4 +1,5 @@
 /** Network inside one process, for tests and the simulator: same contract, no sockets. */
+import type { Clock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import {
   type Connection,
@@ -18,11 +19,20 @@ const bufferedBytesMax: number = 4 * frameBytesMax;
 /** What all memory networks of one test share. */
 export class MemoryHub {
   readonly peers = new Map<string, MemoryNetwork>();
-  /** One-way delay of every frame, in milliseconds. */
-  delayMs: number;
+  readonly #delayMs: () => number;
+  readonly #clock: Clock | null;
 
-  constructor(options: { delayMs?: number } = {}) {
-    this.delayMs = options.delayMs ?? 0;
+  /** `delayMs`: one way, asked for whatever is sent. Without a clock time is real. */
+  constructor(options: { delayMs?: () => number; clock?: Clock } = {}) {
+    this.#delayMs = options.delayMs ?? ((): number => 0);
+    this.#clock = options.clock ?? null;
+  }
+
+  /** Calls back when what is sent now has arrived. */
+  later(callback: () => void): void {
+    // Real timers keep the process alive while something is on its way.
+    if (this.#clock === null) setTimeout(callback, this.#delayMs());
+    else this.#clock.schedule(this.#delayMs(), callback);
   }
 
   create(peerId: string): MemoryNetwork {
@@ -162,13 +172,13 @@ class MemoryConnection implements Connection {
   #move(): void {
     if (this.#moving) return;
     this.#moving = true;
-    setTimeout(() => {
+    this.#hub.later(() => {
       this.#moving = false;
       const frames = this.#inFlight.splice(0);
       this.#inFlightBytes = 0;
       for (const wake of this.#waiting.splice(0)) wake();
       for (const frame of frames) this.other.#receive(frame);
-    }, this.#hub.delayMs);
+    });
   }
 
   #receive(frame: Uint8Array): void {
@@ -209,6 +219,6 @@ class MemoryConnection implements Connection {
     this.#closeReason = reason;
     for (const wake of this.#waiting.splice(0)) wake();
     for (const listener of this.#closeListeners.splice(0)) listener(reason);
-    setTimeout(() => this.other.close("the peer closed the connection"), this.#hub.delayMs);
+    this.#hub.later(() => this.other.close("the peer closed the connection"));
   }
 }

@@ -11,7 +11,10 @@ export interface ServedEngine {
 }
 
 /** Answers a gateway's requests with the engine that serves the asked identity. */
-export function createRequestHandler(served: readonly ServedEngine[]): RequestHandler {
+export function createRequestHandler(
+  served: readonly ServedEngine[],
+  isDraining: () => boolean,
+): RequestHandler {
   function engineOf(modelId: string): Engine {
     const found = served.find(({ engine }) => engine.model.modelId === modelId);
     if (found !== undefined) return found.engine;
@@ -21,7 +24,11 @@ export function createRequestHandler(served: readonly ServedEngine[]): RequestHa
     });
   }
   return {
-    generate: (request, signal) => engineOf(request.modelId).generate(request, signal),
+    generate(request, signal) {
+      // It was on its way when this provider said that it leaves: no fault of anybody.
+      if (isDraining()) throw new SkeinError("overloaded", "This provider is leaving.");
+      return engineOf(request.modelId).generate(request, signal);
+    },
     countPromptTokens: (modelId, prompt, signal) => engineOf(modelId).countPromptTokens(prompt, signal),
   };
 }

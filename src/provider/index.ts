@@ -3,7 +3,7 @@
  * about or learns of, keeps its signed offer fresh there, and answers their requests.
  */
 import type { GatewaySession, RequestHandler } from "../network/session.ts";
-import type { Offer, SignedEnvelope } from "../protocol/offer.ts";
+import type { Offer, ProviderStatus, SignedEnvelope } from "../protocol/offer.ts";
 import type { Clock } from "../util/clock.ts";
 import type { Logger } from "../util/log.ts";
 import type { Random } from "../util/random.ts";
@@ -16,6 +16,8 @@ export type { GatewayLinkState } from "./gateway-link.ts";
 
 /** A provider serves at most this many gateways; each costs a connection and a heartbeat. */
 export const gatewaysMax = 16;
+/** How often a provider that leaves looks whether its last answers have ended. */
+const drainCheckMs = 50;
 /** Load is reported when it changed, but not more often than this. */
 const statusIntervalMs = 200;
 
@@ -45,6 +47,11 @@ export interface Provider {
   joinHeardOf(gatewayId: string, address: string): void;
   /** Ids of the gateways served now. */
   gateways(): string[];
+  /**
+   * Takes no more work, and says so to its gateways. Resolves when all answers have ended, or after `timeoutMs`: then
+   * closing hands over what is left. Idempotent.
+   */
+  drain(timeoutMs: number): Promise<void>;
   /** Leaves all gateways and closes all engines. Idempotent. */
   close(): Promise<void>;
 }
@@ -52,8 +59,10 @@ export interface Provider {
 export function createProvider(deps: ProviderDeps, options: ProviderOptions): Provider {
   const { clock, log } = deps;
   const { served } = options;
-  const handler = createRequestHandler(served);
-  const buildOffer = createOfferBuilder(deps, options);
+  let draining = false;
+  const handler = createRequestHandler(served, () => draining);
+  const buildOffer = createOfferBuilder(deps, options, () => draining);
+  const currentStatus = (): ProviderStatus => providerStatus(served, draining);
   const links = new Map<string, GatewayLink>();
   const cancellers: (() => void)[] = [];
   let envelope: SignedEnvelope | null = null;
@@ -76,7 +85,7 @@ export function createProvider(deps: ProviderDeps, options: ProviderOptions): Pr
   }
 
   function reportStatus(): void {
-    const status = providerStatus(served);
+    const status = currentStatus();
     const text = JSON.stringify(status);
     if (text === lastStatus) return;
     lastStatus = text;
@@ -87,7 +96,7 @@ export function createProvider(deps: ProviderDeps, options: ProviderOptions): Pr
     // A gateway that joins late must not get an offer that is about to expire.
     envelope = await deps.sign(buildOffer());
     session.sendOffer(envelope);
-    session.sendStatus(providerStatus(served));
+    session.sendStatus(currentStatus());
   }
 
   function every(intervalMs: number, action: () => void): void {
@@ -130,6 +139,17 @@ export function createProvider(deps: ProviderDeps, options: ProviderOptions): Pr
       if (all.some(({ connecting, session }) => connecting || session?.gatewayId === gatewayId)) return;
       join(address, false);
     },
+    async drain(timeoutMs) {
+      draining = true;
+      reportStatus();
+      await renewOffer();
+      const endMs = clock.monotonicMs() + timeoutMs;
+      const { active, queued } = currentStatus();
+      log.info({ active, queued }, "the provider takes no more work");
+      while (clock.monotonicMs() < endMs && hasWork(currentStatus())) {
+        await new Promise<void>((resolve) => clock.schedule(drainCheckMs, resolve));
+      }
+    },
     gateways: () => sessions().map((session) => session.gatewayId),
     async close() {
       if (closed) return;
@@ -139,4 +159,8 @@ export function createProvider(deps: ProviderDeps, options: ProviderOptions): Pr
       await Promise.allSettled(served.map(({ engine }) => engine.close()));
     },
   };
+}
+
+function hasWork({ active, queued }: ProviderStatus): boolean {
+  return active + queued > 0;
 }

@@ -10,6 +10,7 @@ export const offerRenewalMs: number = offerLifetimeMs / 3;
 export function createOfferBuilder(
   deps: { clock: Clock },
   options: { providerId: string; region: string; served: readonly ServedEngine[] },
+  isDraining: () => boolean,
 ): () => Offer {
   let sequence = 0;
   return () => {
@@ -22,7 +23,7 @@ export function createOfferBuilder(
       issuedAtMs: nowMs,
       expiresAtMs: nowMs + offerLifetimeMs,
       region: options.region,
-      models: options.served.filter(isAlive).map(modelOffer),
+      models: isDraining() ? [] : options.served.filter(isAlive).map(modelOffer),
     };
   };
 }
@@ -45,12 +46,13 @@ function modelOffer({ engine, name, price }: ServedEngine): ModelOffer {
   };
 }
 
-/** Load of all engines together. Ready when at least one engine takes work. */
-export function providerStatus(served: readonly ServedEngine[]): ProviderStatus {
+/** Load of all engines together. Ready when at least one engine takes work, and the provider stays. */
+export function providerStatus(served: readonly ServedEngine[], isDraining: boolean): ProviderStatus {
   const loads = served.map(({ engine }) => engine.load());
   const states = served.map(({ engine }) => engine.status());
   const reasons = states.flatMap((status) => (status.state === "ready" ? [] : [status.reason]));
-  const ready = reasons.length < states.length;
+  if (isDraining) reasons.unshift("it is leaving");
+  const ready = !isDraining && reasons.length < states.length;
   return {
     active: loads.reduce((sum, load) => sum + load.active, 0),
     queued: loads.reduce((sum, load) => sum + load.queued, 0),

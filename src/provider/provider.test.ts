@@ -14,6 +14,14 @@ import { offerLifetimeMs, offerRenewalMs } from "./offer.ts";
 /** Lets pending promise callbacks run; the manual clock does not. */
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
+/** Time in small steps, between which whatever waits goes on. */
+async function pass(clock: ManualClock, byMs: number): Promise<void> {
+  for (let passedMs = 0; passedMs < byMs; passedMs += 100) {
+    clock.advance(100);
+    await settle();
+  }
+}
+
 function fakeEngine() {
   const listeners = new Set<(status: EngineStatus) => void>();
   let status: EngineStatus = { state: "ready" };
@@ -188,6 +196,32 @@ test("knows each gateway once, and not more than the limit", async () => {
   assert.equal(provider.gateways().length, gatewaysMax);
   await provider.close();
   assert.deepEqual(provider.gateways(), []);
+});
+
+test("draining withdraws the offer, lets answers end within bounds, and takes no more", async () => {
+  const session = new FakeSession("g");
+  const { clock, fake, provider } = setUp(() => session);
+  provider.join("here");
+  await settle();
+  fake.load.active = 1;
+  let drained = false;
+  void provider.drain(5_000).then(() => (drained = true));
+  await settle();
+  assert.deepEqual(session.offers.at(-1)?.models, []);
+  assert.deepEqual(session.statuses.at(-1), { active: 1, queued: 0, ready: false, reason: "it is leaving" });
+  clock.advance(1_000);
+  await settle();
+  assert.equal(drained, false);
+  fake.load.active = 0;
+  await pass(clock, 300);
+  assert.equal(drained, true);
+  fake.load.active = 1;
+  drained = false;
+  void provider.drain(5_000).then(() => (drained = true));
+  await settle();
+  await pass(clock, 6_000);
+  assert.equal(drained, true, "whoever reads too slowly is handed over");
+  await provider.close();
 });
 
 test("close leaves all gateways, closes the engines once and never reconnects", async () => {

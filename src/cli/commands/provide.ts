@@ -37,6 +37,10 @@ export async function provide(command: Command): Promise<void> {
     line.show(statusText(activity, pace(nowMs, activity.tokens), nowMs - startMs));
   }, statusIntervalMs);
   await runUntilStopped({
+    drain: async () => {
+      if (hasScreen) line.above(() => step("doing", "finishing what runs; Ctrl-C again ends at once"));
+      await running.drain?.();
+    },
     close: () => {
       clearInterval(timer);
       line.end();

@@ -22,6 +22,7 @@ export interface GatewayConfig {
     readonly firstTokenTimeoutMs: number;
     readonly tokenTimeoutMs: number;
     readonly queueTimeoutMs: number;
+    readonly resumeGraceMs: number;
   };
   /** Gateways of the same network to gossip with. */
   readonly join: readonly string[];
@@ -77,6 +78,8 @@ export interface ProviderConfig {
   readonly region: string;
   readonly price: PriceSheet;
   readonly engine: EngineConfig;
+  /** How long answers may take to end when the provider is stopped. */
+  readonly drainTimeoutMs: number;
   /** Fail when no gateway can be joined, instead of trying again. */
   readonly once: boolean;
   readonly logLevel: string;
@@ -113,5 +116,7 @@ export type Report =
 
 /** A running gateway or provider. */
 export interface RunningRole {
+  /** Takes no more work and lets what runs end, in bounded time. */
+  drain?(): Promise<void>;
   close(): Promise<void>;
 }

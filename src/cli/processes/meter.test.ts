@@ -33,7 +33,8 @@ test("requests, tokens and failures are counted; probes and clients that leave a
     },
   );
   const meter = createMeter();
-  const handler = meter.metered(createRequestHandler([{ engine, name: "naive", price }]));
+  const requests = createRequestHandler([{ engine, name: "naive", price }], () => false);
+  const handler = meter.metered(requests);
   const never = new AbortController().signal;
   async function run(
     request: GenerateRequest,

@@ -77,6 +77,7 @@ export async function runProvider(config: ProviderConfig, report: Reporter): Pro
   );
   const running: RunningProvider = {
     activity: () => ({ ...meter.totals(), gateways: provider.gateways().length }),
+    drain: () => provider.drain(config.drainTimeoutMs),
     async close() {
       stopWatching();
       await provider.close();
