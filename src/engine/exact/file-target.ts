@@ -6,6 +6,8 @@ import type { ByteTarget } from "../../exact/container/write.ts";
 import { SkeinError } from "../../util/errors.ts";
 
 export const unfinishedSuffix = ".part";
+/** Of one call: Node ends the process when it is asked for 2 GiB or more. */
+const pieceBytes: number = 64 * 2 ** 20;
 
 /**
  * Gives `write` a file that gets its name only when it is whole: whatever happens before leaves nothing behind
@@ -29,7 +31,8 @@ export async function writeFileAtomically<T>(
     const result = await write({
       async write(at, bytes) {
         for (let done = 0; done < bytes.length;) {
-          const { bytesWritten } = await file.write(bytes, done, bytes.length - done, at + done);
+          const length = Math.min(bytes.length - done, pieceBytes);
+          const { bytesWritten } = await file.write(bytes, done, length, at + done);
           done += bytesWritten;
         }
       },
