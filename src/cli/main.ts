@@ -97,7 +97,10 @@ program
 program
   .command("provide")
   .description("offer a model, or a server that already runs, to gateways")
-  .option("--model <file>", "GGUF file to serve, or a .skein file for the exact engine")
+  .option(
+    "--model <file>",
+    "GGUF file to serve; with the exact engine also a .skein file or a folder from Hugging Face",
+  )
   .addOption(
     new Option(
       "--engine <engine>",
@@ -124,7 +127,10 @@ program
     "--context <tokens>",
     "prompt and answer together (default: the model's, up to 8192; exact: what fits)",
   )
-  .option("--threads <n>", "CPU threads of the model (default: one core is left free)")
+  .option(
+    "--threads <n>",
+    "CPU threads of the model, at most one for each core (default: one core is left free)",
+  )
   .addOption(
     new Option("--gpu <mode>", "auto or off, for llama.cpp (default: auto)").choices(["auto", "off"]),
   )
@@ -187,18 +193,18 @@ config
 const exact = program
   .command("exact")
   .description("models in integers: the same bits on every machine; convert, look at, run and check them");
-const fileArgument = "a .skein file, or a GGUF file (converted once, and kept)";
+const fileArgument = "a .skein file, or a GGUF file or a folder from Hugging Face (converted once, and kept)";
 exact
   .command("convert <model> [output]")
   .description(
-    "convert a GGUF model (the first part of a split one) to a .skein file, and say what rounding costs",
+    "convert a GGUF model (the first part of a split one) or a folder from Hugging Face to a .skein file, and say what rounding costs",
   )
   .addOption(bitsOption())
   .option("--force", "replace the output where it exists")
   .addOption(jsonOption())
   .addHelpText(
     "after",
-    "\nThe output is beside the model unless it is named. Every machine makes the same file of the same model.\n\nExamples:\n  skein exact convert qwen2.5-0.5b-instruct-q8_0.gguf\n  skein exact convert model-00001-of-00003.gguf /models/model.skein\n  skein exact convert llama-3.2-1b-instruct-f16.gguf --bits 4",
+    "\nThe output is beside the model unless it is named. Every machine makes the same file of the same model.\n\nExamples:\n  skein exact convert qwen2.5-0.5b-instruct-q8_0.gguf\n  skein exact convert model-00001-of-00003.gguf /models/model.skein\n  skein exact convert Qwen2.5-0.5B-Instruct/ qwen.skein\n  skein exact convert llama-3.2-1b-instruct-f16.gguf --bits 4",
   )
   .action(async (model: string, output: string | undefined, _, command: Command) =>
     (await import("./commands/exact/convert.ts")).convert(model, output, command),

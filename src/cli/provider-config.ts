@@ -8,9 +8,18 @@ import { requireLlamaEngine } from "./engine-install.ts";
 import type { EngineConfig, ProviderConfig } from "./processes/config.ts";
 import { quantizationOf } from "./quantization.ts";
 
-/** One core stays free: threads wait for each other actively, and starve when one has to share. */
-export function threadsDefault(): number {
-  return Math.max(1, availableParallelism() - 1);
+/**
+ * One core stays free unless somebody says otherwise: threads wait for each other actively, and starve when one has to
+ * share. So there are never more of them than cores.
+ */
+export function threadsOf(asked: number | null, cores: number = availableParallelism()): number {
+  return asked === null ? Math.max(1, cores - 1) : Math.min(asked, cores);
+}
+
+/** What to tell about a wish that is not granted; null: it is. */
+export function threadsWarning(asked: number | null, cores: number = availableParallelism()): string | null {
+  if (asked === null || asked <= cores) return null;
+  return `${asked} threads are asked for, but this machine has ${cores} cores; the model gets ${cores}.`;
 }
 
 /** A provider's configuration from the flags of `provide` (or of `up`) and the settings. */
@@ -72,7 +81,7 @@ function engineConfigOf(context: Context): EngineConfig {
   const modelPath = resolve(flags["model"] as string);
   if (kind === "exact") {
     const parallel = resolved.sources.parallel === "default" ? null : settings.parallel;
-    const threads = settings.threads ?? threadsDefault();
+    const threads = threadsOf(settings.threads);
     const quantization = quantizationOf(flags);
     const cacheFolder = exactCacheFolder(home);
     return { kind, modelPath, quantization, cacheFolder, ...common, parallel, threads };
@@ -81,7 +90,7 @@ function engineConfigOf(context: Context): EngineConfig {
     kind,
     modelPath,
     moduleFolder: requireLlamaEngine(home),
-    threads: settings.threads ?? threadsDefault(),
+    threads: threadsOf(settings.threads),
     gpu: settings.gpu === "auto" ? "auto" : false,
     ...common,
   };

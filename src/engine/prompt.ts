@@ -69,6 +69,6 @@ function tooLong(what: string, contextTokens: number): SkeinError {
   return new SkeinError(
     "context_length_exceeded",
     `The prompt has ${what}, but this model's context is ${contextTokens} tokens for prompt and answer together.`,
-    { hint: "Shorten the messages, or choose a model with a longer context.", param: "messages" },
+    { hint: "Shorten it, or choose a model with a longer context.", param: "messages" },
   );
 }

@@ -191,6 +191,14 @@ const rows: Row[] = [
     says: /tokens.*512/,
   },
   {
+    name: "a plain prompt beyond the context",
+    path: text,
+    body: { model: "naive", prompt: "moo ".repeat(5_000) },
+    code: "context_length_exceeded",
+    param: "prompt",
+    says: /tokens.*512/,
+  },
+  {
     name: "a quote for nonsense",
     path: "/v1/quote",
     body: { ...question, n: "two" },
@@ -233,7 +241,7 @@ test("bad requests are answered in OpenAI's shape, with what, why and what to do
     assert.equal(error.type, "invalid_request_error", name);
     assert.match(response.headers.get("x-request-id") ?? "", /^req_[0-9a-f]{24}$/);
   }
-  assert.ok(session.requests <= 1, "only the prompt beyond the context needs a provider");
+  assert.ok(session.requests <= 2, "only prompts beyond the context need a provider");
 });
 
 test("values that ask for nothing, and parameters nobody knows, are accepted", async () => {

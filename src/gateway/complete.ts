@@ -97,7 +97,7 @@ async function* observed(
     errorCode = null;
     deps.metrics.answered(operation, request.model, billOf(request, ends), ends);
   } catch (error) {
-    const failure = toSkeinError(error);
+    const failure = inWordsOf(request.endpoint, toSkeinError(error));
     errorCode = failure.code;
     if (failure.code === "internal_error") deps.log.error({ error: String(error) }, "request failed");
     throw failure;
@@ -105,6 +105,18 @@ async function* observed(
     release();
     deps.metrics.requestEnded(operation, request.model, watch.elapsedMs / 1000, errorCode);
   }
+}
+
+/** Providers call every prompt `messages`, for they do not know how it was asked. */
+function inWordsOf(endpoint: CompletionRequest["endpoint"], error: SkeinError): SkeinError {
+  if (endpoint === "chat" || error.param !== "messages") return error;
+  const { code, message, hint, retry } = error;
+  return new SkeinError(code, message, {
+    ...(hint === undefined ? {} : { hint }),
+    param: "prompt",
+    retry,
+    cause: error,
+  });
 }
 
 async function collect(

@@ -7,7 +7,7 @@ import { contextOf } from "../context.ts";
 import { exitWhenStopped, runUntilStopped } from "../foreground.ts";
 import type { Report } from "../processes/config.ts";
 import { runProvider } from "../processes/run-provider.ts";
-import { providerConfigOf } from "../provider-config.ts";
+import { providerConfigOf, threadsWarning } from "../provider-config.ts";
 import { createPace, createStatusLine, statusText } from "../status-line.ts";
 import { reportLine, shortId, step } from "../terminal.ts";
 
@@ -19,6 +19,8 @@ export async function provide(command: Command): Promise<void> {
   const { file, remove } = identityFile(context.flags["identity"]);
   process.on("exit", remove);
   const config = providerConfigOf(context, file);
+  const warning = "threads" in config.engine ? threadsWarning(context.settings.threads) : null;
+  if (warning !== null) step("warning", warning);
   const startMs = performance.now();
   const asJson = context.flags["json"] === true;
   const hasScreen = !asJson && process.env["TERM"] !== "dumb";

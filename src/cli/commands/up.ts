@@ -15,7 +15,7 @@ import { keepRunning, type RestartEvent } from "../keep-running.ts";
 import { runNpm } from "../npm.ts";
 import { demoModelFile, packageFolder } from "../package-info.ts";
 import type { GatewayConfig, ProviderConfig, Report } from "../processes/config.ts";
-import { providerConfigOf } from "../provider-config.ts";
+import { providerConfigOf, threadsWarning } from "../provider-config.ts";
 import { createSupervisor, type Supervisor } from "../supervisor.ts";
 import { reportLine, seconds, step, styled } from "../terminal.ts";
 
@@ -71,6 +71,8 @@ async function start(network: Network, startMs: number): Promise<void> {
   const { context, signal } = network;
   const count = context.flags["providers"] as number;
   const exactCount = (context.flags["exact"] as number | undefined) ?? (isDemo(context) ? 1 : 0);
+  const warning = threadsWarning(context.settings.threads);
+  if (warning !== null) step("warning", warning);
   // 1. The engine.
   await ensureEngine(context, signal);
   // 2. The gateway.
@@ -152,7 +154,7 @@ function providerConfig(
     engine:
       base.engine.kind === "openai"
         ? base.engine
-        : { ...base.engine, threads: context.settings.threads ?? 1 },
+        : { ...base.engine, threads: context.settings.threads === null ? 1 : base.engine.threads },
   };
 }
 

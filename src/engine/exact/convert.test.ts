@@ -15,8 +15,9 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
+import type { SkeinError } from "../../util/errors.ts";
 import { code } from "../asking.suite.ts";
-import { convertFile, prepareModel } from "./convert.ts";
+import { convertFile, prepareModel, requireConverted } from "./convert.ts";
 import { tinyGguf, tinySkein } from "./fixture.suite.ts";
 
 const options = { signal: new AbortController().signal };
@@ -130,6 +131,18 @@ test("a folder is no target, which is said before anything is converted", async 
   const onProgress = (): void => assert.fail("it is converted");
   const converting = convertFile(tinyGguf, folder, { ...options, onProgress });
   await assert.rejects(converting, code("invalid_config"));
+});
+
+test("what is not converted yet is told from what is", async () => {
+  await requireConverted(await tinySkein());
+  await requireConverted(join(folder, "missing"));
+  for (const path of [tinyGguf, folder]) {
+    await assert.rejects(
+      requireConverted(path),
+      (error: unknown) =>
+        code("invalid_model_file")(error) && /skein exact convert/.test((error as SkeinError).text),
+    );
+  }
 });
 
 test("what is no model, or one that the arithmetic cannot do, is refused with a reason", async () => {

@@ -121,6 +121,18 @@ type SourceKind = "gguf" | "folder";
 
 const beginnings: Readonly<Record<string, "gguf" | "skein">> = { GGUF: "gguf", SKEI: "skein" };
 
+/**
+ * What is only looked at is not converted on the way.
+ * @throws SkeinError `invalid_model_file` for what first has to be converted
+ */
+export async function requireConverted(path: string): Promise<void> {
+  // What is no model at all is refused, with what it lacks, when it is read.
+  const kind = await kindOf(path).catch(() => "skein");
+  if (kind === "skein") return;
+  const what = kind === "gguf" ? "a GGUF file" : "a folder";
+  throw invalidModelFile(path, `is ${what}, not a converted model`, "`skein exact convert` it first.");
+}
+
 /** Told by what it begins with. @throws SkeinError `invalid_model_file` */
 async function kindOf(path: string): Promise<SourceKind | "skein"> {
   if ((await stat(path).catch(() => null))?.isDirectory() === true) return "folder";

@@ -3,6 +3,7 @@ import { type ContainerInfo, openContainer } from "../../../exact/container/cont
 import { toHex } from "../../../util/bytes.ts";
 import { tensorsOf } from "../../../exact/model/sink.ts";
 import { tensorExtent } from "../../../exact/model/weight-bytes.ts";
+import { requireConverted } from "../../../engine/exact/convert.ts";
 import { cacheBytesPerToken, weightBytes } from "../../../engine/exact/memory-plan.ts";
 import { openFileSource } from "../../../engine/file-source.ts";
 import { sha256 } from "../../../engine/sha256.ts";
@@ -13,6 +14,7 @@ import { bytesText, table } from "../../terminal.ts";
 /** `skein exact inspect`: what the header says; the weights are not read. */
 export async function inspect(file: string, command: Command): Promise<void> {
   const { flags } = contextOf(command);
+  await requireConverted(file);
   const source = await openFileSource(file);
   try {
     const info = await openContainer(source, sha256, new AbortController().signal);
