@@ -32,11 +32,19 @@ export function stopSignal(): AbortSignal {
   return stopping.signal;
 }
 
-/** Runs until stopped, then finishes its work and closes, both in bounded time. A second Ctrl-C ends at once. */
-export async function runUntilStopped(role: RunningRole): Promise<void> {
+/**
+ * Runs until stopped, then finishes its work and closes, both in bounded time. A second Ctrl-C ends at once.
+ * @param release what `exitWhenStopped` returned, if it was called: a signal between two listeners would be lost
+ */
+export async function runUntilStopped(
+  role: RunningRole,
+  release: () => void = () => undefined,
+): Promise<void> {
   // Timers of idle connections do not keep a process alive; waiting for a signal must.
   const alive = setInterval(() => undefined, 60_000);
-  await untilStopped();
+  const stopped = untilStopped();
+  release();
+  await stopped;
   process.once("SIGINT", () => process.exit(exitCodes.interrupted));
   await role.drain?.();
   const timer = setTimeout(() => process.exit(1), closeTimeoutMs);

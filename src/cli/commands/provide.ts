@@ -31,24 +31,26 @@ export async function provide(command: Command): Promise<void> {
     if (asJson) console.log(printable(JSON.stringify(report)));
     else line.above(() => tell(report));
   });
-  started();
   const pace = createPace();
   const timer = setInterval(() => {
     const nowMs = performance.now();
     const activity = running.activity();
     line.show(statusText(activity, pace(nowMs, activity.tokens), nowMs - startMs));
   }, statusIntervalMs);
-  await runUntilStopped({
-    drain: async () => {
-      if (hasScreen) line.above(() => step("doing", "finishing what runs; Ctrl-C again ends at once"));
-      await running.drain?.();
+  await runUntilStopped(
+    {
+      drain: async () => {
+        if (hasScreen) line.above(() => step("doing", "finishing what runs; Ctrl-C again ends at once"));
+        await running.drain?.();
+      },
+      close: () => {
+        clearInterval(timer);
+        line.end();
+        return running.close();
+      },
     },
-    close: () => {
-      clearInterval(timer);
-      line.end();
-      return running.close();
-    },
-  });
+    started,
+  );
 }
 
 /** Prints reports as lines for people. */
