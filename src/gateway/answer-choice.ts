@@ -3,7 +3,8 @@
  * seed and what was already emitted, and continues at that position.
  */
 import type { FinishReason } from "../protocol/generate.ts";
-import { type Candidate, planAttempts } from "../router/plan.ts";
+import type { RoutingHints } from "../router/hints.ts";
+import type { Candidate } from "../router/predict.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
 import {
   type ChoiceDeps,
@@ -13,8 +14,9 @@ import {
   runAttempt,
   type Slice,
 } from "./attempt.ts";
+import { type Chosen, chooseProvider, type Decision, isHopeless } from "./choose-provider.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
-import { allBusy, noProvider, notOffered } from "./refusals.ts";
+import { allBusy, noneFits, noProvider, notOffered } from "./refusals.ts";
 import { Stopwatch } from "./stopwatch.ts";
 
 export interface ChoiceEnd {
@@ -35,6 +37,9 @@ export interface Together {
   /** The identity that answers; null: not chosen yet, or any of the name. */
   modelId: string | null;
   readonly allowOtherModels: boolean;
+  /** Who asks: nobody else's cached prompts count. */
+  readonly owner: string;
+  readonly hints: RoutingHints;
   /** Whether the client has seen nothing until the end, so that an answer may begin anew. */
   readonly restartable: boolean;
 }
@@ -89,13 +94,14 @@ export async function* answerChoice(
   };
   for (;;) {
     // 1. The best provider that was not tried yet; wait a while when all are full or away.
-    const candidate = await nextCandidate(deps, together, search, progress, signal);
+    const chosen = await nextCandidate(deps, together, search, { request, progress }, signal);
+    const { candidate } = chosen;
     search.tried.add(candidate.providerId);
     const entry = deps.directory.entryOf(candidate.providerId);
     if (entry === undefined) continue;
     try {
       // 2. One attempt, passed through as it comes.
-      const end = yield* runAttempt(deps, request, { candidate, entry }, progress, watch, signal);
+      const end = yield* runAttempt(deps, request, { ...chosen, entry }, progress, watch, signal);
       deps.metrics.attempted("ok");
       return endOf(progress, watch, end.finishReason, search.attempts + 1);
     } catch (thrown) {
@@ -178,41 +184,45 @@ async function nextCandidate(
   deps: ChoiceDeps,
   together: Together,
   search: Search,
-  progress: Progress,
+  { request, progress }: { request: ChoiceRequest; progress: Progress },
   signal: AbortSignal,
-): Promise<Candidate> {
+): Promise<Chosen> {
   const { directory, waitingRoom, limits } = deps;
   const { model } = together;
   // Nobody overtakes those who wait already.
   let mayTry = search.waitedMs > 0 || search.attempts > 0 || !waitingRoom.hasLine(model);
   for (;;) {
     if (!together.allowOtherModels) together.modelId ??= directory.identityOf(model);
-    const all = directory.candidates(model, together.modelId);
-    const fresh = all.filter(
-      ({ providerId, offer }) =>
-        !search.tried.has(providerId) &&
-        offer.contextTokensMax > search.contextTokensMin &&
-        (progress.position === 0 || offer.resumable),
-    );
-    const preferred = fresh.find(
-      ({ providerId, cooling }) => providerId === search.home?.providerId && !cooling,
-    );
-    const [planned] = preferred === undefined ? planAttempts(fresh, deps.random) : [preferred];
-    if (planned !== undefined && mayTry) {
+    const decision = chooseProvider(deps, {
+      ...together,
+      request,
+      homeId: search.home?.providerId ?? null,
+      tried: search.tried,
+      contextTokensMin: search.contextTokensMin,
+      isResumed: progress.position > 0,
+    });
+    const { chosen } = decision;
+    if (chosen !== null && mayTry) {
       // At once: the other choices of the prompt are looking for a provider in this very moment.
-      if (search.home !== null) search.home.providerId ??= planned.providerId;
-      return planned;
+      if (search.home !== null) search.home.providerId ??= chosen.candidate.providerId;
+      return chosen;
     }
-    if (directory.offersOf(model).length === 0) throw search.failure ?? notOffered(directory, model);
+    if (!directory.isOffered(model)) throw search.failure ?? notOffered(directory, model);
+    if (isHopeless(decision)) throw search.failure ?? noneFits(model, decision.refused);
     // Everybody was full or failed: at its next turn even those already tried may do.
-    const waitingFor = search.refused || planned !== undefined ? "slot" : "provider";
-    const place = { name: model, ticket: search.ticket, waitingFor } as const;
+    const isFull = search.refused || chosen !== null || decision.refused.has("full");
+    const place = { name: model, ticket: search.ticket, waitingFor: isFull ? "slot" : "provider" } as const;
     const leftMs = limits.queueTimeoutMs - search.waitedMs;
     const startMs = search.watch.elapsedMs;
     mayTry = leftMs > 0 && (await waitingRoom.turn(place, leftMs, signal));
     search.waitedMs += search.watch.elapsedMs - startMs;
     search.refused = false;
-    if (!mayTry) throw search.failure ?? (all.length > 0 ? allBusy(model, all.length) : noProvider(model));
+    if (!mayTry) throw search.failure ?? timeIsOver(model, decision);
     search.tried.clear();
   }
+}
+
+function timeIsOver(model: string, { serving, refused }: Decision): SkeinError {
+  if (refused.has("too_slow")) return noneFits(model, refused);
+  return serving > 0 ? allBusy(model, serving) : noProvider(model);
 }

@@ -1,18 +1,18 @@
 /** One try at one provider. */
 import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
-import type { Candidate } from "../router/plan.ts";
+import type { Candidate } from "../router/predict.ts";
 import { errorKinds, SkeinError, toSkeinError } from "../util/errors.ts";
 import { believedOutputTokens, believedPromptTokens } from "./claims.ts";
-import type { Directory } from "./directory.ts";
+import type { Chosen, ChooseDeps } from "./choose-provider.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "./options.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
+import { Sighting } from "./sighting.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import type { WaitingRoom } from "./waiting-room.ts";
 
-export interface ChoiceDeps extends GatewayDeps {
-  readonly directory: Directory;
+export interface ChoiceDeps extends GatewayDeps, ChooseDeps {
   readonly waitingRoom: WaitingRoom;
   readonly metrics: GatewayMetrics;
   readonly limits: GatewayLimits;
@@ -66,7 +66,7 @@ export type ChoiceRequest = Omit<GenerateRequest, "modelId" | "emitted" | "timeo
 export async function* runAttempt(
   deps: ChoiceDeps,
   request: ChoiceRequest,
-  to: { candidate: Candidate; entry: ProviderEntry },
+  to: Chosen & { readonly entry: ProviderEntry },
   progress: Progress,
   watch: Stopwatch,
   signal: AbortSignal,
@@ -78,18 +78,13 @@ export async function* runAttempt(
   const guard = attempt.guard(signal);
   let end: EndEvent | null = null;
   let started = false;
+  const sighting = new Sighting(to, attempt, startPosition);
   entry.inFlight += 1;
   try {
     guard.limit(Math.min(startTimeoutMs, limits.firstTokenTimeoutMs), "accept the request");
-    const events = entry.session.generate(
-      {
-        ...request,
-        modelId: candidate.offer.modelId,
-        emitted: { tokenIds: progress.tokenIds, text: progress.text },
-        timeoutMs: Math.max(1, Math.ceil(limits.requestTimeoutMs - watch.elapsedMs)),
-      },
-      guard.signal,
-    );
+    const timeoutMs = Math.max(1, Math.ceil(limits.requestTimeoutMs - watch.elapsedMs));
+    const asked = attemptOf(request, candidate.offer, progress, timeoutMs);
+    const events = entry.session.generate(asked, guard.signal);
     for await (const event of events) {
       if (event.type === "tokens") {
         attempt.markFirst();
@@ -97,17 +92,20 @@ export async function* runAttempt(
         take(progress, event);
         // Only the provider's silence counts, not the time that the client takes to read.
         guard.limit(null, "");
+        sighting.handOut();
         if (event.text !== "") yield event.text;
+        sighting.takenUp();
         guard.limit(limits.tokenTimeoutMs, "send its next token");
       } else if (event.type === "start") {
         started = true;
         guard.limit(limits.firstTokenTimeoutMs, "send its first token", attempt.elapsedMs);
         begin(progress, event, request);
+        sighting.started(event, progress.promptTokens);
+        deps.prefixes.remember(to.keys, candidate.providerId, clock.nowMs());
       } else {
         end = event;
         finish(progress, event, request);
-        const outputTokens = progress.position - startPosition;
-        const observation = observationOf(entry, attempt, event, outputTokens);
+        const observation = sighting.observation(event, progress.position);
         deps.directory.reportAnswer(entry, candidate.offer.modelId, observation);
         return event;
       }
@@ -123,6 +121,15 @@ export async function* runAttempt(
     // One that was refused held no slot; to announce it would make those who wait try for nothing.
     if (started) deps.directory.reportRoom();
   }
+}
+
+function attemptOf(
+  request: ChoiceRequest,
+  { modelId }: ModelOffer,
+  { tokenIds, text }: Progress,
+  timeoutMs: number,
+): GenerateRequest {
+  return { ...request, modelId, emitted: { tokenIds, text }, timeoutMs };
 }
 
 function take(progress: Progress, event: TokensEvent): void {
@@ -142,19 +149,6 @@ function finish(progress: Progress, end: EndEvent, request: ChoiceRequest): void
   // Tokens whose ids were seen are counted here already.
   if (progress.idsComplete) return;
   progress.position = believedOutputTokens(end.outputTokens, progress.text, request);
-}
-
-/** What the router should expect of this provider next time; its claims cannot make it look slower than it was. */
-function observationOf(entry: ProviderEntry, attempt: Stopwatch, end: EndEvent, outputTokens: number) {
-  const elapsedMs = attempt.elapsedMs;
-  const queueMs = end.timings.queueMs;
-  // The router adds the present round trip and queue by itself.
-  const firstMs = (attempt.firstMs ?? elapsedMs) - queueMs - (entry.session.roundTripMs ?? 0);
-  return {
-    ttftMs: Math.max(0, firstMs),
-    answerMs: Math.max(0, elapsedMs - queueMs),
-    outputTokens,
-  };
 }
 
 function charge(

@@ -14,11 +14,17 @@ export interface CompleteDeps extends ChoiceDeps {
   readonly cloudPrice: CloudPrice | null;
 }
 
+/** Which request it is, and whose. */
+export interface Asker {
+  readonly requestId: string;
+  readonly owner: string;
+}
+
 export async function complete(
   deps: CompleteDeps,
   endpoint: CompletionRequest["endpoint"],
   http: Request,
-  requestId: string,
+  { requestId, owner }: Asker,
 ): Promise<Response> {
   // 1. Check everything that can be checked without a provider.
   const body = await parseBody(http);
@@ -39,7 +45,7 @@ export async function complete(
   const events = observed(
     deps,
     frame,
-    answerRequest(deps, frame.requestId, request, abort.signal),
+    answerRequest(deps, { requestId, owner }, request, abort.signal),
     cancelDeadline,
   );
   // 3. Nothing is sent before the first token: until then a failure has its own HTTP status.

@@ -6,16 +6,17 @@ import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
 import type { ProviderSession } from "../network/session.ts";
 import type { GatewayView, ProviderView } from "../protocol/gateway-api.ts";
+import { PrefixCache } from "../router/prefix-cache.ts";
 import { toHex } from "../util/bytes.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
-import { complete, type CompleteDeps } from "./complete.ts";
+import { type Asker, complete, type CompleteDeps } from "./complete.ts";
 import { Directory } from "./directory.ts";
 import { errorObject } from "./format.ts";
 import { createMetrics } from "./metrics.ts";
 import type { GatewayDeps, GatewayOptions } from "./options.ts";
 import { quote } from "./quote.ts";
 import { modelNotFound } from "./refusals.ts";
-import { checkApiKey, checkOrigin } from "./security.ts";
+import { checkApiKey, checkOrigin, ownerOf } from "./security.ts";
 import { listModels, type ListedModel, providerView } from "./views.ts";
 import { WaitingRoom } from "./waiting-room.ts";
 
@@ -31,13 +32,15 @@ export interface Gateway {
 }
 
 export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gateway {
-  const directory = new Directory(deps);
+  const directory = new Directory(deps, options.policy);
   const waitingRoom = new WaitingRoom(deps.clock);
   directory.onChange(() => waitingRoom.wake());
   const metrics = createMetrics(directory, waitingRoom);
   const path: CompleteDeps = {
     ...deps,
     directory,
+    prefixes: new PrefixCache(),
+    salt: toHex(deps.random.bytes(16)),
     waitingRoom,
     metrics,
     limits: options.limits,
@@ -66,8 +69,12 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   });
 
   // 2. OpenAI's endpoints.
-  app.post("/v1/chat/completions", (c) => complete(path, "chat", c.req.raw, c.get("requestId")));
-  app.post("/v1/completions", (c) => complete(path, "text", c.req.raw, c.get("requestId")));
+  const asker = (c: Context): Asker => ({
+    requestId: c.get("requestId") as string,
+    owner: ownerOf(c.req.raw, options),
+  });
+  app.post("/v1/chat/completions", (c) => complete(path, "chat", c.req.raw, asker(c)));
+  app.post("/v1/completions", (c) => complete(path, "text", c.req.raw, asker(c)));
   app.get("/v1/models", (c) => c.json({ object: "list", data: listModels(directory).map(modelObject) }));
   app.get("/v1/models/:id{.+}", (c) => c.json(modelObject(findModel(directory, c.req.param("id")))));
 

@@ -1,3 +1,4 @@
+import type { RoutingPolicy } from "../router/policy.ts";
 import type { Clock } from "../util/clock.ts";
 import type { Logger } from "../util/log.ts";
 import type { Random } from "../util/random.ts";
@@ -48,6 +49,7 @@ export interface GatewayOptions {
   /** For comparison in fees; null: none. */
   readonly cloudPrice: CloudPrice | null;
   readonly limits: GatewayLimits;
+  readonly policy: RoutingPolicy;
 }
 
 /** A request body: the longest contexts fit many times. */

@@ -1,34 +1,9 @@
 import type { ProviderSession } from "../network/session.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
+import { blend, Pace } from "../router/pace.ts";
 
-/** Weight of the newest observation. */
-const smoothing = 0.25;
-
-export interface Observation {
-  readonly ttftMs: number;
-  readonly answerMs: number;
-  readonly outputTokens: number;
-}
-
-/** Smoothed times of answers; null when there was none yet. */
-export class Pace {
-  ttftMs: number | null = null;
-  answerMs: number | null = null;
-  tokensPerSecond: number | null = null;
-
-  learn({ ttftMs, answerMs, outputTokens }: Observation): void {
-    this.ttftMs = blend(this.ttftMs, ttftMs);
-    this.answerMs = blend(this.answerMs, answerMs);
-    const decodeMs = answerMs - ttftMs;
-    if (outputTokens > 1 && decodeMs > 0) {
-      this.tokensPerSecond = blend(this.tokensPerSecond, ((outputTokens - 1) / decodeMs) * 1000);
-    }
-  }
-}
-
-function blend(old: number | null, next: number): number {
-  return old === null ? next : old + smoothing * (next - old);
-}
+/** Weight of the newest attempt's success or failure. */
+const failureSmoothing = 0.2;
 
 /** How far one model of a provider can be trusted to answer. */
 export type Health =
@@ -45,8 +20,14 @@ export class ServedModel {
   readonly pace: Pace = new Pace();
   health: Health = { state: "unproved" };
   failuresInARow = 0;
+  /** Of its attempts, smoothed: one that flaps gets its share back slowly. */
+  failureShare = 0;
   /** Whether it ever answered the probe in this session. */
   wasProved = false;
+
+  learnOutcome(hasFailed: boolean): void {
+    this.failureShare = blend(this.failureShare, Number(hasFailed), failureSmoothing);
+  }
 }
 
 /** One joined provider and what this gateway has seen of it. */
@@ -55,14 +36,27 @@ export class ProviderEntry {
   readonly joinedAtMs: number;
   /** Over all its models, for people. */
   readonly pace: Pace = new Pace();
-  inFlight = 0;
   completed = 0;
   failed = 0;
+  /** Models that stand in the directory's index. */
+  readonly indexed: Set<string> = new Set();
+  /** Called when `inFlight` changed. */
+  onLoad: () => void = () => undefined;
+  #inFlight = 0;
   readonly #served = new Map<string, ServedModel>();
 
   constructor(session: ProviderSession, joinedAtMs: number) {
     this.session = session;
     this.joinedAtMs = joinedAtMs;
+  }
+
+  /** Attempts of this gateway that run there now. */
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+  set inFlight(count: number) {
+    this.#inFlight = count;
+    this.onLoad();
   }
 
   get models(): readonly ModelOffer[] {

@@ -9,6 +9,7 @@ import { createLibp2pNetwork } from "../../network/libp2p.ts";
 import type { Network } from "../../network/port.ts";
 import type { JoinPolicy, SessionDeps } from "../../network/session.ts";
 import { resolveJoinTarget } from "../../client/join-address.ts";
+import { defaultPolicy } from "../../router/policy.ts";
 import { systemClock } from "../../util/clock.ts";
 import { toSkeinError } from "../../util/errors.ts";
 import type { Logger } from "../../util/log.ts";
@@ -49,6 +50,7 @@ export async function runGateway(
     corsOrigins: config.corsOrigins,
     cloudPrice: config.cloudPrice,
     limits: config.limits,
+    policy: defaultPolicy,
   });
   admitProviders(deps, network, gateway, policy);
   // 3. The door for clients.
