@@ -205,10 +205,14 @@ async function nextCandidate(
     if (chosen !== null && mayTry) {
       // At once: the other choices of the prompt are looking for a provider in this very moment.
       if (search.home !== null) search.home.providerId ??= chosen.candidate.providerId;
+      deps.decisions.decided(request.requestId, decision);
       return chosen;
     }
     if (!directory.isOffered(model)) throw search.failure ?? notOffered(directory, model);
-    if (isHopeless(decision)) throw search.failure ?? noneFits(model, decision.refused);
+    if (isHopeless(decision)) {
+      deps.decisions.decided(request.requestId, decision);
+      throw search.failure ?? noneFits(model, decision.refused);
+    }
     // Everybody was full or failed: at its next turn even those already tried may do.
     const isFull = search.refused || chosen !== null || decision.refused.has("full");
     const place = { name: model, ticket: search.ticket, waitingFor: isFull ? "slot" : "provider" } as const;
@@ -217,7 +221,10 @@ async function nextCandidate(
     mayTry = leftMs > 0 && (await waitingRoom.turn(place, leftMs, signal));
     search.waitedMs += search.watch.elapsedMs - startMs;
     search.refused = false;
-    if (!mayTry) throw search.failure ?? timeIsOver(model, decision);
+    if (!mayTry) {
+      deps.decisions.decided(request.requestId, decision);
+      throw search.failure ?? timeIsOver(model, decision);
+    }
     search.tried.clear();
   }
 }

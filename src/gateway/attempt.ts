@@ -5,6 +5,7 @@ import type { Candidate } from "../router/predict.ts";
 import { errorKinds, SkeinError, toSkeinError } from "../util/errors.ts";
 import { believedOutputTokens, believedPromptTokens } from "./claims.ts";
 import type { Chosen, ChooseDeps } from "./choose-provider.ts";
+import type { Decisions } from "./decisions.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "./options.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
@@ -15,6 +16,7 @@ import type { WaitingRoom } from "./waiting-room.ts";
 export interface ChoiceDeps extends GatewayDeps, ChooseDeps {
   readonly waitingRoom: WaitingRoom;
   readonly metrics: GatewayMetrics;
+  readonly decisions: Decisions;
   readonly limits: GatewayLimits;
 }
 

@@ -5,11 +5,12 @@
 import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
 import type { ProviderSession } from "../network/session.ts";
-import type { GatewayView, ProviderView } from "../protocol/gateway-api.ts";
+import type { GatewayView, ProviderView, RequestView } from "../protocol/gateway-api.ts";
 import { PrefixCache } from "../router/prefix-cache.ts";
 import { toHex } from "../util/bytes.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
 import { type Asker, complete, type CompleteDeps } from "./complete.ts";
+import { Decisions } from "./decisions.ts";
 import { Directory } from "./directory.ts";
 import { errorObject } from "./format.ts";
 import { createMetrics } from "./metrics.ts";
@@ -40,6 +41,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     ...deps,
     directory,
     prefixes: new PrefixCache(),
+    decisions: new Decisions(deps.clock, directory, options.cloudPrice),
     salt: toHex(deps.random.bytes(16)),
     waitingRoom,
     metrics,
@@ -58,6 +60,8 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     c.header("x-request-id", `req_${c.get("requestId")}`);
     checkOrigin(c.req.raw, options);
     await next();
+    // A handler's own Response does not have what was prepared here.
+    c.header("x-request-id", `req_${c.get("requestId")}`);
   });
   if (options.corsOrigins.length > 0) {
     app.use(cors({ origin: [...options.corsOrigins], exposeHeaders: ["x-request-id", "retry-after"] }));
@@ -80,6 +84,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
 
   // 3. Skein's own.
   app.post("/v1/quote", async (c) => c.json(await quote(path, c.req.raw)));
+  app.get("/v1/requests/:id", (c) => c.json(findRequest(path, c.req.param("id"), asker(c).owner)));
   app.get("/skein/v1/gateway", (c) => c.json(gatewayView(deps, options, directory)));
   app.get("/skein/v1/providers", (c) =>
     c.json({ object: "list", data: directory.entries.map(providerView) } satisfies {
@@ -100,6 +105,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   for (const known of [
     "/v1/models",
     "/v1/models/:id{.+}",
+    "/v1/requests/:id",
     "/skein/v1/gateway",
     "/skein/v1/providers",
     "/healthz",
@@ -137,6 +143,15 @@ function findModel(directory: Directory, id: string): ListedModel {
   const found = listModels(directory).find((model) => model.name === name);
   if (found !== undefined) return found;
   throw modelNotFound(directory, id);
+}
+
+/** @param id as it stands in `skein.request_id`, in the answer's `id`, or in the header `x-request-id` */
+function findRequest({ decisions }: CompleteDeps, id: string, owner: string): RequestView {
+  const found = decisions.view(id.replace(/^(?:req_|chatcmpl-|cmpl-)/, ""), owner);
+  if (found !== null) return found;
+  throw new SkeinError("not_found", `There is no request '${id.slice(0, 100)}'.`, {
+    hint: "The latest ones are kept, and shown only to the API key that asked.",
+  });
 }
 
 function gatewayView(deps: GatewayDeps, options: GatewayOptions, directory: Directory): GatewayView {

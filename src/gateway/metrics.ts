@@ -27,6 +27,7 @@ const routes = [
   "/v1/completions",
   "/v1/models",
   "/v1/quote",
+  "/v1/requests",
   "/skein/v1/gateway",
   "/skein/v1/providers",
   "/healthz",

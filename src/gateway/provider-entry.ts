@@ -2,6 +2,8 @@ import type { ProviderSession } from "../network/session.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
 import { blend, Pace } from "../router/pace.ts";
 
+import { Work } from "./work.ts";
+
 /** Weight of the newest attempt's success or failure. */
 const failureSmoothing = 0.2;
 
@@ -36,6 +38,8 @@ export class ProviderEntry {
   readonly joinedAtMs: number;
   /** Over all its models, for people. */
   readonly pace: Pace = new Pace();
+  /** What the router made of it. */
+  readonly work: Work = new Work();
   completed = 0;
   failed = 0;
   /** Models that stand in the directory's index. */

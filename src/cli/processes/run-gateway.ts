@@ -1,6 +1,6 @@
 /** Constructs a gateway from its configuration and runs it. */
 import { isIPv6 } from "node:net";
-import { createGateway, type Gateway } from "../../gateway/index.ts";
+import { createGateway, type Gateway, type GatewayOptions } from "../../gateway/index.ts";
 import { listen, type Listening } from "../../gateway/listen.ts";
 import { createAnnouncer } from "../../network/announce.ts";
 import { acceptProviderSession } from "../../network/gateway-session.ts";
@@ -40,18 +40,7 @@ export async function runGateway(
   // 2. The gateway itself.
   const policy: JoinPolicy =
     config.restrictJoin === null ? { kind: "open" } : { kind: "restricted", ...config.restrictJoin };
-  const gateway = createGateway(deps, {
-    gatewayId: network.peerId,
-    version: packageVersion,
-    joinAddresses: () => network.addresses(),
-    join: policy.kind,
-    apiKeys: config.apiKeys,
-    allowedHosts: config.allowedHosts,
-    corsOrigins: config.corsOrigins,
-    cloudPrice: config.cloudPrice,
-    limits: config.limits,
-    policy: defaultPolicy,
-  });
+  const gateway = createGateway(deps, gatewayOptionsOf(config, network, policy.kind));
   admitProviders(deps, network, gateway, policy);
   // 3. The door for clients.
   let listening: Listening;
@@ -148,4 +137,19 @@ async function connectToAny(
     }
   }
   if (failure !== null) throw failure;
+}
+
+function gatewayOptionsOf(config: GatewayConfig, network: Network, join: JoinPolicy["kind"]): GatewayOptions {
+  return {
+    gatewayId: network.peerId,
+    version: packageVersion,
+    joinAddresses: () => network.addresses(),
+    join,
+    apiKeys: config.apiKeys,
+    allowedHosts: config.allowedHosts,
+    corsOrigins: config.corsOrigins,
+    cloudPrice: config.cloudPrice,
+    limits: config.limits,
+    policy: defaultPolicy,
+  };
 }
