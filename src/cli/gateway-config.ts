@@ -53,6 +53,7 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
       tokenTimeoutMs: settings.tokenTimeoutMs,
       queueTimeoutMs: settings.queueTimeoutMs,
     },
+    headroom: settings.headroomPercent / 100,
     // The default of `join` is a provider's: this gateway itself.
     join: context.resolved.sources.join === "default" ? [] : settings.join,
     lan: settings.lan,

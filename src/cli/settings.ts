@@ -86,6 +86,11 @@ export const settings = {
   firstTokenTimeoutMs: setting(timeout, 60_000, "longest wait for a provider's first token"),
   tokenTimeoutMs: setting(timeout, 30_000, "longest wait between two tokens"),
   queueTimeoutMs: setting(timeout, 15_000, "longest wait while all providers are busy"),
+  headroomPercent: setting(
+    integer(0, 90),
+    0,
+    "percent of each provider's slots kept free for answers that lose their provider",
+  ),
   // The provider
   join: setting(list, ["http://127.0.0.1:4141"], "gateways to serve: URL, host:port or multiaddr"),
   lan: setting(boolean, false, "whether to find gateways on the local network (mDNS)"),

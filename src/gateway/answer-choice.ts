@@ -14,10 +14,11 @@ import {
   runAttempt,
   type Slice,
 } from "./attempt.ts";
-import { type Chosen, chooseProvider, type Decision, isHopeless } from "./choose-provider.ts";
+import { chooseProvider, type Decision, isHopeless, type Occupied, occupy } from "./choose-provider.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
 import { allBusy, noneFits, noProvider, notOffered } from "./refusals.ts";
 import { Stopwatch } from "./stopwatch.ts";
+import type { Place } from "./waiting-room.ts";
 
 export interface ChoiceEnd {
   readonly finishReason: FinishReason;
@@ -94,14 +95,11 @@ export async function* answerChoice(
   };
   for (;;) {
     // 1. The best provider that was not tried yet; wait a while when all are full or away.
-    const chosen = await nextCandidate(deps, together, search, { request, progress }, signal);
-    const { candidate } = chosen;
-    search.tried.add(candidate.providerId);
-    const entry = deps.directory.entryOf(candidate.providerId);
-    if (entry === undefined) continue;
+    const to = await nextCandidate(deps, together, search, { request, progress }, signal);
+    search.tried.add(to.candidate.providerId);
     try {
       // 2. One attempt, passed through as it comes.
-      const end = yield* runAttempt(deps, request, { ...chosen, entry }, progress, watch, signal);
+      const end = yield* runAttempt(deps, request, to, progress, watch, signal);
       deps.metrics.attempted("ok");
       return endOf(progress, watch, end.finishReason, search.attempts + 1);
     } catch (thrown) {
@@ -115,7 +113,7 @@ export async function* answerChoice(
       }
       search.attempts += 1;
       search.failure = error;
-      considerRetry(deps, { candidate, entry }, search, progress, together, error);
+      considerRetry(deps, to, search, progress, together, error);
     }
   }
 }
@@ -186,7 +184,7 @@ async function nextCandidate(
   search: Search,
   { request, progress }: { request: ChoiceRequest; progress: Progress },
   signal: AbortSignal,
-): Promise<Chosen> {
+): Promise<Occupied> {
   const { directory, waitingRoom, limits } = deps;
   const { model } = together;
   // Nobody overtakes those who wait already.
@@ -202,11 +200,12 @@ async function nextCandidate(
       isResumed: progress.position > 0,
     });
     const { chosen } = decision;
-    if (chosen !== null && mayTry) {
+    const occupied = chosen !== null && mayTry ? occupy(deps, chosen) : null;
+    if (occupied !== null) {
       // At once: the other choices of the prompt are looking for a provider in this very moment.
-      if (search.home !== null) search.home.providerId ??= chosen.candidate.providerId;
+      if (search.home !== null) search.home.providerId ??= occupied.candidate.providerId;
       deps.decisions.decided(request.requestId, decision);
-      return chosen;
+      return occupied;
     }
     if (!directory.isOffered(model)) throw search.failure ?? notOffered(directory, model);
     if (isHopeless(decision)) {
@@ -214,8 +213,15 @@ async function nextCandidate(
       throw search.failure ?? noneFits(model, decision.refused);
     }
     // Everybody was full or failed: at its next turn even those already tried may do.
-    const isFull = search.refused || chosen !== null || decision.refused.has("full");
-    const place = { name: model, ticket: search.ticket, waitingFor: isFull ? "slot" : "provider" } as const;
+    const { refused } = decision;
+    if (refused.has("reserved") && search.waitedMs === 0) deps.metrics.keptWaiting();
+    const isFull = search.refused || chosen !== null || refused.has("full") || refused.has("reserved");
+    const place: Place = {
+      name: model,
+      owner: together.owner,
+      ticket: search.ticket,
+      waitingFor: isFull ? "slot" : "provider",
+    };
     const leftMs = limits.queueTimeoutMs - search.waitedMs;
     const startMs = search.watch.elapsedMs;
     mayTry = leftMs > 0 && (await waitingRoom.turn(place, leftMs, signal));
@@ -223,13 +229,19 @@ async function nextCandidate(
     search.refused = false;
     if (!mayTry) {
       deps.decisions.decided(request.requestId, decision);
-      throw search.failure ?? timeIsOver(model, decision);
+      throw search.failure ?? timeIsOver(deps, model, decision);
     }
     search.tried.clear();
   }
 }
 
-function timeIsOver(model: string, { serving, refused }: Decision): SkeinError {
+function timeIsOver(
+  { waitingRoom, share }: ChoiceDeps,
+  model: string,
+  { serving, refused }: Decision,
+): SkeinError {
   if (refused.has("too_slow")) return noneFits(model, refused);
-  return serving > 0 ? allBusy(model, serving) : noProvider(model);
+  if (serving === 0) return noProvider(model);
+  const line = waitingRoom.lineLength(model);
+  return allBusy(model, serving, { line, retryAfterSeconds: share.retryAfterSeconds(model, line) });
 }

@@ -4,17 +4,18 @@ import type { ModelOffer } from "../protocol/offer.ts";
 import type { Candidate } from "../router/predict.ts";
 import { errorKinds, SkeinError, toSkeinError } from "../util/errors.ts";
 import { believedOutputTokens, believedPromptTokens } from "./claims.ts";
-import type { Chosen, ChooseDeps } from "./choose-provider.ts";
+import type { ChooseDeps, Occupied } from "./choose-provider.ts";
 import type { Decisions } from "./decisions.ts";
+import type { FairShare } from "./fair-share.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "./options.ts";
-import type { ProviderEntry } from "./provider-entry.ts";
 import { Sighting } from "./sighting.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import type { WaitingRoom } from "./waiting-room.ts";
 
 export interface ChoiceDeps extends GatewayDeps, ChooseDeps {
   readonly waitingRoom: WaitingRoom;
+  readonly share: FairShare;
   readonly metrics: GatewayMetrics;
   readonly decisions: Decisions;
   readonly limits: GatewayLimits;
@@ -68,7 +69,7 @@ export type ChoiceRequest = Omit<GenerateRequest, "modelId" | "emitted" | "timeo
 export async function* runAttempt(
   deps: ChoiceDeps,
   request: ChoiceRequest,
-  to: Chosen & { readonly entry: ProviderEntry },
+  to: Occupied,
   progress: Progress,
   watch: Stopwatch,
   signal: AbortSignal,
@@ -81,7 +82,6 @@ export async function* runAttempt(
   let end: EndEvent | null = null;
   let started = false;
   const sighting = new Sighting(to, attempt, startPosition);
-  entry.inFlight += 1;
   try {
     guard.limit(Math.min(startTimeoutMs, limits.firstTokenTimeoutMs), "accept the request");
     const timeoutMs = Math.max(1, Math.ceil(limits.requestTimeoutMs - watch.elapsedMs));
@@ -118,7 +118,7 @@ export async function* runAttempt(
     throw attemptError(thrown, wasQueued);
   } finally {
     guard.release();
-    entry.inFlight -= 1;
+    to.leave();
     charge(progress, candidate, { startPosition, end, elapsedMs: attempt.elapsedMs });
     // One that was refused held no slot; to announce it would make those who wait try for nothing.
     if (started) deps.directory.reportRoom();

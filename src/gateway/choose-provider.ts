@@ -6,6 +6,8 @@ import { type PrefixCache, promptKeys, type PromptKeys } from "../router/prefix-
 import type { Random } from "../util/random.ts";
 import type { Clock } from "../util/clock.ts";
 import { candidateOf, type Directory, type Offered } from "./directory.ts";
+import type { FairShare } from "./fair-share.ts";
+import type { ProviderEntry } from "./provider-entry.ts";
 import type { ChoiceRequest } from "./attempt.ts";
 
 /** Refusals that a decision names; the others are only counted. */
@@ -38,11 +40,34 @@ export interface Wish {
 
 export interface Chosen {
   readonly candidate: Candidate;
+  readonly owner: string;
   readonly predictedTtftMs: number;
   readonly keys: PromptKeys;
   /** Tokens of the prompt that should be in its KV cache. */
   readonly expectedCachedTokens: number;
 }
+
+/** A chosen provider where a place is taken until `leave`. */
+export interface Occupied extends Chosen {
+  readonly entry: ProviderEntry;
+  readonly leave: () => void;
+}
+
+/** Takes the place at once: others choose in this very moment, and must see that it is taken. */
+export function occupy({ share, directory }: OccupyDeps, chosen: Chosen): Occupied | null {
+  const { owner, candidate } = chosen;
+  const entry = directory.entryOf(candidate.providerId);
+  if (entry === undefined) return null;
+  entry.inFlight += 1;
+  share.began(owner);
+  const leave = (): void => {
+    entry.inFlight -= 1;
+    share.ended(owner, candidate.offer.name);
+  };
+  return { ...chosen, entry, leave };
+}
+
+type OccupyDeps = Pick<ChooseDeps, "directory"> & { readonly share: FairShare };
 
 export interface Decision {
   readonly chosen: Chosen | null;
@@ -94,6 +119,7 @@ export function chooseProvider(deps: ChooseDeps, wish: Wish): Decision {
       ? null
       : {
           candidate: first.candidate,
+          owner: wish.owner,
           predictedTtftMs: first.prediction.ttftMs,
           keys,
           expectedCachedTokens: cached.get(first.candidate.providerId) ?? 0,

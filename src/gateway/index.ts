@@ -12,6 +12,7 @@ import { SkeinError, toSkeinError } from "../util/errors.ts";
 import { type Asker, complete, type CompleteDeps } from "./complete.ts";
 import { Decisions } from "./decisions.ts";
 import { Directory } from "./directory.ts";
+import { FairShare } from "./fair-share.ts";
 import { errorObject } from "./format.ts";
 import { createMetrics } from "./metrics.ts";
 import type { GatewayDeps, GatewayOptions } from "./options.ts";
@@ -22,6 +23,9 @@ import { listModels, type ListedModel, providerView } from "./views.ts";
 import { WaitingRoom } from "./waiting-room.ts";
 
 export type { CloudPrice, GatewayOptions } from "./options.ts";
+
+/** For whom waiting may help, but nobody knows how long. */
+const retryAfterDefaultSeconds = 2;
 
 export interface Gateway {
   /** Answers one HTTP request; never rejects. */
@@ -34,7 +38,8 @@ export interface Gateway {
 
 export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gateway {
   const directory = new Directory(deps, options.policy);
-  const waitingRoom = new WaitingRoom(deps.clock);
+  const share = new FairShare(deps.clock);
+  const waitingRoom = new WaitingRoom(deps.clock, share);
   directory.onChange(() => waitingRoom.wake());
   const metrics = createMetrics(directory, waitingRoom);
   const path: CompleteDeps = {
@@ -44,6 +49,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     decisions: new Decisions(deps.clock, directory, options.cloudPrice),
     salt: toHex(deps.random.bytes(16)),
     waitingRoom,
+    share,
     metrics,
     limits: options.limits,
     cloudPrice: options.cloudPrice,
@@ -184,7 +190,9 @@ function unknownPath(c: Context): SkeinError {
 
 function errorResponse(c: Context, error: SkeinError): Response {
   c.set("errorCode", error.code);
-  const headers: Record<string, string> = [429, 503].includes(error.status) ? { "retry-after": "2" } : {};
+  const headers: Record<string, string> = [429, 503].includes(error.status)
+    ? { "retry-after": String(error.retryAfterSeconds ?? retryAfterDefaultSeconds) }
+    : {};
   // Hono's type lists the statuses it knows; 499 (client left) is not among them, and nobody reads it.
   return c.json(errorObject(error), (error.status === 499 ? 400 : error.status) as 400, headers);
 }

@@ -31,12 +31,17 @@ export function noProvider(model: string): SkeinError {
   });
 }
 
-export function allBusy(model: string, providers: number): SkeinError {
+/** @param queue how many others wait for the same model, and how long that takes */
+export function allBusy(
+  model: string,
+  providers: number,
+  { line, retryAfterSeconds }: { line: number; retryAfterSeconds: number },
+): SkeinError {
   const who = providers === 1 ? "The only provider" : `All ${providers} providers`;
   return new SkeinError(
     "overloaded",
-    `${who} of '${model.slice(0, 100)}' ${providers === 1 ? "is" : "are"} busy.`,
-    { hint: "Try again in a few seconds." },
+    `${who} of '${model.slice(0, 100)}' ${providers === 1 ? "is" : "are"} busy, and ${line} other requests wait.`,
+    { hint: `Try again in ${retryAfterSeconds} s.`, retryAfterSeconds },
   );
 }
 
@@ -47,6 +52,7 @@ const reasonWords: Record<RejectReason, string> = {
   too_expensive: "above skein.max_price",
   too_slow: "predicted to begin later than skein.max_ttft_ms",
   full: "full",
+  reserved: "with no slot but those kept free for answers that lost their provider",
   context_too_short: "with too short a context",
   cannot_continue: "unable to continue an answer",
   tried_already: "tried already",

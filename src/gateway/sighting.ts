@@ -1,8 +1,7 @@
 /** What was seen of one attempt, as the router wants to learn it: measured here, whatever the provider claims. */
 import type { GenerateEvent } from "../protocol/generate.ts";
 import type { Observation } from "../router/pace.ts";
-import type { Chosen } from "./choose-provider.ts";
-import type { ProviderEntry } from "./provider-entry.ts";
+import type { Occupied } from "./choose-provider.ts";
 import type { Stopwatch } from "./stopwatch.ts";
 
 type StartEvent = Extract<GenerateEvent, { type: "start" }>;
@@ -14,7 +13,7 @@ const unreadShareMax = 0.1;
 const unreadMinMs = 1;
 
 export class Sighting {
-  readonly #to: Chosen & { readonly entry: ProviderEntry };
+  readonly #to: Occupied;
   readonly #watch: Stopwatch;
   readonly #startPosition: number;
   /** When the provider began with it. */
@@ -24,7 +23,7 @@ export class Sighting {
   #promptTokens = 0;
   #cachedTokens = 0;
 
-  constructor(to: Chosen & { readonly entry: ProviderEntry }, watch: Stopwatch, startPosition: number) {
+  constructor(to: Occupied, watch: Stopwatch, startPosition: number) {
     this.#to = to;
     this.#watch = watch;
     this.#startPosition = startPosition;

@@ -55,6 +55,7 @@ export const advice: Readonly<Record<string, string>> = {
   too_expensive: "requests set a lower highest price",
   too_slow: "requests asked for an earlier first token than it is expected to give",
   full: "it was full: more slots, if the machine has room (--parallel)",
+  reserved: "its last slots are kept free for answers that lost their provider (the gateway's headroom)",
   context_too_short: "requests needed a longer context (--context)",
   cannot_continue: "its engine cannot continue what another began",
   tried_already: "it had failed or refused the same request",

@@ -33,6 +33,8 @@ export type RejectReason =
   | "too_expensive"
   | "too_slow"
   | "full"
+  /** It has slots, but the headroom keeps them. */
+  | "reserved"
   | "context_too_short"
   | "cannot_continue"
   | "tried_already";

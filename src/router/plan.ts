@@ -88,7 +88,8 @@ function refusal(
   const slots = slotsFor(offer.parallelMax, request.isResumed, policy.headroom);
   // Where slots are kept free, waiting at the provider would use them up.
   const room = policy.headroom > 0 && !request.isResumed ? slots : slots * (1 + policy.queuedPerSlotMax);
-  if (active + queued >= Math.ceil(room)) return "full";
+  const present = active + queued;
+  if (present >= Math.ceil(room)) return present < offer.parallelMax ? "reserved" : "full";
   return request.ttftMaxMs !== null && ttftMs > request.ttftMaxMs ? "too_slow" : null;
 }
 

@@ -22,6 +22,8 @@ export interface GatewayConfig {
     readonly tokenTimeoutMs: number;
     readonly queueTimeoutMs: number;
   };
+  /** Share of slots kept free for answers that lose their provider. */
+  readonly headroom: number;
   /** Gateways of the same network to gossip with. */
   readonly join: readonly string[];
   readonly lan: boolean;

@@ -150,6 +150,6 @@ function gatewayOptionsOf(config: GatewayConfig, network: Network, join: JoinPol
     corsOrigins: config.corsOrigins,
     cloudPrice: config.cloudPrice,
     limits: config.limits,
-    policy: defaultPolicy,
+    policy: { ...defaultPolicy, headroom: config.headroom },
   };
 }
