@@ -118,12 +118,16 @@ test("equal providers share the load instead of one being stampeded", () => {
 });
 
 test("a conversation goes where its cache is, until that one is loaded", () => {
-  const others = ["b", "c", "d"].map((id) => candidate(id));
+  const flat = { prefillMsPerToken: 0.05 };
+  const others = ["b", "c", "d"].map((id) => candidate(id, flat));
   for (let seed = 0; seed < 20; seed++) {
-    const made = plan([candidate("a", { cachedTokens: 400 }), ...others], seed);
+    const made = plan([candidate("a", { ...flat, cachedTokens: 400 }), ...others], seed);
     assert.equal(made.attempts[0]!.candidate.providerId, "a");
     assert.equal(made.reason, "prompt_cached");
-    const busy = plan([candidate("a", { cachedTokens: 400, active: 4, queued: 2 }), ...others], seed);
+    const busy = plan(
+      [candidate("a", { ...flat, cachedTokens: 400, active: 4, queued: 2 }), ...others],
+      seed,
+    );
     assert.notEqual(busy.attempts[0]!.candidate.providerId, "a");
   }
 });
