@@ -6,15 +6,16 @@ import type { FinishReason } from "../protocol/generate.ts";
 import type { RoutingHints } from "../router/hints.ts";
 import type { Candidate } from "../router/predict.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
+import { type ChoiceDeps, type ChoiceRequest, emptyProgress, type Progress, type Slice } from "./attempt.ts";
 import {
-  type ChoiceDeps,
-  type ChoiceRequest,
-  emptyProgress,
-  type Progress,
-  runAttempt,
-  type Slice,
-} from "./attempt.ts";
-import { chooseProvider, type Decision, isHopeless, type Occupied, occupy } from "./choose-provider.ts";
+  chooseProvider,
+  type Decision,
+  isHopeless,
+  type Occupied,
+  occupy,
+  type Wish,
+} from "./choose-provider.ts";
+import { type Held, runHedged } from "./hedge.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
 import { allBusy, noneFits, noProvider, notOffered } from "./refusals.ts";
 import { Stopwatch } from "./stopwatch.ts";
@@ -81,7 +82,7 @@ export async function* answerChoice(
   signal: AbortSignal,
 ): AsyncGenerator<string, ChoiceEnd> {
   const watch = new Stopwatch(deps.clock);
-  const progress = emptyProgress();
+  let progress = emptyProgress();
   const search: Search = {
     home,
     tried: new Set(),
@@ -97,14 +98,17 @@ export async function* answerChoice(
     // 1. The best provider that was not tried yet; wait a while when all are full or away.
     const to = await nextCandidate(deps, together, search, { request, progress }, signal);
     search.tried.add(to.candidate.providerId);
+    const held: Held = { to, progress };
     try {
       // 2. One attempt, passed through as it comes.
-      const end = yield* runAttempt(deps, request, to, progress, watch, signal);
+      const second = (): Occupied | null => secondProvider(deps, together, search, request);
+      const end = yield* runHedged(deps, request, held, watch, signal, second);
       deps.metrics.attempted("ok");
-      return endOf(progress, watch, end.finishReason, search.attempts + 1);
+      return endOf(held.progress, watch, end.finishReason, search.attempts + 1);
     } catch (thrown) {
       // 3. Try elsewhere, if that can help and the next provider can continue.
       const error = toSkeinError(thrown);
+      progress = held.progress;
       deps.metrics.attempted(signal.aborted ? "cancelled" : error.code);
       if (signal.aborted) throw signal.reason instanceof SkeinError ? signal.reason : error;
       if (error.code === "overloaded") {
@@ -113,7 +117,7 @@ export async function* answerChoice(
       }
       search.attempts += 1;
       search.failure = error;
-      considerRetry(deps, to, search, progress, together, error);
+      considerRetry(deps, held.to, search, progress, together, error);
     }
   }
 }
@@ -191,14 +195,8 @@ async function nextCandidate(
   let mayTry = search.waitedMs > 0 || search.attempts > 0 || !waitingRoom.hasLine(model);
   for (;;) {
     if (!together.allowOtherModels) together.modelId ??= directory.identityOf(model);
-    const decision = chooseProvider(deps, {
-      ...together,
-      request,
-      homeId: search.home?.providerId ?? null,
-      tried: search.tried,
-      contextTokensMin: search.contextTokensMin,
-      isResumed: progress.position > 0,
-    });
+    const wish = wishOf(together, search, request);
+    const decision = chooseProvider(deps, { ...wish, isResumed: progress.position > 0 });
     const { chosen } = decision;
     const occupied = chosen !== null && mayTry ? occupy(deps, chosen) : null;
     if (occupied !== null) {
@@ -233,6 +231,35 @@ async function nextCandidate(
     }
     search.tried.clear();
   }
+}
+
+function wishOf(together: Together, search: Search, request: ChoiceRequest): Wish {
+  return {
+    ...together,
+    request,
+    homeId: search.home?.providerId ?? null,
+    tried: search.tried,
+    contextTokensMin: search.contextTokensMin,
+    isResumed: false,
+  };
+}
+
+/** Another one with a free slot, beside the one that is late. An upstream would cost its owner twice. */
+function secondProvider(
+  deps: ChoiceDeps,
+  together: Together,
+  search: Search,
+  request: ChoiceRequest,
+): Occupied | null {
+  const decision = chooseProvider(deps, wishOf(together, search, request));
+  const candidate = decision.chosen?.candidate;
+  if (candidate === undefined || candidate.cooling || candidate.offer.engine === "openai") return null;
+  if (candidate.active >= candidate.offer.parallelMax) return null;
+  const occupied = occupy(deps, decision.chosen!);
+  if (occupied === null) return null;
+  search.tried.add(candidate.providerId);
+  deps.decisions.decided(request.requestId, decision);
+  return occupied;
 }
 
 function timeIsOver(

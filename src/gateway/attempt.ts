@@ -7,6 +7,7 @@ import { believedOutputTokens, believedPromptTokens } from "./claims.ts";
 import type { ChooseDeps, Occupied } from "./choose-provider.ts";
 import type { Decisions } from "./decisions.ts";
 import type { FairShare } from "./fair-share.ts";
+import type { HedgeBudget } from "./hedge.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "./options.ts";
 import { Sighting } from "./sighting.ts";
@@ -16,6 +17,7 @@ import type { WaitingRoom } from "./waiting-room.ts";
 export interface ChoiceDeps extends GatewayDeps, ChooseDeps {
   readonly waitingRoom: WaitingRoom;
   readonly share: FairShare;
+  readonly hedges: HedgeBudget;
   readonly metrics: GatewayMetrics;
   readonly decisions: Decisions;
   readonly limits: GatewayLimits;

@@ -14,6 +14,7 @@ import { Decisions } from "./decisions.ts";
 import { Directory } from "./directory.ts";
 import { FairShare } from "./fair-share.ts";
 import { errorObject } from "./format.ts";
+import { HedgeBudget } from "./hedge.ts";
 import { createMetrics } from "./metrics.ts";
 import type { GatewayDeps, GatewayOptions } from "./options.ts";
 import { quote } from "./quote.ts";
@@ -50,6 +51,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     salt: toHex(deps.random.bytes(16)),
     waitingRoom,
     share,
+    hedges: new HedgeBudget(),
     metrics,
     limits: options.limits,
     cloudPrice: options.cloudPrice,

@@ -53,6 +53,8 @@ export interface GatewayMetrics {
   ): void;
   /** A request found no slot but those that the headroom keeps. */
   keptWaiting(): void;
+  /** A second attempt was made beside a late one: `won` when it was faster. */
+  hedged(outcome: "won" | "lost"): void;
   /** `ok`, or the error code. */
   attempted(outcome: string): void;
   text(): Promise<{ body: string; contentType: string }>;
@@ -108,6 +110,12 @@ export function createMetrics(directory: Directory, waitingRoom: WaitingRoom): G
     labelNames: ["outcome"],
     registers,
   });
+  const hedges = new Counter({
+    name: "skein_hedges_total",
+    help: "Second attempts beside late ones: won when they were faster, lost when not.",
+    labelNames: ["outcome"],
+    registers,
+  });
   const kept = new Counter({
     name: "skein_headroom_waits_total",
     help: "Choices that waited although slots were free, because the headroom keeps those.",
@@ -140,6 +148,7 @@ export function createMetrics(directory: Directory, waitingRoom: WaitingRoom): G
       }
     },
     keptWaiting: () => kept.inc(),
+    hedged: (outcome) => hedges.inc({ outcome }),
     attempted: (outcome) => attempts.inc({ outcome }),
     text: async () => ({ body: await registry.metrics(), contentType: registry.contentType }),
   };

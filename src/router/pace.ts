@@ -60,7 +60,11 @@ export class Pace {
     const decodeMs = answerMs - ttftMs;
     if (outputTokens > 1 && decodeMs > 0) this.tpotMs = blend(this.tpotMs, decodeMs / (outputTokens - 1));
     if (cacheHit !== undefined) this.cacheShare = blend(this.cacheShare, cacheHit);
-    if (lateness === undefined) return;
+    if (lateness !== undefined) this.learnLateness(lateness);
+  }
+
+  /** First token's time, divided by what was predicted; a lower bound when it never came. */
+  learnLateness(lateness: number): void {
     this.#ratios[this.#nextRatio] = lateness;
     this.#nextRatio = (this.#nextRatio + 1) % ratiosMax;
   }
