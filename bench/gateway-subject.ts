@@ -91,6 +91,7 @@ async function serve(load: Load): Promise<FromSubject> {
     cloudPrice: null,
     limits: defaultLimits,
     policy: defaultPolicy,
+    cloud: null,
   });
   server.onConnection((connection) => {
     const options = { gatewayId: server.peerId, policy: { kind: "open" }, software } as const;

@@ -42,6 +42,7 @@ export interface Together {
   /** Who asks: nobody else's cached prompts count. */
   readonly owner: string;
   readonly hints: RoutingHints;
+  readonly isPrivate: boolean;
   /** Whether the client has seen nothing until the end, so that an answer may begin anew. */
   readonly restartable: boolean;
 }
@@ -195,42 +196,61 @@ async function nextCandidate(
   let mayTry = search.waitedMs > 0 || search.attempts > 0 || !waitingRoom.hasLine(model);
   for (;;) {
     if (!together.allowOtherModels) together.modelId ??= directory.identityOf(model);
-    const wish = wishOf(together, search, request);
-    const decision = chooseProvider(deps, { ...wish, isResumed: progress.position > 0 });
-    const { chosen } = decision;
-    const occupied = chosen !== null && mayTry ? occupy(deps, chosen) : null;
+    const wish = { ...wishOf(together, search, request), isResumed: progress.position > 0 };
+    const decision = chooseProvider(deps, wish);
+    const { chosen, refused } = decision;
+    const lastResort = (): Occupied | null => deps.cloud?.occupy(wish, decision, together.isPrivate) ?? null;
+    const line = waitingRoom.lineLength(model);
+    const better = deps.cloud?.isBetter(line, chosen?.predictedTtftMs ?? null) === true ? lastResort() : null;
+    const occupied = better ?? (chosen !== null && mayTry ? occupy(deps, chosen) : null);
     if (occupied !== null) {
       // At once: the other choices of the prompt are looking for a provider in this very moment.
       if (search.home !== null) search.home.providerId ??= occupied.candidate.providerId;
-      deps.decisions.decided(request.requestId, decision);
+      deps.decisions.decided(request.requestId, decision, occupied.candidate.providerId);
       return occupied;
     }
-    if (!directory.isOffered(model)) throw search.failure ?? notOffered(directory, model);
-    if (isHopeless(decision)) {
-      deps.decisions.decided(request.requestId, decision);
-      throw search.failure ?? noneFits(model, decision.refused);
-    }
+    const refusal = refusalNow(deps, model, search, decision);
+    if (refusal !== null) return orLastResort(deps, request, decision, lastResort(), refusal);
     // Everybody was full or failed: at its next turn even those already tried may do.
-    const { refused } = decision;
     if (refused.has("reserved") && search.waitedMs === 0) deps.metrics.keptWaiting();
     const isFull = search.refused || chosen !== null || refused.has("full") || refused.has("reserved");
-    const place: Place = {
-      name: model,
-      owner: together.owner,
-      ticket: search.ticket,
-      waitingFor: isFull ? "slot" : "provider",
-    };
+    const waitingFor = isFull ? "slot" : "provider";
+    const place: Place = { name: model, owner: together.owner, ticket: search.ticket, waitingFor };
     const leftMs = limits.queueTimeoutMs - search.waitedMs;
     const startMs = search.watch.elapsedMs;
     mayTry = leftMs > 0 && (await waitingRoom.turn(place, leftMs, signal));
     search.waitedMs += search.watch.elapsedMs - startMs;
     search.refused = false;
     if (!mayTry) {
-      deps.decisions.decided(request.requestId, decision);
-      throw search.failure ?? timeIsOver(deps, model, decision);
+      const late = search.failure ?? timeIsOver(deps, model, decision);
+      return orLastResort(deps, request, decision, lastResort(), late);
     }
     search.tried.clear();
   }
+}
+
+/** What waiting cannot mend; null: it may. */
+function refusalNow(
+  { directory }: ChoiceDeps,
+  model: string,
+  search: Search,
+  decision: Decision,
+): SkeinError | null {
+  if (!directory.isOffered(model)) return search.failure ?? notOffered(directory, model);
+  return isHopeless(decision) ? (search.failure ?? noneFits(model, decision.refused)) : null;
+}
+
+/** @throws the refusal when there is no last resort */
+function orLastResort(
+  { decisions }: ChoiceDeps,
+  { requestId }: ChoiceRequest,
+  decision: Decision,
+  cloud: Occupied | null,
+  refusal: SkeinError,
+): Occupied {
+  decisions.decided(requestId, decision, cloud?.candidate.providerId ?? null);
+  if (cloud === null) throw refusal;
+  return cloud;
 }
 
 function wishOf(together: Together, search: Search, request: ChoiceRequest): Wish {
@@ -258,7 +278,7 @@ function secondProvider(
   const occupied = occupy(deps, decision.chosen!);
   if (occupied === null) return null;
   search.tried.add(candidate.providerId);
-  deps.decisions.decided(request.requestId, decision);
+  deps.decisions.decided(request.requestId, decision, candidate.providerId);
   return occupied;
 }
 

@@ -40,6 +40,7 @@ export async function* answerRequest(
     allowOtherModels: request.allowOtherModels,
     owner,
     hints: request.hints,
+    isPrivate: request.isPrivate,
     restartable: !request.stream,
   };
   const choices = choicesOf(requestId, request).map((choice) =>

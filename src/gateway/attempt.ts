@@ -5,6 +5,7 @@ import type { Candidate } from "../router/predict.ts";
 import { errorKinds, SkeinError, toSkeinError } from "../util/errors.ts";
 import { believedOutputTokens, believedPromptTokens } from "./claims.ts";
 import type { ChooseDeps, Occupied } from "./choose-provider.ts";
+import type { Cloud } from "./cloud.ts";
 import type { Decisions } from "./decisions.ts";
 import type { FairShare } from "./fair-share.ts";
 import type { HedgeBudget } from "./hedge.ts";
@@ -18,6 +19,8 @@ export interface ChoiceDeps extends GatewayDeps, ChooseDeps {
   readonly waitingRoom: WaitingRoom;
   readonly share: FairShare;
   readonly hedges: HedgeBudget;
+  /** The provider of last resort; null: there is none. */
+  readonly cloud: Cloud | null;
   readonly metrics: GatewayMetrics;
   readonly decisions: Decisions;
   readonly limits: GatewayLimits;

@@ -55,9 +55,12 @@ export interface Occupied extends Chosen {
 
 /** Takes the place at once: others choose in this very moment, and must see that it is taken. */
 export function occupy({ share, directory }: OccupyDeps, chosen: Chosen): Occupied | null {
+  const entry = directory.entryOf(chosen.candidate.providerId);
+  return entry === undefined ? null : occupiedBy(share, chosen, entry);
+}
+
+export function occupiedBy(share: FairShare, chosen: Chosen, entry: ProviderEntry): Occupied {
   const { owner, candidate } = chosen;
-  const entry = directory.entryOf(candidate.providerId);
-  if (entry === undefined) return null;
   entry.inFlight += 1;
   share.began(owner);
   const leave = (): void => {

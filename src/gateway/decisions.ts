@@ -5,6 +5,7 @@ import { disadvantageOf } from "../router/explain.ts";
 import { loadOf, type Scored } from "../router/plan.ts";
 import type { Clock } from "../util/clock.ts";
 import type { Bill } from "./answer-request.ts";
+import { cloudProviderId } from "./cloud.ts";
 import type { Decision } from "./choose-provider.ts";
 import type { Directory } from "./directory.ts";
 import type { CloudPrice } from "./options.ts";
@@ -54,19 +55,24 @@ export class Decisions {
   }
 
   /** A choice goes to the chosen provider; or nobody could be chosen, and it ends with that. */
-  decided(requestId: string, decision: Decision): void {
-    this.#tally(decision);
+  decided(requestId: string, decision: Decision, providerId: string | null): void {
+    const isCloud = providerId === cloudProviderId;
+    if (!isCloud) this.#tally(decision, providerId);
     const record = this.#records.get(requestId);
     if (record === undefined || record.kept.length >= decisionsMax) return;
-    const { plan, chosen, keys, refused, refusedNamed, serving } = decision;
+    const { plan, keys, refused, refusedNamed, serving } = decision;
     const first = chosenOf(decision);
     const best = plan.scored.slice(0, candidatesMax);
     record.kept.push({
       atMs: this.#clock.nowMs() - record.createdMs,
       decision: { refused, refusedNamed, serving },
       promptTokens: keys.promptTokens,
-      reason: first === undefined || first === plan.attempts[0] ? plan.reason : "same_prompt",
-      chosenId: chosen?.candidate.providerId ?? null,
+      reason: isCloud
+        ? "last_resort"
+        : first === undefined || first === plan.attempts[0]
+          ? plan.reason
+          : "same_prompt",
+      chosenId: providerId,
       scored: first === undefined || best.includes(first) ? best : [...best, first],
     });
   }
@@ -148,8 +154,8 @@ export class Decisions {
   }
 
   /** For the providers themselves. */
-  #tally(decision: Decision): void {
-    const first = chosenOf(decision);
+  #tally(decision: Decision, chosenId: string | null): void {
+    const first = chosenId === null ? undefined : chosenOf(decision);
     for (const { providerId, reason } of decision.refusedNamed) {
       this.#directory.entryOf(providerId)?.work.missedIt(reason);
     }

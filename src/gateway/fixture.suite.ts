@@ -110,6 +110,7 @@ export function testGateway(
       cloudPrice: { name: "cloud", inputPerMillionTokens: 10_000_000n, outputPerMillionTokens: 20_000_000n },
       limits: { ...defaultLimits, queueTimeoutMs: 400 },
       // Who is chosen must follow from the test alone.
+      cloud: null,
       policy: { ...defaultPolicy, exploreShare: 0 },
       ...options,
     },

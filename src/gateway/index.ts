@@ -10,6 +10,7 @@ import { PrefixCache } from "../router/prefix-cache.ts";
 import { toHex } from "../util/bytes.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
 import { type Asker, complete, type CompleteDeps } from "./complete.ts";
+import { Cloud } from "./cloud.ts";
 import { Decisions } from "./decisions.ts";
 import { Directory } from "./directory.ts";
 import { FairShare } from "./fair-share.ts";
@@ -52,6 +53,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     waitingRoom,
     share,
     hedges: new HedgeBudget(),
+    cloud: options.cloud === null ? null : new Cloud({ directory, share }, options.cloud),
     metrics,
     limits: options.limits,
     cloudPrice: options.cloudPrice,

@@ -15,6 +15,7 @@ const providers = z.array(z.string().min(1).max(200)).max(namedProvidersMax);
 
 export const skeinSchema = z.strictObject({
   allow_other_models: z.boolean().optional(),
+  private: z.boolean().optional(),
   region: z.string().min(1).max(100).optional(),
   max_price: z
     .strictObject({ input: usd.optional(), output: usd.optional(), second: usd.optional() })
