@@ -213,12 +213,7 @@ function newWork({ position, text }: Progress): Work {
   return { startPosition: position, startText: text, ...unknown };
 }
 
-function charge(
-  progress: Progress,
-  { providerId, offer }: Candidate,
-  work: Work,
-  elapsedMs: number,
-): void {
+function charge(progress: Progress, { providerId, offer }: Candidate, work: Work, elapsedMs: number): void {
   const outputTokens = Math.max(0, progress.position - work.startPosition);
   if (outputTokens === 0 && work.end === null) return;
   const durationMs = Math.floor(Math.min(claimedMs(work), elapsedMs));
