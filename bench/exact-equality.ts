@@ -6,7 +6,7 @@
  */
 import { parseArgs } from "node:util";
 import Table from "cli-table3";
-import { compareModels } from "../src/exact/equality.suite.ts";
+import { compareModels, type MakeExecutor } from "../src/exact/equality.suite.ts";
 import { giveModel } from "../src/exact/random-model.suite.ts";
 import { createWasmExecutor } from "../src/exact/wasm/executor.ts";
 
@@ -14,20 +14,28 @@ const { values } = parseArgs({ options: { quick: { type: "boolean" }, seed: { ty
 const seed = Number(values.seed ?? 1);
 const tokensMin = values.quick ? 10_000 : 100_000;
 
-const startMs = performance.now();
-const result = await compareModels(seed, tokensMin, async (model, options) => {
-  const making = createWasmExecutor(model.shape, { ...options, range: model.range });
-  await giveModel(model, making.sink);
-  return making.executor();
+const table = new Table({
+  head: ["weights", "models", "tokens", "leaves", "outputs", "differing bits", "seconds"],
 });
-const seconds = (performance.now() - startMs) / 1000;
-
-const { models, tokens, leaves, outputs, differingBits } = result;
-const table = new Table({ head: ["models", "tokens", "leaves", "outputs", "differing bits", "seconds"] });
-table.push([models, tokens, leaves, outputs, differingBits, seconds.toFixed(1)]);
-console.log(table.toString());
-if (differingBits > 0) {
-  console.error(`The first difference is in the model of seed ${result.seed}.`);
+const sums = { models: 0, tokens: 0, leaves: 0, outputs: 0, differingBits: 0 };
+// Half of the tokens with each kind of weights.
+for (const quantization of ["int8-row", "int4-group32"] as const) {
+  const startMs = performance.now();
+  const make: MakeExecutor = async (model, options) => {
+    const making = createWasmExecutor(model.shape, { ...options, range: model.range });
+    await giveModel(model, making.sink);
+    return making.executor();
+  };
+  const result = await compareModels(seed, tokensMin / 2, make, quantization);
+  const seconds = (performance.now() - startMs) / 1000;
+  const { models, tokens, leaves, outputs, differingBits } = result;
+  table.push([quantization, models, tokens, leaves, outputs, differingBits, seconds.toFixed(1)]);
+  for (const key of ["models", "tokens", "leaves", "outputs", "differingBits"] as const) {
+    sums[key] += result[key];
+  }
+  if (differingBits === 0) continue;
+  console.error(`The first difference with ${quantization} is in the model of seed ${result.seed}.`);
   process.exitCode = 1;
 }
-console.log(JSON.stringify({ seed, models, tokens, leaves, outputs, differingBits }));
+console.log(table.toString());
+console.log(JSON.stringify({ seed, ...sums }));

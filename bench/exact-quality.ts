@@ -18,7 +18,7 @@ import { openExact } from "./lib/exact-logits.ts";
 import { type LlamaProcess, startLlama } from "./lib/llama-logits.ts";
 import { withMassiveToken } from "./lib/massive-token.ts";
 import { openModelFile, writeChangedModel } from "./lib/model-file.ts";
-import { type ScaledOutlier, withScaledOutliers } from "./lib/outliers.ts";
+import { type ScaledOutlier, unevenScales, withScaledOutliers } from "./lib/outliers.ts";
 import { type Comparison, compareRow, summarize } from "./lib/perplexity.ts";
 import { microSpec, randomFamilies } from "./lib/random-model.ts";
 import type { WeightType } from "./lib/weight-types.ts";
@@ -93,7 +93,7 @@ async function variantsOf(rows: readonly EvalRow[], imStart: number): Promise<Va
   const plain = await openModelFile(modelPath);
   const scaled = (["H", "K", "V"] as const).map((kind: ScaledOutlier) => ({
     name: kind,
-    source: withScaledOutliers(plain, [kind]),
+    source: withScaledOutliers(plain, [kind], unevenScales),
   }));
   const samples = rows.slice(0, sampleRowsMax).map(({ tokenIds }) => tokenIds);
   const massive = await withMassiveToken(plain, { tokenId: imStart, samples }, signal);

@@ -11,7 +11,7 @@ import {
   type TensorRef,
 } from "../../src/formats/model-source.ts";
 import type { RopeSettings } from "./rope.ts";
-import { ggufName, isVector, tensorsOf } from "./tensors.ts";
+import { ggufName, isVector, storedType, tensorsOf } from "./tensors.ts";
 import { encodeWeights, storedBytes, weightFormats, type WeightType } from "./weight-types.ts";
 
 export const demoModel: string = join(
@@ -188,12 +188,6 @@ function plan(source: ModelSource, type: WeightType, factors: readonly number[] 
     read: () => Promise.resolve(Float32Array.from(factors)),
   };
   return [...tensors, factorTensor];
-}
-
-/** llama.cpp too gives embedding and output more bits than four. */
-function storedType(kind: TensorRef["kind"], type: WeightType): WeightType {
-  if (isVector(kind)) return "F32";
-  return type === "Q4_0" && (kind === "embedding" || kind === "output") ? "Q8_0" : type;
 }
 
 /** llama.cpp rotates neighbouring channels of `llama` models and channels half a head apart of all others. */

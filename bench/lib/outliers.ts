@@ -8,10 +8,19 @@ import { seededRandom } from "../../src/util/random.ts";
 /** H: channels of the feed-forward part; K: a rotary pair of keys; V: a channel of values. */
 export type ScaledOutlier = "H" | "K" | "V";
 
-const hiddenScale = 256;
+/** By how much channels are scaled. */
+export interface OutlierScales {
+  readonly hidden: number;
+  readonly key: number;
+  readonly value: number;
+}
+
+/** Powers of two round nothing: the model stays the same to the last bit. */
+export const evenScales: OutlierScales = { hidden: 256, key: 32, value: 64 };
+/** Of the same size, but such as no equalisation by powers of two undoes exactly. */
+export const unevenScales: OutlierScales = { hidden: 200, key: 23, value: 90 };
+
 const hiddenChannelsPerLayer = 2;
-const keyScale = 32;
-const valueScale = 64;
 
 /** Changes some rows, or columns of all rows, in place. `start` is the first row's number. */
 export type Edit = (values: Float32Array, start: number, columns: number) => void;
@@ -41,10 +50,11 @@ function keyOf(tensor: TensorRef): string {
   return "layer" in tensor ? `${tensor.layer}.${tensor.kind}` : tensor.kind;
 }
 
-/** Every layer gets the outliers, at channels drawn from the seed. Powers of two: nothing is rounded in F32. */
+/** Every layer gets the outliers, at channels drawn from the seed. */
 export function withScaledOutliers(
   source: ModelSource,
   kinds: readonly ScaledOutlier[],
+  scales: OutlierScales = evenScales,
   seed = 1,
 ): ModelSource {
   const random = seededRandom(seed);
@@ -53,16 +63,16 @@ export function withScaledOutliers(
   return withEdits(
     source,
     layers.flatMap((layer) => [
-      ...(kinds.includes("H") ? hiddenEdits(source, layer, draw) : []),
-      ...(kinds.includes("K") ? keyEdits(source, layer, draw) : []),
-      ...(kinds.includes("V") ? valueEdits(source, layer, draw) : []),
+      ...(kinds.includes("H") ? hiddenEdits(source, layer, draw, scales.hidden) : []),
+      ...(kinds.includes("K") ? keyEdits(source, layer, draw, scales.key) : []),
+      ...(kinds.includes("V") ? valueEdits(source, layer, draw, scales.value) : []),
     ]),
   );
 }
 
 type Draw = (below: number) => number;
 
-function hiddenEdits({ shape }: ModelSource, layer: number, draw: Draw): TensorEdit[] {
+function hiddenEdits({ shape }: ModelSource, layer: number, draw: Draw, scale: number): TensorEdit[] {
   const first = draw(shape.ffnDim);
   // Half the channels apart: never the same one twice.
   const channels = Array.from(
@@ -70,12 +80,12 @@ function hiddenEdits({ shape }: ModelSource, layer: number, draw: Draw): TensorE
     (_, i) => (first + i * Math.floor(shape.ffnDim / hiddenChannelsPerLayer)) % shape.ffnDim,
   );
   return [
-    { tensor: { kind: "up", layer }, edit: scaleRows(channels, hiddenScale) },
-    { tensor: { kind: "down", layer }, edit: scaleColumns(channels, 1 / hiddenScale) },
+    { tensor: { kind: "up", layer }, edit: scaleRows(channels, scale) },
+    { tensor: { kind: "down", layer }, edit: scaleColumns(channels, 1 / scale) },
   ];
 }
 
-function keyEdits({ shape }: ModelSource, layer: number, draw: Draw): TensorEdit[] {
+function keyEdits({ shape }: ModelSource, layer: number, draw: Draw, scale: number): TensorEdit[] {
   const { heads, headsKv, headDim } = shape;
   // Trained models have them among the slowly turning pairs.
   const pair = headDim / 4 + draw(headDim / 4);
@@ -83,8 +93,8 @@ function keyEdits({ shape }: ModelSource, layer: number, draw: Draw): TensorEdit
   if (shape.hasQkNorm) {
     // The norm takes any scaling of rows out again; its weights are those of all heads.
     return [
-      { tensor: { kind: "kNorm", layer }, edit: scaleColumns(channels, keyScale) },
-      { tensor: { kind: "qNorm", layer }, edit: scaleColumns(channels, 1 / keyScale) },
+      { tensor: { kind: "kNorm", layer }, edit: scaleColumns(channels, scale) },
+      { tensor: { kind: "qNorm", layer }, edit: scaleColumns(channels, 1 / scale) },
     ];
   }
   const headKv = draw(headsKv);
@@ -94,18 +104,18 @@ function keyEdits({ shape }: ModelSource, layer: number, draw: Draw): TensorEdit
     channels.map((channel) => (headKv * group + i) * headDim + channel),
   ).flat();
   const rows: TensorEdit[] = [
-    { tensor: { kind: "k", layer }, edit: scaleRows(k, keyScale) },
-    { tensor: { kind: "q", layer }, edit: scaleRows(q, 1 / keyScale) },
+    { tensor: { kind: "k", layer }, edit: scaleRows(k, scale) },
+    { tensor: { kind: "q", layer }, edit: scaleRows(q, 1 / scale) },
   ];
   if (!shape.hasQkvBias) return rows;
   return [
     ...rows,
-    { tensor: { kind: "kBias", layer }, edit: scaleColumns(k, keyScale) },
-    { tensor: { kind: "qBias", layer }, edit: scaleColumns(q, 1 / keyScale) },
+    { tensor: { kind: "kBias", layer }, edit: scaleColumns(k, scale) },
+    { tensor: { kind: "qBias", layer }, edit: scaleColumns(q, 1 / scale) },
   ];
 }
 
-function valueEdits({ shape }: ModelSource, layer: number, draw: Draw): TensorEdit[] {
+function valueEdits({ shape }: ModelSource, layer: number, draw: Draw, scale: number): TensorEdit[] {
   const { heads, headsKv, headDim } = shape;
   const headKv = draw(headsKv);
   const channel = draw(headDim);
@@ -113,11 +123,11 @@ function valueEdits({ shape }: ModelSource, layer: number, draw: Draw): TensorEd
   const group = heads / headsKv;
   const mixed = Array.from({ length: group }, (_, i) => (headKv * group + i) * headDim + channel);
   const edits: TensorEdit[] = [
-    { tensor: { kind: "v", layer }, edit: scaleRows(v, valueScale) },
-    { tensor: { kind: "attnOutput", layer }, edit: scaleColumns(mixed, 1 / valueScale) },
+    { tensor: { kind: "v", layer }, edit: scaleRows(v, scale) },
+    { tensor: { kind: "attnOutput", layer }, edit: scaleColumns(mixed, 1 / scale) },
   ];
   if (!shape.hasQkvBias) return edits;
-  return [...edits, { tensor: { kind: "vBias", layer }, edit: scaleColumns(v, valueScale) }];
+  return [...edits, { tensor: { kind: "vBias", layer }, edit: scaleColumns(v, scale) }];
 }
 
 function scaleRows(rows: readonly number[], factor: number): Edit {

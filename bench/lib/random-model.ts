@@ -10,7 +10,7 @@ import {
   type TensorRef,
 } from "../../src/formats/model-source.ts";
 import { type RopeSettings, ropeFrequencies, ropeMagnitude } from "./rope.ts";
-import { isVector, tensorsOf } from "./tensors.ts";
+import { isVector, storedType, tensorsOf } from "./tensors.ts";
 import { roundedTo, type WeightType } from "./weight-types.ts";
 
 export type RandomFamily =
@@ -137,7 +137,7 @@ export function createRandomModel(spec: RandomModelSpec): RandomModel {
       for (let i = 0; i < count; i++) {
         drawRow(spec, tensor, start + i, values.subarray(i * columns, (i + 1) * columns));
       }
-      return roundedTo(isVector(tensor.kind) ? "F32" : spec.type, values);
+      return roundedTo(storedType(tensor.kind, spec.type), values);
     },
   };
 }

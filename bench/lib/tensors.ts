@@ -1,5 +1,6 @@
 /** Every tensor of a decoder, with its names in both kinds of files. */
 import type { DecoderShape, LayerTensor, TensorRef } from "../../src/formats/model-source.ts";
+import type { WeightType } from "./weight-types.ts";
 
 type GlobalTensor = Exclude<TensorRef["kind"], LayerTensor>;
 
@@ -67,4 +68,10 @@ export function huggingFaceName(tensor: TensorRef): string {
   return "layer" in tensor
     ? `model.layers.${tensor.layer}.${layerNames[tensor.kind].huggingFace}`
     : globalNames[tensor.kind].huggingFace;
+}
+
+/** What a tensor is stored as in a file of `type`: llama.cpp, too, gives embedding and output more bits than four. */
+export function storedType(kind: TensorRef["kind"], type: WeightType): WeightType {
+  if (isVector(kind)) return "F32";
+  return type === "Q4_0" && (kind === "embedding" || kind === "output") ? "Q8_0" : type;
 }

@@ -65,6 +65,17 @@ test("a file that becomes shorter, longer or younger while it is open is noticed
   }
 });
 
+test("a read of more than 2 GiB is possible, and ends when it is cancelled", async () => {
+  const path = write("large", "");
+  truncateSync(path, 2 ** 31 + 1);
+  const source = await openFileSource(path);
+  const abort = new AbortController();
+  const reading = source.read(0, source.size, abort.signal);
+  setImmediate(() => abort.abort());
+  await assert.rejects(reading, (error) => error instanceof SkeinError && error.code === "cancelled");
+  await source.close();
+});
+
 test("what is no file is refused with a reason", async () => {
   await assert.rejects(openFileSource(join(folder, "missing")), says(/missing does not exist/));
   mkdirSync(join(folder, "directory"));

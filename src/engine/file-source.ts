@@ -4,6 +4,9 @@ import type { SkeinError } from "../util/errors.ts";
 import { type ByteSource, checkRange } from "../formats/byte-source.ts";
 import { invalidModelFile } from "../formats/errors.ts";
 
+/** Of one call: Node ends the process when it is asked for 2 GiB or more, and between two pieces a reader can stop. */
+const pieceBytes: number = 64 * 2 ** 20;
+
 export interface FileSource extends ByteSource {
   close(): Promise<void>;
 }
@@ -29,11 +32,12 @@ export async function openFileSource(path: string): Promise<FileSource> {
 }
 
 function fileSource(path: string, file: FileHandle, size: number, openedMtimeNs: bigint): FileSource {
-  async function readWhole(start: number, length: number): Promise<Uint8Array> {
+  async function readWhole(start: number, length: number, signal: AbortSignal): Promise<Uint8Array> {
     const bytes = new Uint8Array(length);
-    // One call may read less than it was asked for: Linux reads at most 2 GiB at once.
+    // One call may read less than it was asked for.
     for (let done = 0; done < length;) {
-      const { bytesRead } = await file.read(bytes, done, length - done, start + done);
+      throwIfAborted(signal);
+      const { bytesRead } = await file.read(bytes, done, Math.min(length - done, pieceBytes), start + done);
       if (bytesRead === 0) throw invalidModelFile(path, "became shorter while it was read");
       done += bytesRead;
     }
@@ -50,7 +54,7 @@ function fileSource(path: string, file: FileHandle, size: number, openedMtimeNs:
     read: async (start, length, signal) => {
       throwIfAborted(signal);
       checkRange(path, size, start, length);
-      return readWhole(start, length).catch((error: unknown) => {
+      return readWhole(start, length, signal).catch((error: unknown) => {
         throw isSystemError(error) ? unreadable(path, error) : error;
       });
     },

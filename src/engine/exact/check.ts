@@ -10,6 +10,7 @@ import { createWasmExecutor } from "../../exact/wasm/executor.ts";
 import { greedySampling } from "../../protocol/generate.ts";
 import { openFileSource } from "../file-source.ts";
 import { sha256 } from "../sha256.ts";
+import { machineBytes, planMemory, weightBytes } from "./memory-plan.ts";
 
 /** What sequences begin with: words, numbers and code, other scripts and what is no word at all. */
 const beginnings = [
@@ -38,19 +39,21 @@ export interface CheckedModel extends Comparison {
 
 /**
  * Checks the hashes of a converted model, then compares.
- * @throws SkeinError `invalid_model_file`, `overloaded` (no memory), `cancelled`
+ * @throws SkeinError `invalid_model_file`, `engine_unavailable` (no memory), `cancelled`
  */
 export async function checkModel(path: string, options: CheckOptions): Promise<CheckedModel> {
   const source = await openFileSource(path);
   try {
     const info = await openContainer(source, sha256, options.signal);
-    const { shape } = info.manifest;
+    const { shape, quantization } = info.manifest;
     const count = beginnings.length;
     const positions = Math.min(
       shape.contextTokensMax,
       options.positions === null ? positionsDefault : Math.ceil(options.positions / count),
     );
-    // 1. The weights, to both.
+    // 1. The weights, to both; the reference keeps its own beside WebAssembly's.
+    const room = machineBytes() - weightBytes(shape, quantization);
+    planMemory(shape, quantization, { parallel: count, contextTokens: positions }, room);
     const collected = collectModel(shape);
     const wasm = createWasmExecutor(shape, { contextTokensMax: positions });
     await readContainer(source, info, sha256, both(collected, wasm.sink), {

@@ -1,5 +1,17 @@
 import assert from "node:assert/strict";
-import { copyFile, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import {
+  copyFile,
+  link,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
@@ -83,12 +95,41 @@ test("a conversion that is cancelled or fails leaves nothing behind, and the old
 });
 
 test("what an earlier process left unfinished is removed after a while", async () => {
-  const old = join(folder, "old.skein.1.part");
-  await writeFile(old, "");
-  await writeFile(join(folder, "new.skein.2.part"), "");
-  await utimes(old, 1, 1);
+  const [old, fresh] = [1, 2].map((i) => `${i}.skein.${randomUUID()}.part`) as [string, string];
+  for (const name of [old, fresh]) await writeFile(join(folder, name), "");
+  await utimes(join(folder, old), 1, 1);
   const { path } = await prepareModel(tinyGguf, folder, options);
-  assert.deepEqual((await readdir(folder)).toSorted(), ["new.skein.2.part", path.slice(folder.length + 1)]);
+  assert.deepEqual((await readdir(folder)).toSorted(), [fresh, path.slice(folder.length + 1)]);
+});
+
+test("beside a target only what was left of the same target is removed", async () => {
+  const mine = ["a.skein.b.part", `a.skein.${randomUUID()}.part.gz`, `b.skein.${randomUUID()}.part`];
+  for (const name of [...mine, `a.skein.${randomUUID()}.part`]) {
+    await writeFile(join(folder, name), "");
+    await utimes(join(folder, name), 1, 1);
+  }
+  await convertFile(tinyGguf, join(folder, "a.skein"), options);
+  assert.deepEqual((await readdir(folder)).toSorted(), [...mine, "a.skein"].toSorted());
+});
+
+test("a model is never replaced by what is made of it, by whatever name", async () => {
+  const model = join(folder, "model.gguf");
+  await copyFile(tinyGguf, model);
+  await link(model, join(folder, "hard"));
+  await symlink(model, join(folder, "soft"));
+  const names = (await readdir(folder)).toSorted();
+  for (const name of ["model.gguf", "hard", "soft"]) {
+    await assert.rejects(convertFile(model, join(folder, name), options), code("invalid_config"), name);
+    await assert.rejects(convertFile(join(folder, name), model, options), code("invalid_config"), name);
+  }
+  assert.deepEqual((await readdir(folder)).toSorted(), names);
+  assert.deepEqual(await readFile(model), await readFile(tinyGguf));
+});
+
+test("a folder is no target, which is said before anything is converted", async () => {
+  const onProgress = (): void => assert.fail("it is converted");
+  const converting = convertFile(tinyGguf, folder, { ...options, onProgress });
+  await assert.rejects(converting, code("invalid_config"));
 });
 
 test("what is no model, or one that the arithmetic cannot do, is refused with a reason", async () => {

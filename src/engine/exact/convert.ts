@@ -14,7 +14,7 @@ import { stateOfFiles } from "../file-state.ts";
 import { type FileSource, openFileSource } from "../file-source.ts";
 import { nameOf } from "../gguf/inspect.ts";
 import { readGgufHeader } from "../gguf/read.ts";
-import { unfinishedSuffix, writeFileAtomically } from "./file-target.ts";
+import { checkIsFileOrNothing, removeAbandoned, writeFileAtomically } from "./file-target.ts";
 import { weightBytes } from "./memory-plan.ts";
 import { sha256 } from "../sha256.ts";
 
@@ -26,9 +26,6 @@ export interface ConvertFileOptions {
   readonly onProgress?: (done: number, total: number) => void;
 }
 
-/** A conversion writes all the time: what lies still for so long was abandoned. */
-const abandonedMs = 60 * 60_000;
-
 /**
  * Converts a model in any format to `target`, which is replaced when the new one is whole.
  * @throws SkeinError `invalid_model_file`, `unsupported_model`, `invalid_config` (cannot write), `cancelled`
@@ -38,7 +35,9 @@ export async function convertFile(
   target: string,
   options: ConvertFileOptions,
 ): Promise<ConvertedModel> {
+  await checkIsFileOrNothing(target);
   const { kind, paths } = await filesOf(path);
+  await checkIsNoSource(target, paths);
   const sources: FileSource[] = [];
   try {
     for (const each of paths) sources.push(await openFileSource(each));
@@ -148,11 +147,15 @@ async function filesOf(path: string): Promise<{ kind: SourceKind; paths: readonl
   return { kind, paths: names.toSorted().map((name) => join(path, name)) };
 }
 
-async function removeAbandoned(folder: string): Promise<void> {
-  for (const name of await readdir(folder)) {
-    if (!name.endsWith(unfinishedSuffix)) continue;
-    const path = join(folder, name);
-    const info = await stat(path).catch(() => null);
-    if (info !== null && Date.now() - info.mtimeMs > abandonedMs) await rm(path, { force: true });
+/** Whatever name or link leads there: the only copy of a model must not be replaced by what was made of it. */
+async function checkIsNoSource(target: string, paths: readonly string[]): Promise<void> {
+  const existing = await stat(target, { bigint: true }).catch(() => null);
+  if (existing === null) return;
+  for (const path of paths) {
+    const { dev, ino } = await stat(path, { bigint: true });
+    if (dev !== existing.dev || ino !== existing.ino) continue;
+    throw new SkeinError("invalid_config", `${target} is a file of the model that is to be converted.`, {
+      hint: "Give the converted model another name.",
+    });
   }
 }

@@ -1,5 +1,4 @@
 /** Loads a converted model: checks every hash, places the weights, and builds what prompts need. */
-import { totalmem } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ContainerInfo, openContainer, readContainer } from "../../exact/container/container.ts";
 import type { Executor } from "../../exact/executor.ts";
@@ -17,7 +16,7 @@ import { openFileSource } from "../file-source.ts";
 import type { PieceTable } from "../piece-decoder.ts";
 import { checkTextLength, type PromptModel } from "../prompt.ts";
 import { startComputeThreads } from "./compute-threads.ts";
-import { planMemory, rowsMaxFor } from "./memory-plan.ts";
+import { machineBytes, planMemory, rowsMaxFor } from "./memory-plan.ts";
 import type { ExactLoadOptions, LoadedFacts } from "./messages.ts";
 import { sha256 } from "../sha256.ts";
 
@@ -83,12 +82,6 @@ function threadsOf(
   onFailure: (reason: string) => void,
 ): Pick<WasmExecutorOptions, "threads"> {
   return threads > 1 ? { threads: { count: threads, start: startComputeThreads(onFailure) } } : {};
-}
-
-/** What this process may use: a container's limit counts. */
-function machineBytes(): number {
-  const limit = process.constrainedMemory();
-  return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
 }
 
 /** Everything between text and token ids. */

@@ -63,6 +63,15 @@ test("a wish is granted as it is, or refused", () => {
   assert.throws(() => planMemory({ ...shape, layers: 280 }, "int8-row", unasked, 640 * giga), refused);
 });
 
+test("logits of several rows at a time count", () => {
+  const wide = { ...shape, layers: 1, dim: 16, ffnDim: 16, heads: 1, headsKv: 1, vocabularySize: 2 ** 20 };
+  const logitBytes = 16 * 4 * wide.vocabularySize;
+  const wish = { parallel: 1, contextTokens: 16 };
+  const room = weightBytes(wide, "int8-row") + logitBytes;
+  assert.throws(() => planMemory(wide, "int8-row", wish, room / 0.75), /MiB/);
+  planMemory(wide, "int8-row", wish, (room + 2 ** 26) / 0.75);
+});
+
 test("whatever is planned fits", () => {
   const wish = fc.option(fc.integer({ min: 1, max: 70_000 }));
   fc.assert(

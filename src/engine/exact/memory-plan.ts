@@ -1,8 +1,10 @@
 /** How many contexts of which length a model gets, from its size and the machine's memory. */
+import { totalmem } from "node:os";
 import { layerLeafLength } from "../../exact/commitment/leaf.ts";
 import type { ExactShape, Quantization } from "../../exact/model/model.ts";
 import { tensorsOf } from "../../exact/model/sink.ts";
 import { tensorExtent } from "../../exact/model/weight-bytes.ts";
+import { logitRowsMax } from "../../exact/wasm/workspace.ts";
 import { SkeinError } from "../../util/errors.ts";
 
 export interface MemoryPlan {
@@ -41,16 +43,22 @@ const contextTokensMin = 16;
 /** Tables, alignment, and what the estimate of the workspace misses. */
 const reserveBytes: number = 16 * 2 ** 20;
 
+/** What this process may use: a container's limit counts. */
+export function machineBytes(): number {
+  const limit = process.constrainedMemory();
+  return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
+}
+
 /** @throws SkeinError `engine_unavailable` when the model or the wish does not fit */
 export function planMemory(
   shape: ExactShape,
   quantization: Quantization,
   wishes: MemoryWishes,
-  machineBytes: number,
+  totalBytes: number,
 ): MemoryPlan {
   const weights = weightBytes(shape, quantization);
   const own = shape.contextTokensMax;
-  const available = Math.min(addressableBytes, machineShare * machineBytes);
+  const available = Math.min(addressableBytes, machineShare * totalBytes);
   const used = (parallel: number): number => weights + workspaceBytes(shape, parallel);
   const contextFor = (parallel: number, cacheBytes: number): number => {
     const room = Math.min(cacheBytes, available - used(parallel));
@@ -89,9 +97,9 @@ function workspaceBytes(shape: ExactShape, parallel: number): number {
   const width = Math.max(dim, ffnDim, heads * headDim);
   const perRow =
     layerLeafLength(shape, true) + 2 * width + 4 * (dim + 2 * ffnDim + (heads + 2 * headsKv + 1) * headDim);
-  return (
-    rowsMaxFor(parallel) * perRow + 4 * vocabularySize + 8 * (width + shape.contextTokensMax) + reserveBytes
-  );
+  const rows = rowsMaxFor(parallel);
+  const logits = 4 * vocabularySize * Math.min(rows, logitRowsMax);
+  return rows * perRow + logits + 8 * (width + shape.contextTokensMax) + reserveBytes;
 }
 
 function tooLarge(

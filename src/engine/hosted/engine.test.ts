@@ -128,6 +128,54 @@ test("silence while somebody waits is a hang; silence of an idle host is not", a
   await engine.close();
 });
 
+const text = { kind: "text", text: "x" } as const;
+const never = new AbortController().signal;
+
+test("a hang is noticed when only counts wait, and when nobody waits for them any more", async () => {
+  for (const isPatient of [true, false]) {
+    const { engine, hosts, pass } = await setup();
+    await pass(600_000);
+    const abort = new AbortController();
+    const counting = assert.rejects(
+      engine.countPromptTokens(text, abort.signal),
+      code(isPatient ? "engine_failed" : "cancelled"),
+    );
+    await pass(110_000);
+    assert.ok(!hosts[0]!.isKilled);
+    if (!isPatient) abort.abort();
+    await pass(20_000);
+    await counting;
+    assert.ok(hosts[0]!.isKilled);
+    await engine.close();
+  }
+});
+
+test("counts are bounded in number and time, and answered ones are forgotten", async () => {
+  const { engine, hosts, pass } = await setup();
+  const { events, sent } = hosts[0]!;
+  const answer = (): void => {
+    for (const { type, ...rest } of sent.splice(0)) {
+      if (type === "count" && "id" in rest)
+        events.onMessage({ type: "counted", id: rest.id, promptTokens: 3 });
+    }
+  };
+  for (let round = 0; round < 2; round++) {
+    const counting = Array.from({ length: 64 }, () => engine.countPromptTokens(text, never));
+    await assert.rejects(engine.countPromptTokens(text, never), code("overloaded"));
+    answer();
+    assert.deepEqual(new Set(await Promise.all(counting)), new Set([3]));
+  }
+  // A host that works and says so, but does not count.
+  const late = assert.rejects(engine.countPromptTokens(text, never), code("deadline_exceeded"));
+  for (let i = 0; i < 14; i++) {
+    await pass(10_000);
+    events.onMessage({ type: "step", events: [] });
+  }
+  await late;
+  assert.ok(!hosts[0]!.isKilled);
+  await engine.close();
+});
+
 test("closing ends what runs and waits, and no host starts any more", async () => {
   const { engine, hosts, pass, hang } = await setup();
   hang();

@@ -39,11 +39,20 @@ export interface HostedEngineOptions<H extends Host> {
 /** A step of a large model on a slow machine takes seconds; silence for longer is a hang. */
 const stepTimeoutMs = 120_000;
 const watchIntervalMs = 5_000;
+/** A host that works counts between two steps; one that hangs is killed before. */
+const countTimeoutMs: number = stepTimeoutMs + 2 * watchIntervalMs;
+/** Prompts that wait to be counted, those included whose asker has gone. */
+const countsMax = 64;
 const restartMinMs = 250;
 const restartMaxMs = 30_000;
 /** A host that ran this long was healthy: the count of failures starts anew. */
 const healthyMs = 60_000;
 const failuresMax = 8;
+
+interface Count {
+  resolve(promptTokens: number): void;
+  reject(error: unknown): void;
+}
 
 interface Call {
   readonly events: BoundedQueue<GenerateEvent>;
@@ -57,7 +66,8 @@ export async function createHostedEngine<H extends Host>(
   const { clock, log } = deps;
   const { kind } = options;
   const calls = new Map<number, Call>();
-  const counts = new Map<number, { resolve: (tokens: number) => void; reject: (error: unknown) => void }>();
+  /** Until the host answers, also when the asker does not wait any more: a hang is noticed by what is owed. */
+  const counts = new Map<number, Count>();
   const listeners = new Set<(status: EngineStatus) => void>();
   let status: EngineStatus = { state: "ready" };
   let running: H | null = null;
@@ -79,10 +89,16 @@ export async function createHostedEngine<H extends Host>(
     } else if (message.type === "failed") {
       const error = fromWire(message.error);
       calls.get(message.id)?.events.fail(error);
-      counts.get(message.id)?.reject(error);
+      takeCount(message.id)?.reject(error);
     } else {
-      counts.get(message.id)?.resolve(message.promptTokens);
+      takeCount(message.id)?.resolve(message.promptTokens);
     }
+  }
+
+  function takeCount(id: number): Count | undefined {
+    const count = counts.get(id);
+    counts.delete(id);
+    return count;
   }
 
   function deliver(id: number, event: GenerateEvent): void {
@@ -94,6 +110,7 @@ export async function createHostedEngine<H extends Host>(
   function failAll(error: SkeinError): void {
     for (const call of calls.values()) call.events.fail(error);
     for (const count of counts.values()) count.reject(error);
+    counts.clear();
     admission.refuseAll(error);
   }
 
@@ -137,10 +154,20 @@ export async function createHostedEngine<H extends Host>(
     return started;
   }
 
+  /** Whether the host owes somebody something. */
+  function isAwaited(): boolean {
+    return counts.size > 0 || [...calls.values()].some(({ events }) => events.length < unreadEventsMax / 2);
+  }
+
+  /** Before something is asked: silence counts from when it began to matter. */
+  function beginWaiting(): void {
+    if (!isAwaited()) lastProgressMs = clock.monotonicMs();
+  }
+
   function watch(): void {
     if (closed) return;
-    const reading = [...calls.values()].some(({ events }) => events.length < unreadEventsMax / 2);
-    if (running !== null && reading && clock.monotonicMs() - lastProgressMs > stepTimeoutMs) {
+    beginWaiting();
+    if (running !== null && clock.monotonicMs() - lastProgressMs > stepTimeoutMs) {
       log.error({ engine: kind, stepTimeoutMs }, "engine host hangs; it is killed");
       running.kill();
     }
@@ -170,8 +197,8 @@ export async function createHostedEngine<H extends Host>(
       if (!ended) host.send({ type: "cancel", id });
       ended = true;
     };
+    beginWaiting();
     calls.set(id, { events });
-    if (calls.size === 1) lastProgressMs = clock.monotonicMs();
     signal.addEventListener("abort", onAbort, { once: true });
     let read = 0;
     try {
@@ -206,16 +233,30 @@ export async function createHostedEngine<H extends Host>(
     throwIfAborted(signal);
     const host = requireHost();
     const id = nextId++;
-    const onAbort = (): void => counts.get(id)?.reject(abortError(signal));
-    signal.addEventListener("abort", onAbort, { once: true });
-    try {
-      return await new Promise((resolve, reject) => {
-        counts.set(id, { resolve, reject });
-        host.send({ type: "count", id, prompt });
+    if (counts.size >= countsMax) {
+      throw new SkeinError("overloaded", `${counts.size} prompts wait to be counted already.`, {
+        hint: "Try again in a while.",
       });
+    }
+    beginWaiting();
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    const onAbort = (): void => reject(abortError(signal));
+    signal.addEventListener("abort", onAbort, { once: true });
+    const cancelTimer = clock.schedule(countTimeoutMs, () =>
+      reject(new SkeinError("deadline_exceeded", "The engine did not count the prompt in time.")),
+    );
+    counts.set(id, { resolve, reject });
+    try {
+      host.send({ type: "count", id, prompt });
+    } catch (error) {
+      counts.delete(id);
+      reject(error);
+    }
+    try {
+      return await promise;
     } finally {
       signal.removeEventListener("abort", onAbort);
-      counts.delete(id);
+      cancelTimer();
     }
   }
 

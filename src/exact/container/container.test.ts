@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { decode, encode } from "cborg";
+import { decode, encode, rfc8949EncodeOptions } from "cborg";
 import { memorySource } from "../../formats/byte-source.ts";
 import { SkeinError } from "../../util/errors.ts";
 import { concatBytes } from "../../util/bytes.ts";
@@ -21,6 +21,7 @@ const parts: ContainerParts = {
   chatTemplate: "{{ messages }}",
   tensors: await tensorBytesOf(model),
 };
+const file = containerOf(parts);
 const open = (bytes: Uint8Array) => openContainer(memorySource("small.skein", bytes), sha256, never);
 
 function refuses(bytes: Uint8Array, message: RegExp): Promise<void> {
@@ -32,7 +33,6 @@ function refuses(bytes: Uint8Array, message: RegExp): Promise<void> {
 }
 
 test("what is written is read: header, whole model, and every stage", async () => {
-  const file = containerOf(parts);
   const info = await open(file);
   assert.match(info.modelId, /^exact-sha256:[0-9a-f]{64}$/);
   const { name, tokenizer, chatTemplate, manifest } = info;
@@ -74,7 +74,6 @@ test("the name is no part of the identity; everything else is", async () => {
 });
 
 test("a flipped bit in a tensor is found, and said where", async () => {
-  const file = containerOf(parts);
   const info = await open(file);
   for (const [i, tensor] of tensorsOf(shape).entries()) {
     const damaged = file.slice();
@@ -90,8 +89,64 @@ test("a flipped bit in a tensor is found, and said where", async () => {
   }
 });
 
+/** A file whose header is these bytes. */
+function withHeader(header: Uint8Array): Uint8Array {
+  const bytes = concatBytes([file.subarray(0, 12), header]);
+  new DataView(bytes.buffer).setUint32(8, header.length, true);
+  return bytes;
+}
+
+test("lists are refused by their length, before one item of them is built", async () => {
+  const { buffer } = file;
+  const length = new DataView(buffer).getUint32(8, true);
+  const fields = decode(file.subarray(12, 12 + length)) as Record<string, unknown>;
+  const tokenizer = decode(fields["tokenizer"] as Uint8Array) as Record<string, unknown>;
+  /** With a list of as many empty texts as its head says. */
+  const listOf = (count: number): Uint8Array => {
+    if (count < 10_000) return encode(Array.from({ length: count }, () => ""));
+    const list = new Uint8Array(5 + count).fill(0x60);
+    list[0] = 0x9a;
+    new DataView(list.buffer).setUint32(1, count);
+    return list;
+  };
+  const tokenizerWith = (key: string, list: Uint8Array): Uint8Array => {
+    const { [key]: _, ...rest } = tokenizer;
+    // A map of so many fields as the first byte says.
+    const whole = concatBytes([encode(rest, rfc8949EncodeOptions), encode(key), list]);
+    whole[0]! += 1;
+    return whole;
+  };
+  const headerWith = (bytes: Uint8Array): Uint8Array =>
+    withHeader(encode({ ...fields, tokenizer: bytes }, rfc8949EncodeOptions));
+  const before = process.memoryUsage().heapUsed;
+  for (const [key, count, message] of [
+    ["merges", 60_000_000, /broken tokenizer \(60000000 merges; at most 4000000/],
+    ["tokens", 2 ** 20 + 1, /1048577 tokens; at most 1048576/],
+    ["endIds", 1_001, /1001 endIds; at most 1000/],
+    ["other", 1, /a list where none belongs/],
+  ] as const) {
+    await refuses(headerWith(tokenizerWith(key, listOf(count))), message);
+  }
+  await refuses(withHeader(concatBytes([encode([]), listOf(50_000_000)])), /a list where none belongs/);
+  const nested = encode({ ...fields, name: { name: { name: {} } } }, rfc8949EncodeOptions);
+  await refuses(withHeader(nested), /too many maps/);
+  await refuses(withHeader(new Uint8Array(64 * 2 ** 20 + 1)), /header has 67108865 bytes/);
+  const grown = process.memoryUsage().heapUsed - before;
+  assert.ok(grown < 2 ** 25, `${grown} bytes on the heap`);
+});
+
+test("a tokenizer whose parts do not fit together is refused", async () => {
+  for (const [change, message] of [
+    [{ types: parts.tokenizer.types.slice(1) }, /one type for each token/],
+    [{ scores: new Float32Array(3) }, /one score for each token/],
+    [{ eosId: 8 }, /names the token 8, but has only 8/],
+    [{ tokens: parts.tokenizer.tokens.with(7, "x".repeat(1_025)) }, /1025 characters/],
+  ] as const) {
+    await refuses(containerOf({ ...parts, tokenizer: { ...parts.tokenizer, ...change } }), message);
+  }
+});
+
 test("a model has one header: other spellings of the same are refused", async () => {
-  const file = containerOf(parts);
   const length = new DataView(file.buffer).getUint32(8, true);
   const fields = decode(file.subarray(12, 12 + length)) as Record<string, unknown>;
   const again = (header: Uint8Array): Uint8Array => {

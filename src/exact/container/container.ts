@@ -6,7 +6,7 @@
  * The header and each tensor begin at a multiple of 64 bytes from the file's beginning; the gaps are zero.
  * The header holds the manifest, what it commits to by hash (tokenizer, template, root of each tensor), and a name.
  */
-import { decode, encode, rfc8949EncodeOptions } from "cborg";
+import { encode, rfc8949EncodeOptions } from "cborg";
 import type { z } from "zod";
 import type { ByteSource } from "../../formats/byte-source.ts";
 import { invalidModelFile } from "../../formats/errors.ts";
@@ -28,13 +28,15 @@ import { weightRoot } from "../model/weight-root.ts";
 import { checkQuantization, checkShape } from "../model/limits.ts";
 import { opsVersion } from "../ops/version.ts";
 import type { TokenizerData } from "../tokenizer/data.ts";
-import { headerSchema, type HeaderFields, tokenizerSchema } from "./schema.ts";
+import { checkTokenizer } from "../tokenizer/limits.ts";
+import { type CborBounds, decodeBounded } from "./bounded-cbor.ts";
+import { headerBounds, headerSchema, type HeaderFields, tokenizerBounds, tokenizerSchema } from "./schema.ts";
 
 const magic = "SKEINXM0";
 const alignment = 64;
 const prefixBytes = 12;
 /** Vocabularies of 600,000 tokens with their merges take some 30 MB. */
-const headerBytesMax = 128 * 2 ** 20;
+const headerBytesMax: number = 64 * 2 ** 20;
 const convertAgain = "Convert the model again with `skein exact convert`.";
 
 /** What a container says before any weight is read. */
@@ -114,6 +116,8 @@ export async function openContainer(
   const { chatTemplate } = header;
   const { shape, quantization } = header.manifest;
   const tokenizer = parseTokenizer(header.tokenizer, broken);
+  const hiddenBytes = header.tensorRoots.length - hashBytes * tensorsOf(shape).length;
+  if (hiddenBytes > 0) throw broken("has a header that no conversion writes");
   const tensorRoots = splitHashes(header.tensorRoots);
   const manifest = manifestOf(sha256, { quantization, shape, tokenizer, chatTemplate, tensorRoots });
   const isTrue =
@@ -134,18 +138,24 @@ export async function openContainer(
 }
 
 function parseHeader(bytes: Uint8Array, broken: (why: string) => Error): HeaderFields {
-  return parse(headerSchema, bytes, "header", broken);
+  return parse(headerSchema, headerBounds, bytes, "header", broken);
 }
 
 function parseTokenizer(bytes: Uint8Array, broken: (why: string) => Error): TokenizerData {
-  const { scores, ...rest } = parse(tokenizerSchema, bytes, "tokenizer", broken);
-  return { ...rest, scores: scores === null ? null : floatsOf(scores) };
+  const { scores, ...rest } = parse(tokenizerSchema, tokenizerBounds, bytes, "tokenizer", broken);
+  return checkTokenizer({ ...rest, scores: scores === null ? null : floatsOf(scores) });
 }
 
-function parse<T>(schema: z.ZodType<T>, bytes: Uint8Array, what: string, broken: (why: string) => Error): T {
+function parse<T>(
+  schema: z.ZodType<T>,
+  bounds: CborBounds,
+  bytes: Uint8Array,
+  what: string,
+  broken: (why: string) => Error,
+): T {
   let value: unknown;
   try {
-    value = decode(bytes, { strict: true, allowIndefinite: false, rejectDuplicateMapKeys: true });
+    value = decodeBounded(bytes, bounds);
   } catch (error) {
     throw broken(`has a broken ${what} (${error instanceof Error ? error.message : String(error)})`);
   }

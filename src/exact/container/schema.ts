@@ -1,6 +1,11 @@
 /** What the header of a container may hold. */
 import { z } from "zod";
+import { endIdsMax, mergesMax, tokensMax } from "../tokenizer/limits.ts";
 import { preTokenizers } from "../tokenizer/pre-tokenizers.ts";
+import type { CborBounds } from "./bounded-cbor.ts";
+
+/** Pairs of a head that turn together; the largest head that is supported has 128. */
+const turnsMax = 1_024;
 
 const whole = z.number().int().nonnegative();
 const hash = z.instanceof(Uint8Array).refine((bytes) => bytes.length === 32, "is no SHA-256");
@@ -17,7 +22,7 @@ const shapeSchema = z.strictObject({
   contextTokensMax: whole,
   normEpsilon: whole,
   headNormEpsilon: whole,
-  turns: z.array(whole).max(1_024),
+  turns: z.array(whole).max(turnsMax),
   hasTiedEmbeddings: z.boolean(),
   hasQkvBias: z.boolean(),
   hasQkNorm: z.boolean(),
@@ -39,6 +44,8 @@ export const headerSchema = z.strictObject({
   chatTemplate: z.string().nullable(),
   tensorRoots: bytes,
 });
+
+export const headerBounds: CborBounds = { mapsMax: 3, listItemsMax: { turns: turnsMax } };
 
 export type HeaderFields = z.infer<typeof headerSchema>;
 
@@ -64,3 +71,8 @@ export const tokenizerSchema = z.strictObject({
   addBos: z.boolean(),
   addSpacePrefix: z.boolean(),
 });
+
+export const tokenizerBounds: CborBounds = {
+  mapsMax: 2,
+  listItemsMax: { tokens: tokensMax, merges: mergesMax, endIds: endIdsMax },
+};

@@ -6,6 +6,7 @@ import {
   tokenTypes,
   unsupportedTokenizer,
 } from "./data.ts";
+import { checkTokenizer } from "./limits.ts";
 import { type PreTokenizer, preTokenizers } from "./pre-tokenizers.ts";
 
 type Scalar = string | number | bigint | boolean;
@@ -56,7 +57,7 @@ export function tokenizerFromGguf(metadata: GgufMetadata): TokenizerData {
     return Number.isInteger(id) && id >= 0 && id < tokens.length ? id : standard;
   };
   const isLlama = model === "llama";
-  return {
+  return checkTokenizer({
     model,
     pre: kind?.pre ?? null,
     tokens,
@@ -72,7 +73,7 @@ export function tokenizerFromGguf(metadata: GgufMetadata): TokenizerData {
     fillInMiddleIds: fillInMiddleIdsOf(idOf),
     addBos: flag(get("add_bos_token"), isLlama || (kind?.addBos ?? false)),
     addSpacePrefix: isLlama && flag(get("add_space_prefix"), true),
-  };
+  });
 }
 
 function kindOf(name: Scalar | undefined): Kind {

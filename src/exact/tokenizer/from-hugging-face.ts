@@ -7,6 +7,7 @@
 import { brokenTokenizer, type TokenizerData, tokenTypes, unsupportedTokenizer } from "./data.ts";
 import { preTokenizerOf } from "./hugging-face-pre.ts";
 import { field, listOf } from "./json.ts";
+import { checkTokenizer, tokensMax } from "./limits.ts";
 
 /** The files, parsed. */
 export interface HuggingFaceTokenizer {
@@ -19,9 +20,6 @@ export interface HuggingFaceTokenizer {
   /** Rows of the embedding matrix, which may be more than the tokens. */
   readonly vocabularySize: number;
 }
-
-/** The largest vocabularies in use have 260,000 tokens. */
-const vocabularySizeMax = 4_000_000;
 
 /** @throws SkeinError `invalid_model_file`, `unsupported_model` */
 export function tokenizerFromHuggingFace(files: HuggingFaceTokenizer): TokenizerData {
@@ -37,7 +35,7 @@ export function tokenizerFromHuggingFace(files: HuggingFaceTokenizer): Tokenizer
   const ids = new Map(tokens.map((text, id) => [text, id]));
   const idOf = (value: unknown): number | null => ids.get(tokenText(value) ?? "") ?? null;
   const bosId = idOf(field(config, "bos_token"));
-  return {
+  return checkTokenizer({
     model: isSentencePiece ? "llama" : "gpt2",
     pre,
     tokens,
@@ -54,14 +52,14 @@ export function tokenizerFromHuggingFace(files: HuggingFaceTokenizer): Tokenizer
     fillInMiddleIds: {},
     addBos: addBosOf(files, bosId === null ? null : tokens[bosId]!, isSentencePiece),
     addSpacePrefix: isSentencePiece && addSpacePrefixOf(tokenizer),
-  };
+  });
 }
 
 function tokensOf(
   { tokenizer, vocabularySize }: HuggingFaceTokenizer,
   isSentencePiece: boolean,
 ): { tokens: string[]; types: Uint8Array } {
-  if (!Number.isInteger(vocabularySize) || vocabularySize < 1 || vocabularySize > vocabularySizeMax) {
+  if (!Number.isInteger(vocabularySize) || vocabularySize < 1 || vocabularySize > tokensMax) {
     throw brokenTokenizer(`has an impossible number of tokens (${vocabularySize})`);
   }
   const model = field(tokenizer, "model");

@@ -158,5 +158,8 @@ test("broken files are refused", () => {
   );
   assert.throws(() => tokenizerFromHuggingFace({ ...good, vocabularySize: 10 }), broken);
   assert.throws(() => tokenizerFromHuggingFace({ ...good, vocabularySize: Number.NaN }), broken);
+  assert.throws(() => tokenizerFromHuggingFace({ ...good, vocabularySize: 2 ** 20 + 1 }), broken);
+  const long = { ...tiny, tokens: tiny.tokens.with(300, "x".repeat(1_025)) };
+  assert.throws(() => tokenizerFromHuggingFace(filesOf(long, { pre_tokenizer: byteLevel })), broken);
   assert.throws(() => tokenizerFromHuggingFace(filesOf(tiny, { pre_tokenizer: byteLevel }, [])), broken);
 });

@@ -75,7 +75,7 @@ function pairsOfScores(
     };
     for (let at = 1; at < characters.length; at++) {
       const left = part(0, at);
-      const right = part(at);
+      const right = left === undefined ? undefined : part(at);
       if (left !== undefined && right !== undefined) splits.push([left, right, id]);
     }
   }

@@ -5,6 +5,7 @@ import { SkeinError } from "../../util/errors.ts";
 import { type TokenizerData, tokenTypes } from "./data.ts";
 import { dataOf, hardTexts, metadataOf, readEntries, tinyVocabulary } from "./fixture.suite.ts";
 import { type GgufMetadata, tokenizerFromGguf } from "./from-gguf.ts";
+import { checkTokenizer } from "./limits.ts";
 import { mergePairs, PairTable } from "./merge.ts";
 import { preTokenizers } from "./pre-tokenizers.ts";
 import { createTokenizer } from "./tokenizer.ts";
@@ -209,4 +210,34 @@ test("what is broken or unknown is refused with what is supported", () => {
   assert.throws(of("merges", ["ab"]), code("invalid_model_file", /one part/));
   assert.throws(of("token_type", ["1"]), code("invalid_model_file", /types/));
   assert.throws(of("tokens", ["a", "a"]), code("invalid_model_file", /twice/));
+  assert.throws(of("tokens", ["a", "x".repeat(1_025)]), code("invalid_model_file", /1025 characters/));
+});
+
+test("what no real tokenizer has is refused before it takes time or memory", () => {
+  const data = sentencePiece({ a: -9, "▁": -9, "▁a": -1 });
+  const long = (count: number, length: number): Partial<TokenizerData> => {
+    const tokens = Array.from({ length: count }, (_, id) => String(id).padStart(length, "a"));
+    return { tokens, types: new Uint8Array(count).fill(1), scores: new Float32Array(count) };
+  };
+  const count = data.tokens.length;
+  const cases: [Partial<TokenizerData>, RegExp][] = [
+    [long(count, 1_025), /1025 characters/],
+    [long(1_000, 1_000), /long tokens/],
+    [{ merges: Array.from({ length: 4_000_001 }, () => "") }, /4000001 merges/],
+    [{ endIds: Array.from({ length: 1_001 }, () => 0) }, /1001 tokens that end/],
+    [{ tokens: [] }, /no tokens/],
+    [{ types: data.types.slice(1) }, /one type/],
+    [{ scores: data.scores!.slice(1) }, /one score/],
+    [{ scores: null }, /no merges/],
+    [{ endIds: [count] }, /has only/],
+    [{ fillInMiddleIds: { pad: count } }, /has only/],
+    ...["bosId", "eosId", "unkId", "padId"].map((key): [Partial<TokenizerData>, RegExp] => [
+      { [key]: count },
+      /has only/,
+    ]),
+  ];
+  for (const [change, message] of cases) {
+    assert.throws(() => checkTokenizer({ ...data, ...change }), code("invalid_model_file", message));
+  }
+  for (const good of [data, { ...data, ...long(400, 1_024) }]) assert.equal(checkTokenizer(good), good);
 });

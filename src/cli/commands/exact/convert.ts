@@ -1,4 +1,4 @@
-import { existsSync } from "node:fs";
+import { statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import type { Command } from "commander";
 import { convertFile } from "../../../engine/exact/convert.ts";
@@ -17,7 +17,7 @@ export async function convert(input: string, output: string | undefined, command
   const startMs = performance.now();
   const path = resolve(input);
   const target = output === undefined ? join(dirname(path), `${nameOf(path)}.skein`) : resolve(output);
-  if (flags["force"] !== true && existsSync(target)) {
+  if (flags["force"] !== true && statSync(target, { throwIfNoEntry: false })?.isFile() === true) {
     throw new SkeinError("invalid_config", `${target} exists.`, {
       hint: "Give another name, or --force to replace it.",
     });
