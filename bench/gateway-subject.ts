@@ -14,6 +14,7 @@ import { greedySampling } from "../src/protocol/generate.ts";
 import { freePriceSheet } from "../src/protocol/price.ts";
 import { signOffer } from "../src/protocol/signing.ts";
 import { createProvider } from "../src/provider/index.ts";
+import { defaultPolicy } from "../src/router/policy.ts";
 import { systemClock } from "../src/util/clock.ts";
 import { silentLogger } from "../src/util/log.ts";
 import { systemRandom } from "../src/util/random.ts";
@@ -89,6 +90,8 @@ async function serve(load: Load): Promise<FromSubject> {
     corsOrigins: [],
     cloudPrice: null,
     limits: defaultLimits,
+    policy: defaultPolicy,
+    cloud: null,
   });
   server.onConnection((connection) => {
     const options = { gatewayId: server.peerId, policy: { kind: "open" }, software } as const;

@@ -17,6 +17,7 @@ import { createProvider, type Provider } from "../../src/provider/index.ts";
 import { ManualClock } from "../../src/util/clock.ts";
 import { silentLogger } from "../../src/util/log.ts";
 import { type Random, seededRandom } from "../../src/util/random.ts";
+import { defaultPolicy } from "../../src/router/policy.ts";
 
 const providersCount = 4;
 const requestsCount = 12;
@@ -223,6 +224,8 @@ class World {
       allowedHosts: null,
       corsOrigins: [],
       cloudPrice: null,
+      policy: defaultPolicy,
+      cloud: null,
       limits: { ...defaultLimits, firstTokenTimeoutMs: 6_000, tokenTimeoutMs: 6_000 },
     });
     this.#server.onConnection((connection) => {

@@ -54,6 +54,8 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
       queueTimeoutMs: settings.queueTimeoutMs,
       resumeGraceMs: settings.resumeGraceMs,
     },
+    cloud: cloudOf(context),
+    headroom: settings.headroomPercent / 100,
     // The default of `join` is a provider's: this gateway itself.
     join: context.resolved.sources.join === "default" ? [] : settings.join,
     lan: settings.lan,
@@ -92,6 +94,34 @@ function secretOf(configured: string | null, file: string | null, prefix: string
   if (file === null) return null;
   const { secret, isNew } = loadOrCreateSecret(file, prefix);
   return { text: secret, file, isNew };
+}
+
+/** @throws SkeinError `invalid_config` when it is configured by half */
+function cloudOf({ settings, home }: Context): GatewayConfig["cloud"] {
+  const { cloudUrl: url, cloudModel: model, cloudFor: models } = settings;
+  if (url === null) return null;
+  const dailyBudget = usdToNano(settings.cloudDailyBudget)!;
+  if (model === null || models.length === 0 || dailyBudget === 0n) {
+    throw new SkeinError("invalid_config", "The cloud of last resort is configured by half.", {
+      hint: "Beside cloudUrl set cloudModel, cloudFor and cloudDailyBudget.",
+    });
+  }
+  return {
+    url,
+    model,
+    apiKey: settings.cloudKey,
+    contextTokens: settings.cloudContext,
+    models,
+    price: {
+      inputPerMillionTokens: usdToNano(settings.cloudPriceInput)!,
+      outputPerMillionTokens: usdToNano(settings.cloudPriceOutput)!,
+      perSecond: 0n,
+    },
+    dailyBudget,
+    budgetFile: join(home, "cloud-budget.json"),
+    lineAbove: settings.cloudLineAbove,
+    ttftAboveMs: settings.cloudTtftAboveMs,
+  };
 }
 
 function cloudPriceOf({ settings }: Context): GatewayConfig["cloudPrice"] {

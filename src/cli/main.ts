@@ -174,6 +174,22 @@ client("quote", "say what a question would cost, before it is asked")
     (await import("./commands/quote.ts")).quote(words, command),
   );
 
+client("why", "say why a request went where it went, and what the alternatives would have cost")
+  .argument("<id>", "the answer's id, its skein.request_id, or the header x-request-id")
+  .action(async (id: string, _, command: Command) => (await import("./commands/why.ts")).why(id, command));
+
+const provider = program.command("provider").description("look after a provider");
+provider
+  .command("status")
+  .argument("[id]", "id of the provider, or part of it (default: all)")
+  .description("say how much work a provider gets from a gateway, and why not more")
+  .addOption(gatewayOption())
+  .addOption(keyOption())
+  .addOption(jsonOption())
+  .action(async (id: string | undefined, _, command: Command) =>
+    (await import("./commands/provider-status.ts")).providerStatus(id, command),
+  );
+
 client("doctor", "check this machine, and say what to do about every failure")
   .option("--model <file>", "also check this GGUF file")
   .action(async (_, command: Command) => (await import("./commands/doctor.ts")).doctor(command));

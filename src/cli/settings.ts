@@ -82,6 +82,22 @@ export const settings = {
   cloudPriceName: setting(text, "gpt-4o-mini", "cloud model that fees are compared with; empty: none"),
   cloudPriceInput: setting(usd, "0.15", "its price in USD per million input tokens"),
   cloudPriceOutput: setting(usd, "0.60", "its price in USD per million output tokens"),
+  cloudUrl: setting(text, null, "OpenAI-compatible cloud as provider of last resort: its base URL"),
+  cloudKey: setting(text, null, "API key for it", true),
+  cloudModel: setting(text, null, "its model"),
+  cloudFor: setting(list, [], "names of models here that it may stand in for"),
+  cloudContext: setting(integer(16, 10_000_000), 8_192, "tokens of prompt and answer that it takes"),
+  cloudDailyBudget: setting(usd, "0", "USD that it may cost per day (UTC), at its price above"),
+  cloudLineAbove: setting(
+    integer(0, 1_000),
+    null,
+    "use it when more requests wait; default: when all else failed",
+  ),
+  cloudTtftAboveMs: setting(
+    integer(1, 600_000),
+    null,
+    "use it when the first token is predicted later than this",
+  ),
   requestTimeoutMs: setting(timeout, 600_000, "longest request, in milliseconds"),
   firstTokenTimeoutMs: setting(timeout, 60_000, "longest wait for a provider's first token"),
   tokenTimeoutMs: setting(timeout, 30_000, "longest wait between two tokens"),
@@ -90,6 +106,11 @@ export const settings = {
     timeout,
     30_000,
     "how long an answer goes on without its client, if that asked for it",
+  ),
+  headroomPercent: setting(
+    integer(0, 90),
+    0,
+    "percent of each provider's slots kept free for answers that lose their provider",
   ),
   // The provider
   join: setting(list, ["http://127.0.0.1:4141"], "gateways to serve: URL, host:port or multiaddr"),
@@ -129,7 +150,17 @@ export type Settings = {
       : T
     : never;
 };
-type NullableKey = "apiKey" | "joinToken" | "context" | "threads" | "upstreamKey";
+type NullableKey =
+  | "cloudUrl"
+  | "cloudKey"
+  | "cloudModel"
+  | "cloudLineAbove"
+  | "cloudTtftAboveMs"
+  | "apiKey"
+  | "joinToken"
+  | "context"
+  | "threads"
+  | "upstreamKey";
 
 export type Source = "flag" | "environment" | "file" | "default";
 export interface Resolved {

@@ -1,5 +1,11 @@
 /** A client of a gateway, for the terminal commands. Every call ends: by its answer, its time, or its signal. */
-import type { GatewayView, ModelView, ProviderView, QuoteView } from "../protocol/gateway-api.ts";
+import type {
+  GatewayView,
+  ModelView,
+  ProviderView,
+  QuoteView,
+  RequestView,
+} from "../protocol/gateway-api.ts";
 import type { ChatMessage } from "../protocol/generate.ts";
 import { isErrorCode, SkeinError } from "../util/errors.ts";
 import { parseGatewayUrl } from "./gateway-url.ts";
@@ -33,6 +39,8 @@ export interface Client {
   providers(signal?: AbortSignal): Promise<ProviderView[]>;
   gateway(signal?: AbortSignal): Promise<GatewayView>;
   quote(request: ChatRequest, signal?: AbortSignal): Promise<QuoteView>;
+  /** Why a request went where it went. */
+  request(id: string, signal?: AbortSignal): Promise<RequestView>;
   /** Yields text; returns how the answer ended. */
   chat(request: ChatRequest, signal: AbortSignal): AsyncGenerator<string, ChatEnd>;
 }
@@ -89,6 +97,8 @@ export function createClient(options: {
       (await get<{ data: ProviderView[] }>("/skein/v1/providers", null, signal, isList)).data,
     gateway: (signal) => get<GatewayView>("/skein/v1/gateway", null, signal, ({ peer_id }) => peer_id),
     quote: (request, signal) => get<QuoteView>("/v1/quote", request, signal, ({ offers }) => offers),
+    request: (id, signal) =>
+      get<RequestView>(`/v1/requests/${encodeURIComponent(id)}`, null, signal, ({ decisions }) => decisions),
     async *chat(request, signal) {
       const body = { ...request, stream: true, stream_options: { include_usage: true } };
       const either = AbortSignal.any([signal, AbortSignal.timeout(answerTimeoutMs)]);

@@ -3,7 +3,8 @@
  * seed and what was already emitted, and continues at that position.
  */
 import type { FinishReason, Prompt } from "../protocol/generate.ts";
-import { type Candidate, planAttempts } from "../router/plan.ts";
+import type { RoutingHints } from "../router/hints.ts";
+import type { Candidate } from "../router/predict.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
 import {
   canContinue,
@@ -11,12 +12,21 @@ import {
   type ChoiceRequest,
   emptyProgress,
   type Progress,
-  runAttempt,
   type Slice,
 } from "./attempt.ts";
+import {
+  chooseProvider,
+  type Decision,
+  isHopeless,
+  type Occupied,
+  occupy,
+  type Wish,
+} from "./choose-provider.ts";
+import { type Held, runHedged } from "./hedge.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
-import { allBusy, noProvider, notOffered } from "./refusals.ts";
+import { allBusy, noneFits, noProvider, notOffered } from "./refusals.ts";
 import { Stopwatch } from "./stopwatch.ts";
+import type { Place } from "./waiting-room.ts";
 
 export interface ChoiceEnd {
   readonly finishReason: FinishReason;
@@ -36,6 +46,10 @@ export interface Together {
   /** The identity that answers; null: not chosen yet, or any of the name. */
   modelId: string | null;
   readonly allowOtherModels: boolean;
+  /** Who asks: nobody else's cached prompts count. */
+  readonly owner: string;
+  readonly hints: RoutingHints;
+  readonly isPrivate: boolean;
   /** Whether the client has seen nothing until the end, so that an answer may begin anew. */
   readonly restartable: boolean;
 }
@@ -82,7 +96,7 @@ export async function* answerChoice(
   signal: AbortSignal,
 ): AsyncGenerator<string, ChoiceEnd> {
   const watch = new Stopwatch(deps.clock);
-  const progress = emptyProgress();
+  let progress = emptyProgress();
   const search: Search = {
     prompt: request.prompt,
     home,
@@ -99,18 +113,19 @@ export async function* answerChoice(
   };
   for (;;) {
     // 1. The best provider that was not tried yet; wait a while when all are full or away.
-    const candidate = await nextCandidate(deps, together, search, progress, signal);
-    search.tried.add(candidate.providerId);
-    const entry = deps.directory.entryOf(candidate.providerId);
-    if (entry === undefined) continue;
+    const to = await nextCandidate(deps, together, search, { request, progress }, signal);
+    search.tried.add(to.candidate.providerId);
+    const held: Held = { to, progress };
     try {
       // 2. One attempt, passed through as it comes.
-      const end = yield* runAttempt(deps, request, { candidate, entry }, progress, watch, signal);
+      const second = (): Occupied | null => secondProvider(deps, together, search, request);
+      const end = yield* runHedged(deps, request, held, watch, signal, second);
       deps.metrics.attempted("ok");
-      return endOf(progress, watch, end.finishReason, search.attempts + 1);
+      return endOf(held.progress, watch, end.finishReason, search.attempts + 1);
     } catch (thrown) {
       // 3. Try elsewhere, if that can help and the next provider can continue.
       const error = toSkeinError(thrown);
+      progress = held.progress;
       deps.metrics.attempted(signal.aborted ? "cancelled" : error.code);
       if (signal.aborted) throw signal.reason instanceof SkeinError ? signal.reason : error;
       if (error.code === "overloaded") {
@@ -118,7 +133,7 @@ export async function* answerChoice(
         continue;
       }
       countFailure(search, progress, error);
-      considerRetry(deps, { candidate, entry }, search, progress, together, error);
+      considerRetry(deps, held.to, search, progress, together, error);
     }
   }
 }
@@ -197,50 +212,116 @@ async function nextCandidate(
   deps: ChoiceDeps,
   together: Together,
   search: Search,
-  progress: Progress,
+  { request, progress }: { request: ChoiceRequest; progress: Progress },
   signal: AbortSignal,
-): Promise<Candidate> {
+): Promise<Occupied> {
   const { directory, waitingRoom, limits } = deps;
   const { model } = together;
   // Nobody overtakes those who wait already.
   let mayTry = search.waitedMs > 0 || search.attempts > 0 || !waitingRoom.hasLine(model);
   for (;;) {
     if (!together.allowOtherModels) together.modelId ??= directory.identityOf(model);
-    const all = directory.candidates(model, together.modelId);
-    const fresh = all.filter(
-      ({ providerId, offer }) =>
-        !search.tried.has(providerId) &&
-        offer.contextTokensMax > search.contextTokensMin &&
-        canContinue(progress, offer, search.prompt),
-    );
-    const preferred = fresh.find(
-      ({ providerId, cooling }) => providerId === search.home?.providerId && !cooling,
-    );
-    const [planned] =
-      preferred === undefined ? planAttempts(ofSameLength(fresh, progress), deps.random) : [preferred];
-    if (planned !== undefined && mayTry) {
+    const wish = wishOf(together, search, request, progress);
+    const decision = chooseProvider(deps, wish);
+    const { chosen, refused } = decision;
+    const lastResort = (): Occupied | null => deps.cloud?.occupy(wish, decision, together.isPrivate) ?? null;
+    const line = waitingRoom.lineLength(model);
+    const better = deps.cloud?.isBetter(line, chosen?.predictedTtftMs ?? null) === true ? lastResort() : null;
+    const occupied = better ?? (chosen !== null && mayTry ? occupy(deps, chosen) : null);
+    if (occupied !== null) {
       // At once: the other choices of the prompt are looking for a provider in this very moment.
-      if (search.home !== null) search.home.providerId ??= planned.providerId;
-      return planned;
+      if (search.home !== null) search.home.providerId ??= occupied.candidate.providerId;
+      deps.decisions.decided(request.requestId, decision, occupied.candidate.providerId);
+      return occupied;
     }
-    // What was begun is worth waiting for: its provider may be starting again.
-    if (search.failure === null && directory.offersOf(model).length === 0) throw notOffered(directory, model);
+    const refusal = refusalNow(deps, model, search, decision);
+    if (refusal !== null) {
+      const cloud = lastResort();
+      // What failed is worth waiting for: its provider may be starting again.
+      const mayReturn = search.failure !== null && !directory.isOffered(model);
+      if (cloud !== null || !mayReturn) return orLastResort(deps, request, decision, cloud, refusal);
+    }
     // Everybody was full or failed: at its next turn even those already tried may do.
-    const waitingFor = search.refused || planned !== undefined ? "slot" : "provider";
-    const place = { name: model, ticket: search.ticket, waitingFor } as const;
+    if (refused.has("reserved") && search.waitedMs === 0) deps.metrics.keptWaiting();
+    const isFull = search.refused || chosen !== null || refused.has("full") || refused.has("reserved");
+    const waitingFor = isFull ? "slot" : "provider";
+    const place: Place = { name: model, owner: together.owner, ticket: search.ticket, waitingFor };
     const leftMs = limits.queueTimeoutMs - search.waitedMs;
     const startMs = search.watch.elapsedMs;
     mayTry = leftMs > 0 && (await waitingRoom.turn(place, leftMs, signal));
     search.waitedMs += search.watch.elapsedMs - startMs;
     search.refused = false;
-    if (!mayTry) throw search.failure ?? (all.length > 0 ? allBusy(model, all.length) : noProvider(model));
+    if (!mayTry) {
+      const late = search.failure ?? timeIsOver(deps, model, decision);
+      return orLastResort(deps, request, decision, lastResort(), late);
+    }
     search.tried.clear();
   }
 }
 
-/** To continue, whoever has as much context as the answer began with: elsewhere it would end sooner. */
-function ofSameLength(candidates: readonly Candidate[], { slices }: Progress): readonly Candidate[] {
-  const began = slices[0]?.offer.contextTokensMax ?? 0;
-  const long = candidates.filter(({ offer }) => offer.contextTokensMax >= began);
-  return long.length > 0 ? long : candidates;
+/** What waiting cannot mend; null: it may. */
+function refusalNow(
+  { directory }: ChoiceDeps,
+  model: string,
+  search: Search,
+  decision: Decision,
+): SkeinError | null {
+  if (!directory.isOffered(model)) return search.failure ?? notOffered(directory, model);
+  return isHopeless(decision) ? (search.failure ?? noneFits(model, decision.refused)) : null;
+}
+
+/** @throws the refusal when there is no last resort */
+function orLastResort(
+  { decisions }: ChoiceDeps,
+  { requestId }: ChoiceRequest,
+  decision: Decision,
+  cloud: Occupied | null,
+  refusal: SkeinError,
+): Occupied {
+  decisions.decided(requestId, decision, cloud?.candidate.providerId ?? null);
+  if (cloud === null) throw refusal;
+  return cloud;
+}
+
+function wishOf(together: Together, search: Search, request: ChoiceRequest, progress: Progress): Wish {
+  return {
+    ...together,
+    request,
+    homeId: search.home?.providerId ?? null,
+    tried: search.tried,
+    contextTokensMin: search.contextTokensMin,
+    isResumed: progress.position > 0,
+    // To continue, whoever has as much context as the answer began with: elsewhere it would end sooner.
+    contextTokensBegan: progress.slices[0]?.offer.contextTokensMax ?? 0,
+    canContinue: (offer) => canContinue(progress, offer, search.prompt),
+  };
+}
+
+/** Another one with a free slot, beside the one that is late. An upstream would cost its owner twice. */
+function secondProvider(
+  deps: ChoiceDeps,
+  together: Together,
+  search: Search,
+  request: ChoiceRequest,
+): Occupied | null {
+  const decision = chooseProvider(deps, wishOf(together, search, request, emptyProgress()));
+  const candidate = decision.chosen?.candidate;
+  if (candidate === undefined || candidate.cooling || candidate.offer.engine === "openai") return null;
+  if (candidate.active >= candidate.offer.parallelMax) return null;
+  const occupied = occupy(deps, decision.chosen!);
+  if (occupied === null) return null;
+  search.tried.add(candidate.providerId);
+  deps.decisions.decided(request.requestId, decision, candidate.providerId);
+  return occupied;
+}
+
+function timeIsOver(
+  { waitingRoom, share }: ChoiceDeps,
+  model: string,
+  { serving, refused }: Decision,
+): SkeinError {
+  if (refused.has("too_slow")) return noneFits(model, refused);
+  if (serving === 0) return noProvider(model);
+  const line = waitingRoom.lineLength(model);
+  return allBusy(model, serving, { line, retryAfterSeconds: share.retryAfterSeconds(model, line) });
 }

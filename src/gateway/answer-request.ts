@@ -26,7 +26,7 @@ type Choice = AsyncGenerator<string, ChoiceEnd>;
  */
 export async function* answerRequest(
   deps: ChoiceDeps,
-  requestId: string,
+  { requestId, owner }: { requestId: string; owner: string },
   request: CompletionRequest,
   signal: AbortSignal,
 ): AsyncGenerator<AnswerEvent> {
@@ -38,6 +38,9 @@ export async function* answerRequest(
     model: request.model,
     modelId: null,
     allowOtherModels: request.allowOtherModels,
+    owner,
+    hints: request.hints,
+    isPrivate: request.isPrivate,
     restartable: !request.stream,
   };
   const choices = choicesOf(requestId, request).map((choice) =>

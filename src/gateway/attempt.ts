@@ -1,21 +1,29 @@
 /** One try at one provider. */
 import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
-import type { Candidate } from "../router/plan.ts";
+import type { Candidate } from "../router/predict.ts";
 import { errorKinds, SkeinError, toSkeinError } from "../util/errors.ts";
 import { believedOutputTokens, believedPromptTokens } from "./claims.ts";
-import type { Directory } from "./directory.ts";
+import type { ChooseDeps, Occupied } from "./choose-provider.ts";
+import type { Cloud } from "./cloud.ts";
+import type { Decisions } from "./decisions.ts";
+import type { FairShare } from "./fair-share.ts";
+import type { HedgeBudget } from "./hedge.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "./options.ts";
-import type { ProviderEntry } from "./provider-entry.ts";
+import { Sighting } from "./sighting.ts";
 import { StallBound } from "./stall-bound.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import type { WaitingRoom } from "./waiting-room.ts";
 
-export interface ChoiceDeps extends GatewayDeps {
-  readonly directory: Directory;
+export interface ChoiceDeps extends GatewayDeps, ChooseDeps {
   readonly waitingRoom: WaitingRoom;
+  readonly share: FairShare;
+  readonly hedges: HedgeBudget;
+  /** The provider of last resort; null: there is none. */
+  readonly cloud: Cloud | null;
   readonly metrics: GatewayMetrics;
+  readonly decisions: Decisions;
   readonly limits: GatewayLimits;
 }
 
@@ -67,7 +75,7 @@ export type ChoiceRequest = Omit<GenerateRequest, "modelId" | "emitted" | "timeo
 export async function* runAttempt(
   deps: ChoiceDeps,
   request: ChoiceRequest,
-  to: { candidate: Candidate; entry: ProviderEntry },
+  to: Occupied,
   progress: Progress,
   watch: Stopwatch,
   signal: AbortSignal,
@@ -78,7 +86,7 @@ export async function* runAttempt(
   const guard = attempt.guard(signal);
   const stall = new StallBound(limits.tokenTimeoutMs, paceOf(to));
   const work = newWork(progress);
-  entry.inFlight += 1;
+  const sighting = new Sighting(to, attempt, work.startPosition);
   try {
     guard.limit(Math.min(startTimeoutMs, limits.firstTokenTimeoutMs), "accept the request");
     const timeoutMs = Math.max(1, Math.ceil(limits.requestTimeoutMs - watch.elapsedMs));
@@ -94,17 +102,21 @@ export async function* runAttempt(
         stall.heard(work.lastMs);
         // Only the provider's silence counts, not the time that the client takes to read.
         guard.limit(null, "");
+        sighting.handOut();
         if (event.text !== "") yield event.text;
+        sighting.takenUp();
         stall.wait(attempt.elapsedMs);
         guard.limit(stall.timeoutMs, "send its next token");
       } else if (event.type === "start") {
         work.startMs = attempt.elapsedMs;
         guard.limit(limits.firstTokenTimeoutMs, "send its first token", attempt.elapsedMs);
         begin(progress, event, request);
+        sighting.started(event, progress.promptTokens);
+        deps.prefixes.remember(to.keys, candidate.providerId, clock.nowMs());
       } else {
         finish(progress, event, request, { offer: candidate.offer, work });
         work.end = event;
-        const observation = observationOf(entry, attempt, event, progress.position - work.startPosition);
+        const observation = sighting.observation(event, progress.position);
         deps.directory.reportAnswer(entry, modelId, observation);
         return event;
       }
@@ -115,9 +127,8 @@ export async function* runAttempt(
     throw attemptError(thrown, { wasQueued, isBegun: progress.position > 0 });
   } finally {
     guard.release();
-    entry.inFlight -= 1;
-    work.elapsedMs = attempt.elapsedMs;
-    charge(progress, candidate, work);
+    to.leave();
+    charge(progress, candidate, work, attempt.elapsedMs);
     // One that was refused held no slot; to announce it would make those who wait try for nothing.
     if (work.startMs !== null) deps.directory.reportRoom();
   }
@@ -183,21 +194,8 @@ function requireLength(
 }
 
 /** The usual pace of a model at its provider. */
-function paceOf({ candidate, entry }: { candidate: Candidate; entry: ProviderEntry }): number | null {
+function paceOf({ candidate, entry }: Occupied): number | null {
   return entry.served(candidate.offer.modelId).pace.tokensPerSecond;
-}
-
-/** What the router should expect of this provider next time; its claims cannot make it look slower than it was. */
-function observationOf(entry: ProviderEntry, attempt: Stopwatch, end: EndEvent, outputTokens: number) {
-  const elapsedMs = attempt.elapsedMs;
-  const queueMs = end.timings.queueMs;
-  // The router adds the present round trip and queue by itself.
-  const firstMs = (attempt.firstMs ?? elapsedMs) - queueMs - (entry.session.roundTripMs ?? 0);
-  return {
-    ttftMs: Math.max(0, firstMs),
-    answerMs: Math.max(0, elapsedMs - queueMs),
-    outputTokens,
-  };
 }
 
 /** What an attempt took, in milliseconds since it was sent. */
@@ -208,18 +206,17 @@ interface Work {
   startMs: number | null;
   firstMs: number | null;
   lastMs: number;
-  elapsedMs: number;
 }
 
 function newWork({ position, text }: Progress): Work {
-  const unknown = { end: null, startMs: null, firstMs: null, lastMs: 0, elapsedMs: 0 };
+  const unknown = { end: null, startMs: null, firstMs: null, lastMs: 0 };
   return { startPosition: position, startText: text, ...unknown };
 }
 
-function charge(progress: Progress, { providerId, offer }: Candidate, work: Work): void {
+function charge(progress: Progress, { providerId, offer }: Candidate, work: Work, elapsedMs: number): void {
   const outputTokens = Math.max(0, progress.position - work.startPosition);
   if (outputTokens === 0 && work.end === null) return;
-  const durationMs = Math.floor(Math.min(claimedMs(work), work.elapsedMs));
+  const durationMs = Math.floor(Math.min(claimedMs(work), elapsedMs));
   progress.slices.push({ providerId, offer, outputTokens, durationMs });
 }
 

@@ -26,6 +26,12 @@ const expectations: Record<string, string> = {
   max_completion_tokens: "a positive integer",
   skein: 'an object like {"allow_other_models": true}',
   "skein.allow_other_models": "true or false",
+  "skein.private": "true or false",
+  "skein.region": "the name of a region, or its beginning, such as eu",
+  "skein.max_price": 'USD like {"input": "0.10", "output": "0.40"} per million tokens, "second" per second',
+  "skein.max_ttft_ms": "milliseconds, a number from 1 to 600000",
+  "skein.allow": "a list of at most 100 provider ids",
+  "skein.deny": "a list of at most 100 provider ids",
 };
 
 /**

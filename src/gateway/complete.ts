@@ -1,6 +1,6 @@
 /** POST /v1/chat/completions and /v1/completions: the one path of every request. */
 import { SkeinError, toSkeinError } from "../util/errors.ts";
-import { answerRequest, billOf, type AnswerEvent } from "./answer-request.ts";
+import { answerRequest, type Bill, billOf, type AnswerEvent } from "./answer-request.ts";
 import type { ChoiceEnd } from "./answer-choice.ts";
 import type { ChoiceDeps } from "./attempt.ts";
 import { chunkObjects, completionObject, errorObject, type Frame } from "./format.ts";
@@ -17,11 +17,17 @@ export interface CompleteDeps extends ChoiceDeps {
   readonly streams: ResumableStreams;
 }
 
+/** Which request it is, and whose. */
+export interface Asker {
+  readonly requestId: string;
+  readonly owner: string;
+}
+
 export async function complete(
   deps: CompleteDeps,
   endpoint: CompletionRequest["endpoint"],
   http: Request,
-  requestId: string,
+  { requestId, owner }: Asker,
 ): Promise<Response> {
   // 1. Check everything that can be checked without a provider.
   const body = await parseBody(http);
@@ -34,6 +40,7 @@ export async function complete(
     cloudPrice: deps.cloudPrice,
   };
   // 2. Route and attempt; every wait below ends with the deadline or the client's leaving.
+  deps.decisions.began(requestId, owner, request.model);
   const abort = new AbortController();
   const cancelDeadline = startDeadline(deps, abort);
   const onLeave = (): void => abort.abort(new SkeinError("cancelled", "The client went away."));
@@ -42,7 +49,7 @@ export async function complete(
   const events = observed(
     deps,
     frame,
-    answerRequest(deps, frame.requestId, request, abort.signal),
+    answerRequest(deps, { requestId, owner }, request, abort.signal),
     cancelDeadline,
   );
   // 3. Nothing is sent before the first token: until then a failure has its own HTTP status.
@@ -89,13 +96,15 @@ async function* observed(
   const watch = new Stopwatch(deps.clock);
   const ends: ChoiceEnd[] = [];
   let errorCode: string | null = "cancelled";
+  let bill: Bill | null = null;
   try {
     for await (const event of events) {
       if (event.type === "end") ends[event.choice] = event.end;
       yield event;
     }
     errorCode = null;
-    deps.metrics.answered(operation, request.model, billOf(request, ends), ends);
+    bill = billOf(request, ends);
+    deps.metrics.answered(operation, request.model, bill, ends);
   } catch (error) {
     const failure = inWordsOf(request.endpoint, toSkeinError(error));
     errorCode = failure.code;
@@ -103,6 +112,7 @@ async function* observed(
     throw failure;
   } finally {
     release();
+    deps.decisions.ended(frame.requestId, errorCode ?? "ok", bill);
     deps.metrics.requestEnded(operation, request.model, watch.elapsedMs / 1000, errorCode);
   }
 }

@@ -1,13 +1,20 @@
 /** The live table of providers: who is joined, what they offer, how they did lately. */
 import type { ProviderSession } from "../network/session.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
-import type { Candidate } from "../router/plan.ts";
+import { OfferIndex, type Standing } from "../router/offer-index.ts";
+import type { Observation } from "../router/pace.ts";
+import { typicalRequest } from "../router/plan.ts";
+import { defaultPolicy, type RoutingPolicy } from "../router/policy.ts";
+import { type Candidate, predict } from "../router/predict.ts";
+import type { Random } from "../util/random.ts";
 import { type SkeinError, toSkeinError } from "../util/errors.ts";
 import type { GatewayDeps } from "./options.ts";
 import { probe } from "./probe.ts";
-import { type Health, type Observation, ProviderEntry } from "./provider-entry.ts";
+import { type Health, ProviderEntry } from "./provider-entry.ts";
 import { Reliability } from "./reliability.ts";
 
+/** Until receipts and audits say more. */
+const neutralTrust = 0.5;
 const coolingMinMs = 1_000;
 const coolingMaxMs = 60_000;
 /** Providers that failed together must not come back together: up to this part of the pause is left out. */
@@ -18,8 +25,16 @@ const sweepMs = 5_000;
 /** Names remembered as served once; providers come and go with names of their own choosing. */
 const knownNamesMax = 1_000;
 
+/** One model at one provider. */
+export interface Offered {
+  readonly entry: ProviderEntry;
+  readonly offer: ModelOffer;
+}
+
 export class Directory {
   readonly #deps: GatewayDeps;
+  readonly policy: RoutingPolicy;
+  readonly #index = new OfferIndex<Offered>();
   readonly #entries = new Map<string, ProviderEntry>();
   /** Names that were served once: a request for them is answered 503, not 404, while nobody is there. */
   readonly #knownNames = new Set<string>();
@@ -27,8 +42,9 @@ export class Directory {
   readonly #reliability: Reliability;
   #cancelSweep = (): void => undefined;
 
-  constructor(deps: GatewayDeps) {
+  constructor(deps: GatewayDeps, policy: RoutingPolicy = defaultPolicy) {
     this.#deps = deps;
+    this.policy = policy;
     this.#reliability = new Reliability(deps.clock);
     this.#scheduleSweep();
   }
@@ -48,12 +64,17 @@ export class Directory {
     this.#entries.get(session.providerId)?.session.close("the same provider joined again");
     const entry = new ProviderEntry(session, this.#deps.clock.nowMs());
     this.#entries.set(session.providerId, entry);
+    entry.onLoad = () => this.#reindex(entry);
+    this.#reindex(entry);
     session.onChange(() => this.#sessionChanged(entry));
     session.onClose((reason) => {
       entry.stopTimers();
       // One that said that it leaves may hand its work over; one that vanished with it has failed.
       if (entry.inFlight > 0 && session.status.ready) this.#reliability.failed(session.providerId);
-      if (this.#entries.get(session.providerId) === entry) this.#entries.delete(session.providerId);
+      if (this.#entries.get(session.providerId) === entry) {
+        this.#entries.delete(session.providerId);
+        this.#unindex(entry);
+      }
       this.#deps.log.info({ provider: session.providerId, reason }, "provider left");
       this.#changed();
     });
@@ -68,15 +89,48 @@ export class Directory {
     );
   }
 
+  /** Whether anybody offers the model, able to serve it now or not. */
+  isOffered(name: string): boolean {
+    return this.#index.identitiesOf(name).length > 0;
+  }
+
   /** The identity a name stands for now: the one with the most available providers, ties to the lowest id. */
   identityOf(name: string): string | null {
-    const available = new Map<string, number>();
-    for (const { entry, offer } of this.offersOf(name)) {
-      const count = available.get(offer.modelId) ?? 0;
-      available.set(offer.modelId, count + (entry.isAvailable(offer.modelId) ? 1 : 0));
+    return this.#index.identityOf(name);
+  }
+
+  /** How many could serve a model now, cooling ones included. */
+  servingCount(name: string, modelId: string | null): number {
+    return this.#index.servingCount(this.#identities(name, modelId));
+  }
+
+  /**
+   * Some of the best that `accept` takes, and of `wanted` providers all that it takes. When none is found,
+   * `accept` has seen every one that could serve the model.
+   */
+  shortlist(
+    { name, modelId, wanted }: { name: string; modelId: string | null; wanted: Iterable<string> },
+    random: Random,
+    accept: (offered: Offered) => boolean,
+  ): Offered[] {
+    const identities = this.#identities(name, modelId);
+    const asked = new Set<Offered>();
+    const found = this.#index.shortlist(identities, random, (offered) => {
+      asked.add(offered);
+      return accept(offered);
+    });
+    for (const providerId of wanted) {
+      for (const identity of identities) {
+        const offered = this.#index.get(keyOf(providerId, identity));
+        if (offered === undefined || asked.has(offered)) continue;
+        if (standingOf(offered) !== "away" && accept(offered)) found.push(offered);
+      }
     }
-    const best = [...available].toSorted(([a, n], [b, m]) => m - n || (a < b ? -1 : 1))[0];
-    return best?.[0] ?? null;
+    return found;
+  }
+
+  #identities(name: string, modelId: string | null): readonly string[] {
+    return modelId === null ? this.#index.identitiesOf(name) : [modelId];
   }
 
   wasKnown(name: string): boolean {
@@ -91,13 +145,20 @@ export class Directory {
         const { state } = entry.served(offer.modelId).health;
         return entry.session.status.ready && (state === "proved" || state === "cooling");
       })
-      .map(({ entry, offer }) => candidateOf(entry, offer, this.#isSpared(entry)));
+      .map((offered) => this.candidateOf(offered));
   }
 
-  /** One that failed lately is left out now and then: others come first. */
-  #isSpared({ session }: ProviderEntry): boolean {
-    const share = this.#reliability.share(session.providerId);
-    return share < 1 && this.#deps.random.next() > share;
+  /**
+   * An offer as one decision sees it: one that failed lately is a last resort now and then, and only then do its
+   * failures count.
+   *
+   * @param expectedTokens of the prompt that its cache should hold, as far as this gateway knows
+   */
+  candidateOf(offered: Offered, expectedTokens = 0): Candidate {
+    const candidate = candidateOf(offered, this.policy, expectedTokens);
+    const share = this.#reliability.share(candidate.providerId);
+    if (share === 1 || this.#deps.random.next() <= share) return candidate;
+    return { ...candidate, failureShare: 1 - share, cooling: true };
   }
 
   entryOf(providerId: string): ProviderEntry | undefined {
@@ -116,6 +177,7 @@ export class Directory {
       served.health.cancel();
       served.health = { state: "proved" };
     }
+    this.#reindex(entry);
   }
 
   /** An attempt ended, however it did: its slot is free. */
@@ -139,6 +201,7 @@ export class Directory {
       this.#prove(entry);
     });
     served.health = { state: "cooling", reason: error.message, cancel };
+    this.#reindex(entry);
     this.#deps.log.warn(
       { provider: providerId, modelId, code: error.code, reason: error.message, delayMs },
       "provider is put aside",
@@ -158,7 +221,32 @@ export class Directory {
     entry.forgetWithdrawn();
     if (entry.session.status.ready) this.#prove(entry);
     else entry.engineWentAway();
+    this.#reindex(entry);
     this.#changed();
+  }
+
+  /** Puts a provider's offers where they belong by what is known now. */
+  #reindex(entry: ProviderEntry): void {
+    if (this.#entries.get(entry.session.providerId) !== entry) return;
+    const withdrawn = new Set(entry.indexed);
+    for (const offer of entry.models) {
+      const { modelId } = offer;
+      withdrawn.delete(modelId);
+      entry.indexed.add(modelId);
+      const offered = { entry, offer };
+      const { scoreMs } = predict(candidateOf(offered, this.policy), typicalRequest, this.policy);
+      this.#index.set(keyOf(entry.session.providerId, modelId), offered, offer, standingOf(offered), scoreMs);
+    }
+    for (const modelId of withdrawn) this.#remove(entry, modelId);
+  }
+
+  #unindex(entry: ProviderEntry): void {
+    for (const modelId of entry.indexed) this.#remove(entry, modelId);
+  }
+
+  #remove(entry: ProviderEntry, modelId: string): void {
+    entry.indexed.delete(modelId);
+    this.#index.delete(keyOf(entry.session.providerId, modelId));
   }
 
   #prove(entry: ProviderEntry): void {
@@ -170,6 +258,7 @@ export class Directory {
       if (offer.engine === "openai" && served.wasProved) served.health = { state: "proved" };
       else void this.#probe(entry, offer);
     }
+    this.#reindex(entry);
   }
 
   #scheduleSweep(): void {
@@ -214,6 +303,7 @@ export class Directory {
         { provider: entry.session.providerId, model: offer.name, answeredMs },
         "provider answered the probe",
       );
+      this.#reindex(entry);
       this.#changed();
     } catch (error) {
       this.reportFailure(entry, offer.modelId, toSkeinError(error, "provider_failed"));
@@ -238,8 +328,19 @@ function matches(offer: ModelOffer, name: string): boolean {
   return prefix.length >= 4 && hash.startsWith(prefix);
 }
 
-function candidateOf(entry: ProviderEntry, offer: ModelOffer, isSpared: boolean): Candidate {
-  const { status, roundTripMs, providerId } = entry.session;
+function keyOf(providerId: string, modelId: string): string {
+  return `${providerId}\n${modelId}`;
+}
+
+function standingOf({ entry, offer }: Offered): Standing {
+  const { state } = entry.served(offer.modelId).health;
+  if (!entry.session.status.ready) return "away";
+  return state === "proved" ? "available" : state === "cooling" ? "cooling" : "away";
+}
+
+/** An offer without its failures. @param expectedTokens of the prompt that its cache should hold */
+export function candidateOf({ entry, offer }: Offered, policy: RoutingPolicy, expectedTokens = 0): Candidate {
+  const { status, roundTripMs, jitterMs, providerId } = entry.session;
   const { pace, health } = entry.served(offer.modelId);
   // Its report is a moment old; what this gateway has sent since counts too.
   const present = Math.max(status.active + status.queued, entry.inFlight);
@@ -249,8 +350,15 @@ function candidateOf(entry: ProviderEntry, offer: ModelOffer, isSpared: boolean)
     active: Math.min(present, offer.parallelMax),
     queued: Math.max(0, present - offer.parallelMax),
     roundTripMs,
+    jitterMs: jitterMs ?? null,
     ttftMs: pace.ttftMs,
+    prefillTokens: pace.prefillTokens,
+    prefillMsPerToken: pace.prefillMsPerToken(policy.unknownPrefillMsPerToken),
+    tpotMs: pace.tpotMs,
     answerMs: pace.answerMs,
-    cooling: isSpared || health.state === "cooling",
+    failureShare: 0,
+    trust: neutralTrust,
+    cachedTokens: expectedTokens * pace.cacheShare,
+    cooling: health.state === "cooling",
   };
 }

@@ -3,6 +3,7 @@ import type { Engine } from "../engine/port.ts";
 import { createNaiveEngine, naiveDefaults, type NaiveEngineOptions } from "../engine/naive.ts";
 import type { ProviderSession } from "../network/session.ts";
 import type { PriceSheet } from "../protocol/price.ts";
+import { defaultPolicy } from "../router/policy.ts";
 import { type Clock, systemClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { silentLogger } from "../util/log.ts";
@@ -108,6 +109,9 @@ export function testGateway(
       corsOrigins: [],
       cloudPrice: { name: "cloud", inputPerMillionTokens: 10_000_000n, outputPerMillionTokens: 20_000_000n },
       limits: { ...defaultLimits, queueTimeoutMs: 400 },
+      // Who is chosen must follow from the test alone.
+      cloud: null,
+      policy: { ...defaultPolicy, exploreShare: 0 },
       ...options,
     },
   );

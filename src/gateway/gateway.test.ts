@@ -85,12 +85,15 @@ test("fees: the prompt once however many choices, the quote's bounds, the cloud 
 test("a provider that fails before the first token is replaced unnoticed, and put aside", async () => {
   const setup = testGateway();
   const bad = await setup.add("bad");
-  const good = await setup.add("good");
+  const good = await setup.add("good", { prefillMs: 150 });
   bad.generate = () => {
     bad.requests += 1;
     throw new SkeinError("engine_failed", "crashed");
   };
-  for (let i = 0; i < 6; i++) assert.equal((await setup.post("/v1/chat/completions", question)).status, 200);
+  for (let i = 0; i < 6; i++) {
+    const messages = [{ role: "user", content: `Which goose, ${i}?` }];
+    assert.equal((await setup.post("/v1/chat/completions", { ...question, messages })).status, 200);
+  }
   assert.equal(good.requests, 6);
   assert.ok(bad.requests <= 2, "it is not asked again and again");
   const { data } = (await (await setup.get("/skein/v1/providers")).json()) as { data: ProviderView[] };

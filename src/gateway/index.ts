@@ -5,23 +5,31 @@
 import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
 import type { ProviderSession } from "../network/session.ts";
-import type { GatewayView, ProviderView } from "../protocol/gateway-api.ts";
+import type { GatewayView, ProviderView, RequestView } from "../protocol/gateway-api.ts";
+import { PrefixCache } from "../router/prefix-cache.ts";
 import { toHex } from "../util/bytes.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
-import { complete, type CompleteDeps } from "./complete.ts";
+import { type Asker, complete, type CompleteDeps } from "./complete.ts";
+import { Cloud } from "./cloud.ts";
+import { Decisions } from "./decisions.ts";
 import { Directory } from "./directory.ts";
+import { FairShare } from "./fair-share.ts";
 import { errorObject } from "./format.ts";
+import { HedgeBudget } from "./hedge.ts";
 import { createMetrics } from "./metrics.ts";
 import type { GatewayDeps, GatewayOptions } from "./options.ts";
 import { quote } from "./quote.ts";
 import { modelNotFound } from "./refusals.ts";
 import { ResumableStreams } from "./resumable-streams.ts";
 import { cancelAnswer, resumeAnswer } from "./resume-endpoint.ts";
-import { checkApiKey, checkOrigin } from "./security.ts";
+import { checkApiKey, checkOrigin, ownerOf } from "./security.ts";
 import { listModels, type ListedModel, providerView } from "./views.ts";
 import { WaitingRoom } from "./waiting-room.ts";
 
 export type { CloudPrice, GatewayOptions } from "./options.ts";
+
+/** For whom waiting may help, but nobody knows how long. */
+const retryAfterDefaultSeconds = 2;
 
 export interface Gateway {
   /** Answers one HTTP request; never rejects. */
@@ -33,15 +41,22 @@ export interface Gateway {
 }
 
 export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gateway {
-  const directory = new Directory(deps);
-  const waitingRoom = new WaitingRoom(deps.clock);
+  const directory = new Directory(deps, options.policy);
+  const share = new FairShare(deps.clock);
+  const waitingRoom = new WaitingRoom(deps.clock, share);
   directory.onChange(() => waitingRoom.wake());
   const metrics = createMetrics(directory, waitingRoom);
   const streams = new ResumableStreams({ clock: deps.clock, graceMs: options.limits.resumeGraceMs });
   const path: CompleteDeps = {
     ...deps,
     directory,
+    prefixes: new PrefixCache(),
+    decisions: new Decisions(deps.clock, directory, options.cloudPrice),
+    salt: toHex(deps.random.bytes(16)),
     waitingRoom,
+    share,
+    hedges: new HedgeBudget(),
+    cloud: options.cloud === null ? null : new Cloud({ directory, share }, options.cloud),
     metrics,
     limits: options.limits,
     cloudPrice: options.cloudPrice,
@@ -59,6 +74,8 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     c.header("x-request-id", `req_${c.get("requestId")}`);
     checkOrigin(c.req.raw, options);
     await next();
+    // A handler's own Response does not have what was prepared here.
+    c.header("x-request-id", `req_${c.get("requestId")}`);
   });
   if (options.corsOrigins.length > 0) {
     app.use(
@@ -75,8 +92,12 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   });
 
   // 2. OpenAI's endpoints.
-  app.post("/v1/chat/completions", (c) => complete(path, "chat", c.req.raw, c.get("requestId")));
-  app.post("/v1/completions", (c) => complete(path, "text", c.req.raw, c.get("requestId")));
+  const asker = (c: Context): Asker => ({
+    requestId: c.get("requestId") as string,
+    owner: ownerOf(c.req.raw, options),
+  });
+  app.post("/v1/chat/completions", (c) => complete(path, "chat", c.req.raw, asker(c)));
+  app.post("/v1/completions", (c) => complete(path, "text", c.req.raw, asker(c)));
   app.get("/v1/models", (c) => c.json({ object: "list", data: listModels(directory).map(modelObject) }));
   app.get("/v1/models/:id{.+}", (c) => c.json(modelObject(findModel(directory, c.req.param("id")))));
 
@@ -84,6 +105,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   app.get("/v1/requests/:id/events", (c) => resumeAnswer(deps.clock, streams, c.req.raw, c.req.param("id")));
   app.delete("/v1/requests/:id/events", (c) => cancelAnswer(streams, c.req.raw, c.req.param("id")));
   app.post("/v1/quote", async (c) => c.json(await quote(path, c.req.raw)));
+  app.get("/v1/requests/:id", (c) => c.json(findRequest(path, c.req.param("id"), asker(c).owner)));
   app.get("/skein/v1/gateway", (c) => c.json(gatewayView(deps, options, directory)));
   app.get("/skein/v1/providers", (c) =>
     c.json({ object: "list", data: directory.entries.map(providerView) } satisfies {
@@ -104,6 +126,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   for (const known of [
     "/v1/models",
     "/v1/models/:id{.+}",
+    "/v1/requests/:id",
     "/skein/v1/gateway",
     "/skein/v1/providers",
     "/healthz",
@@ -144,6 +167,15 @@ function findModel(directory: Directory, id: string): ListedModel {
   throw modelNotFound(directory, id);
 }
 
+/** @param id as it stands in `skein.request_id`, in the answer's `id`, or in the header `x-request-id` */
+function findRequest({ decisions }: CompleteDeps, id: string, owner: string): RequestView {
+  const found = decisions.view(id.replace(/^(?:req_|chatcmpl-|cmpl-)/, ""), owner);
+  if (found !== null) return found;
+  throw new SkeinError("not_found", `There is no request '${id.slice(0, 100)}'.`, {
+    hint: "The latest ones are kept, and shown only to the API key that asked.",
+  });
+}
+
 function gatewayView(deps: GatewayDeps, options: GatewayOptions, directory: Directory): GatewayView {
   return {
     peer_id: options.gatewayId,
@@ -174,7 +206,9 @@ function unknownPath(c: Context): SkeinError {
 
 function errorResponse(c: Context, error: SkeinError): Response {
   c.set("errorCode", error.code);
-  const headers: Record<string, string> = [429, 503].includes(error.status) ? { "retry-after": "2" } : {};
+  const headers: Record<string, string> = [429, 503].includes(error.status)
+    ? { "retry-after": String(error.retryAfterSeconds ?? retryAfterDefaultSeconds) }
+    : {};
   // Hono's type lists the statuses it knows; 499 (client left) is not among them, and nobody reads it.
   return c.json(errorObject(error), (error.status === 499 ? 400 : error.status) as 400, headers);
 }

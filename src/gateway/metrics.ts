@@ -3,6 +3,8 @@
  * underscores, the unit stands last). Labels hold model names that are served, never what clients send.
  */
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { ModelOffer } from "../protocol/offer.ts";
+import { slotsFor } from "../router/plan.ts";
 import type { Bill } from "./answer-request.ts";
 import type { ChoiceEnd } from "./answer-choice.ts";
 import type { Directory } from "./directory.ts";
@@ -49,6 +51,10 @@ export interface GatewayMetrics {
     bill: Bill,
     ends: readonly ChoiceEnd[],
   ): void;
+  /** A request found no slot but those that the headroom keeps. */
+  keptWaiting(): void;
+  /** A second attempt was made beside a late one: `won` when it was faster. */
+  hedged(outcome: "won" | "lost"): void;
   /** `ok`, or the error code. */
   attempted(outcome: string): void;
   text(): Promise<{ body: string; contentType: string }>;
@@ -104,6 +110,17 @@ export function createMetrics(directory: Directory, waitingRoom: WaitingRoom): G
     labelNames: ["outcome"],
     registers,
   });
+  const hedges = new Counter({
+    name: "skein_hedges_total",
+    help: "Second attempts beside late ones: won when they were faster, lost when not.",
+    labelNames: ["outcome"],
+    registers,
+  });
+  const kept = new Counter({
+    name: "skein_headroom_waits_total",
+    help: "Choices that waited although slots were free, because the headroom keeps those.",
+    registers,
+  });
   addGauges(registry, directory, waitingRoom);
 
   /** Clients choose names; only those that somebody serves become labels. */
@@ -130,6 +147,8 @@ export function createMetrics(directory: Directory, waitingRoom: WaitingRoom): G
         if (outputTokens > 1) perToken.observe(labelled, (totalMs - ttftMs) / 1000 / (outputTokens - 1));
       }
     },
+    keptWaiting: () => kept.inc(),
+    hedged: (outcome) => hedges.inc({ outcome }),
     attempted: (outcome) => attempts.inc({ outcome }),
     text: async () => ({ body: await registry.metrics(), contentType: registry.contentType }),
   };
@@ -163,6 +182,11 @@ function addGauges(registry: Registry, directory: Directory, waitingRoom: Waitin
       }
     },
   });
+  const keptFree = ({ parallelMax }: ModelOffer): number =>
+    parallelMax - slotsFor(parallelMax, false, directory.policy.headroom);
+  gauge("skein_headroom_slots", "Slots kept free for answers that lose their provider.", () =>
+    sum(({ models }) => models.reduce((total, offer) => total + keptFree(offer), 0)),
+  );
   gauge("skein_attempts_in_flight", "Attempts running now.", () => sum((entry) => entry.inFlight));
   gauge(
     "skein_requests_waiting",

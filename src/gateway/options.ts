@@ -1,5 +1,7 @@
+import type { RoutingPolicy } from "../router/policy.ts";
 import type { Clock } from "../util/clock.ts";
 import type { Logger } from "../util/log.ts";
+import type { CloudOptions } from "./cloud.ts";
 import type { Random } from "../util/random.ts";
 
 export interface CloudPrice {
@@ -51,6 +53,9 @@ export interface GatewayOptions {
   /** For comparison in fees; null: none. */
   readonly cloudPrice: CloudPrice | null;
   readonly limits: GatewayLimits;
+  readonly policy: RoutingPolicy;
+  /** A provider of last resort; null: none. */
+  readonly cloud: CloudOptions | null;
 }
 
 /** A request body: the longest contexts fit many times. */

@@ -2,11 +2,13 @@
 import { z } from "zod";
 import { frameBytesMax } from "../network/port.ts";
 import type { ChatMessage, Prompt, Sampling } from "../protocol/generate.ts";
+import type { RoutingHints } from "../router/hints.ts";
 import { utf8 } from "../util/bytes.ts";
 import { SkeinError } from "../util/errors.ts";
 import type { Random } from "../util/random.ts";
 import { checkShape, wrongParameter } from "./check-shape.ts";
 import { choicesMax } from "./options.ts";
+import { hintsOf, skeinSchema } from "./parse-hints.ts";
 import { refuseUnsupported } from "./unsupported.ts";
 
 /** A checked request of either endpoint. */
@@ -24,6 +26,9 @@ export interface CompletionRequest {
   readonly includeUsage: boolean;
   /** May another attempt use another identity of the same name? */
   readonly allowOtherModels: boolean;
+  readonly hints: RoutingHints;
+  /** Never for the cloud of last resort. */
+  readonly isPrivate: boolean;
 }
 
 const content = z.union([z.string(), z.array(z.looseObject({ type: z.string() })).min(1)]).nullish();
@@ -50,7 +55,7 @@ const shared = {
   n: z.number().int().min(1).max(choicesMax).nullish(),
   stop: z.union([z.string().min(1).max(1000), z.array(z.string().min(1).max(1000)).max(4)]).nullish(),
   max_tokens: count,
-  skein: z.strictObject({ allow_other_models: z.boolean().optional() }).nullish(),
+  skein: skeinSchema.nullish(),
 };
 
 const chatSchema = z.looseObject({
@@ -145,6 +150,8 @@ function common(request: Shared, random: Random) {
     stream: request.stream ?? false,
     includeUsage: request.stream_options?.include_usage ?? false,
     allowOtherModels: request.skein?.allow_other_models ?? false,
+    isPrivate: request.skein?.private ?? false,
+    hints: hintsOf(request.skein),
     stop: typeof request.stop === "string" ? [request.stop] : (request.stop ?? []),
     sampling: {
       temperature: request.temperature ?? 1,

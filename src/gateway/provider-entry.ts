@@ -1,34 +1,8 @@
 import type { ProviderSession } from "../network/session.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
+import { Pace } from "../router/pace.ts";
 
-/** Weight of the newest observation. */
-const smoothing = 0.25;
-
-export interface Observation {
-  readonly ttftMs: number;
-  readonly answerMs: number;
-  readonly outputTokens: number;
-}
-
-/** Smoothed times of answers; null when there was none yet. */
-export class Pace {
-  ttftMs: number | null = null;
-  answerMs: number | null = null;
-  tokensPerSecond: number | null = null;
-
-  learn({ ttftMs, answerMs, outputTokens }: Observation): void {
-    this.ttftMs = blend(this.ttftMs, ttftMs);
-    this.answerMs = blend(this.answerMs, answerMs);
-    const decodeMs = answerMs - ttftMs;
-    if (outputTokens > 1 && decodeMs > 0) {
-      this.tokensPerSecond = blend(this.tokensPerSecond, ((outputTokens - 1) / decodeMs) * 1000);
-    }
-  }
-}
-
-function blend(old: number | null, next: number): number {
-  return old === null ? next : old + smoothing * (next - old);
-}
+import { Work } from "./work.ts";
 
 /** How far one model of a provider can be trusted to answer. */
 export type Health =
@@ -57,14 +31,29 @@ export class ProviderEntry {
   readonly joinedAtMs: number;
   /** Over all its models, for people. */
   readonly pace: Pace = new Pace();
-  inFlight = 0;
+  /** What the router made of it. */
+  readonly work: Work = new Work();
   completed = 0;
   failed = 0;
+  /** Models that stand in the directory's index. */
+  readonly indexed: Set<string> = new Set();
+  /** Called when `inFlight` changed. */
+  onLoad: () => void = () => undefined;
+  #inFlight = 0;
   readonly #served = new Map<string, ServedModel>();
 
   constructor(session: ProviderSession, joinedAtMs: number) {
     this.session = session;
     this.joinedAtMs = joinedAtMs;
+  }
+
+  /** Attempts of this gateway that run there now. */
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+  set inFlight(count: number) {
+    this.#inFlight = count;
+    this.onLoad();
   }
 
   get models(): readonly ModelOffer[] {

@@ -2,7 +2,8 @@
 import type { QuoteView } from "../protocol/gateway-api.ts";
 import type { Prompt } from "../protocol/generate.ts";
 import { fee } from "../protocol/price.ts";
-import { type Candidate, planAttempts } from "../router/plan.ts";
+import { planAttempts, typicalRequest } from "../router/plan.ts";
+import type { Candidate } from "../router/predict.ts";
 import { type SkeinError, toSkeinError } from "../util/errors.ts";
 import type { CompleteDeps } from "./complete.ts";
 import { parseBody } from "./parse-body.ts";
@@ -79,7 +80,11 @@ async function countPrompt(
   signal: AbortSignal,
 ): Promise<number> {
   let failure: SkeinError | null = null;
-  for (const { providerId, offer } of planAttempts(candidates, deps.random)) {
+  // A full one can still count.
+  const idle = candidates.map((candidate) => ({ ...candidate, active: 0, queued: 0 }));
+  const { attempts } = planAttempts(idle, typicalRequest, deps.random);
+  for (const { candidate } of attempts) {
+    const { providerId, offer } = candidate;
     const session = deps.directory.entryOf(providerId)?.session;
     if (session === undefined) continue;
     const guard = new Stopwatch(deps.clock).guard(signal);

@@ -1,4 +1,5 @@
 /** What a client hears when no provider takes its request. */
+import type { RejectReason } from "../router/hints.ts";
 import { SkeinError } from "../util/errors.ts";
 import type { Directory } from "./directory.ts";
 
@@ -30,11 +31,43 @@ export function noProvider(model: string): SkeinError {
   });
 }
 
-export function allBusy(model: string, providers: number): SkeinError {
+/** @param queue how many others wait for the same model, and how long that takes */
+export function allBusy(
+  model: string,
+  providers: number,
+  { line, retryAfterSeconds }: { line: number; retryAfterSeconds: number },
+): SkeinError {
   const who = providers === 1 ? "The only provider" : `All ${providers} providers`;
   return new SkeinError(
     "overloaded",
-    `${who} of '${model.slice(0, 100)}' ${providers === 1 ? "is" : "are"} busy.`,
-    { hint: "Try again in a few seconds." },
+    `${who} of '${model.slice(0, 100)}' ${providers === 1 ? "is" : "are"} busy, and ${line} other requests wait.`,
+    { hint: `Try again in ${retryAfterSeconds} s.`, retryAfterSeconds },
+  );
+}
+
+const reasonWords: Record<RejectReason, string> = {
+  not_allowed: "not in skein.allow",
+  denied: "in skein.deny",
+  other_region: "in another region than skein.region",
+  too_expensive: "above skein.max_price",
+  too_slow: "predicted to begin later than skein.max_ttft_ms",
+  full: "full",
+  reserved: "with no slot but those kept free for answers that lost their provider",
+  context_too_short: "with too short a context",
+  cannot_continue: "unable to continue an answer",
+  tried_already: "tried already",
+};
+
+/** There are providers, but none that the request accepts. */
+export function noneFits(model: string, refused: ReadonlyMap<RejectReason, number>): SkeinError {
+  const counts = [...refused].map(([reason, count]) => `${count} ${reasonWords[reason]}`).join(", ");
+  return new SkeinError(
+    "no_provider",
+    `No provider of '${model.slice(0, 100)}' fits the request: ${counts}.`,
+    {
+      param: "skein",
+      hint: "Ask for less in 'skein'; `skein providers` shows what is there.",
+      retry: "never",
+    },
   );
 }

@@ -186,6 +186,7 @@ test("engine time: neither the silence before a failure nor reading again elsewh
     const offer = session.offer!;
     const models = offer.models.map((model) => ({ ...model, price }));
     Object.defineProperty(session, "offer", { get: () => ({ ...offer, models }) });
+    session.changed();
     const generate = session.generate.bind(session);
     const failing = failures["silence"]!(generate, 5);
     session.generate = (request, signal) =>
@@ -203,6 +204,7 @@ test("an upstream without token ids goes on with the text behind a prompt of tex
   const offer = session.offer!;
   const models = offer.models.map((model) => ({ ...model, engine: "openai" as const, resumable: false }));
   Object.defineProperty(session, "offer", { get: () => ({ ...offer, models }) });
+  session.changed();
   const words = "the goose flies at the front, then another takes its place.".split(/(?<= )/);
   let failsAt = 4;
   session.generate = async function* ({ prompt, emitted, outputTokensMax }) {

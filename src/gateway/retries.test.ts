@@ -28,6 +28,7 @@ function reoffer(session: FakeSession, change: Partial<ModelOffer>): void {
   const offer = session.offer!;
   const models = offer.models.map((model) => ({ ...model, ...change }));
   Object.defineProperty(session, "offer", { get: () => ({ ...offer, models }) });
+  session.changed();
 }
 
 /** Fails real requests at a position, once. */

@@ -57,6 +57,16 @@ export function checkApiKey(request: Request, rules: AccessRules): void {
   });
 }
 
+/** Whose request it is: the same for the same API key, and nobody's secret. Without keys all are one. */
+export function ownerOf(request: Request, rules: AccessRules): string {
+  if (rules.apiKeys.length === 0) return "";
+  const given = /^Bearer (.+)$/i.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";
+  return digest(given).toString("hex").slice(0, ownerHexLength);
+}
+
+/** 128 bits. */
+const ownerHexLength = 32;
+
 function digest(text: string): Buffer {
   return createHash("sha256").update(text).digest();
 }

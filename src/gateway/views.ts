@@ -5,6 +5,7 @@ import { fee, nanoToUsd, type PriceSheet } from "../protocol/price.ts";
 import type { Directory } from "./directory.ts";
 import type { CloudPrice } from "./options.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
+import { advice } from "./work.ts";
 
 export function feeView(
   amount: bigint,
@@ -92,6 +93,7 @@ export function providerView(entry: ProviderEntry): ProviderView {
     ttft_ms: rounded(entry.pace.ttftMs),
     tokens_per_second: rounded(entry.pace.tokensPerSecond),
     requests: { completed: entry.completed, failed: entry.failed },
+    work: workView(entry),
     models: entry.models.map((offer) => ({
       name: offer.name,
       model_id: offer.modelId,
@@ -102,6 +104,20 @@ export function providerView(entry: ProviderEntry): ProviderView {
       resumable: offer.resumable,
       price: priceView(offer.price),
     })),
+  };
+}
+
+function workView(entry: ProviderEntry): ProviderView["work"] {
+  const { work } = entry;
+  const reasons = work.reasons.map(([reason, count]) => ({ reason, count, advice: advice[reason] ?? "" }));
+  const { reason: state } = stateOf(entry);
+  const idle = "no request for its models came, or many others rank before it";
+  return {
+    chosen: work.chosen,
+    passed_over: work.passedOver,
+    last_chosen_at: work.lastChosenMs === null ? null : Math.floor(work.lastChosenMs / 1000),
+    reasons,
+    advice: state !== "" ? state : (reasons[0]?.advice ?? (work.chosen > 0 ? "" : idle)),
   };
 }
 

@@ -1,10 +1,11 @@
 /**
- * Where requests wait, bounded in number and time. Those that found every provider full stand in line:
- * first come, first served, one for each slot that may be free, and whoever finds it taken already keeps
- * its place. Those that wait for a provider to come (back) only look around now and then: they hold up nobody.
+ * Where requests wait, bounded in number and time. Those that found every provider full stand in line, one
+ * turn for each slot that may be free: whoever's API key has the fewest requests running is next, among
+ * equals who came first, and whoever finds the slot taken already keeps its place. Those that wait for a provider to come (back) only look around now and then: they hold up nobody.
  */
 import type { Clock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
+import type { FairShare } from "./fair-share.ts";
 
 /** Requests that wait in all; each holds its prompt in memory. */
 export const waitingMax = 1_000;
@@ -16,20 +17,26 @@ export type WaitingFor = "slot" | "provider";
 
 interface Waiter {
   readonly name: string;
+  readonly owner: string;
   readonly ticket: number;
   readonly waitingFor: WaitingFor;
   readonly settle: (turn: boolean) => void;
+  readonly evict: () => void;
 }
+
+export type Place = Pick<Waiter, "name" | "owner" | "ticket" | "waitingFor">;
 
 export class WaitingRoom {
   readonly #clock: Clock;
+  readonly #share: FairShare;
   /** In order of tickets. */
   #waiting: Waiter[] = [];
   #nextTicket = 0;
   #cancelPulse: (() => void) | null = null;
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, share: FairShare) {
     this.#clock = clock;
+    this.#share = share;
   }
 
   get length(): number {
@@ -46,14 +53,22 @@ export class WaitingRoom {
     return this.#waiting.some((waiter) => waiter.name === name && waiter.waitingFor === "slot");
   }
 
-  /** A slot may be free: the first in each model's line gets a turn. */
+  /** How many stand in line for a model. */
+  lineLength(name: string): number {
+    return this.#waiting.filter((waiter) => waiter.name === name && waiter.waitingFor === "slot").length;
+  }
+
+  /** A slot may be free: the next in each model's line gets a turn. */
   wake(): void {
-    const seen = new Set<string>();
+    const next = new Map<string, Waiter>();
     for (const waiter of this.#waiting) {
-      if (waiter.waitingFor !== "slot" || seen.has(waiter.name)) continue;
-      seen.add(waiter.name);
-      waiter.settle(true);
+      if (waiter.waitingFor !== "slot") continue;
+      const best = next.get(waiter.name);
+      if (best === undefined || this.#share.runningOf(waiter.owner) < this.#share.runningOf(best.owner)) {
+        next.set(waiter.name, waiter);
+      }
     }
+    for (const waiter of next.values()) waiter.settle(true);
   }
 
   /**
@@ -61,17 +76,8 @@ export class WaitingRoom {
    *
    * @throws SkeinError `overloaded` when too many wait already; the signal's reason when aborted
    */
-  turn(
-    { name, ticket, waitingFor }: Pick<Waiter, "name" | "ticket" | "waitingFor">,
-    timeoutMs: number,
-    signal: AbortSignal,
-  ): Promise<boolean> {
-    if (this.#waiting.length >= waitingMax) {
-      throw new SkeinError("overloaded", `${waitingMax} requests wait at this gateway already.`, {
-        hint: "Try again in a few seconds.",
-        retry: "never",
-      });
-    }
+  turn(place: Place, timeoutMs: number, signal: AbortSignal): Promise<boolean> {
+    if (this.#waiting.length >= waitingMax) this.#makeRoom(place);
     return new Promise((resolve, reject) => {
       const leave = (): void => {
         this.#waiting = this.#waiting.filter((other) => other !== waiter);
@@ -83,9 +89,11 @@ export class WaitingRoom {
         reject(signal.reason);
       };
       const waiter: Waiter = {
-        name,
-        ticket,
-        waitingFor,
+        ...place,
+        evict: () => {
+          leave();
+          reject(this.#tooMany(place.name));
+        },
         settle: (turn) => {
           leave();
           resolve(turn);
@@ -94,9 +102,27 @@ export class WaitingRoom {
       const cancelTimeout = this.#clock.schedule(timeoutMs, () => waiter.settle(false));
       if (signal.aborted) return onAbort();
       signal.addEventListener("abort", onAbort, { once: true });
-      const after = this.#waiting.findIndex((other) => other.ticket > ticket);
+      const after = this.#waiting.findIndex((other) => other.ticket > place.ticket);
       this.#waiting.splice(after < 0 ? this.#waiting.length : after, 0, waiter);
       this.#pulse();
+    });
+  }
+
+  /** The API key that waits most gives a place up, unless it is this one's. @throws SkeinError `overloaded` */
+  #makeRoom({ owner, name }: Place): void {
+    const waiting = new Map<string, number>();
+    for (const waiter of this.#waiting) waiting.set(waiter.owner, (waiting.get(waiter.owner) ?? 0) + 1);
+    const [most, count] = [...waiting].reduce((a, b) => (b[1] > a[1] ? b : a));
+    // The newcomer counts, too: two owners must not evict each other in turns.
+    if (most === owner || (waiting.get(owner) ?? 0) + 1 >= count) throw this.#tooMany(name);
+    this.#waiting.findLast((waiter) => waiter.owner === most)!.evict();
+  }
+
+  #tooMany(name: string): SkeinError {
+    return new SkeinError("overloaded", `${waitingMax} requests wait at this gateway already.`, {
+      hint: "Try again in a few seconds.",
+      retry: "never",
+      retryAfterSeconds: this.#share.retryAfterSeconds(name, this.lineLength(name)),
     });
   }
 

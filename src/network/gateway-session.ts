@@ -66,6 +66,10 @@ class GatewaySideSession implements ProviderSession {
     return this.#heartbeat.roundTripMs;
   }
 
+  get jitterMs(): number | null {
+    return this.#heartbeat.jitterMs;
+  }
+
   start(): void {
     this.#connection.onClose((reason) => this.#onClosed(reason));
     this.#connection.onActivity(() => this.#heartbeat.heard());

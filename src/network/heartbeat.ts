@@ -1,8 +1,9 @@
 import type { Clock } from "../util/clock.ts";
 import { heartbeatIntervalMs, heartbeatTimeoutMs } from "./session.ts";
 
-/** Weight of the newest measurement in the smoothed round trip (RFC 6298's value). */
+/** Weights of the newest measurement in the smoothed round trip and its deviation (RFC 6298's values). */
 const smoothing = 1 / 8;
+const deviationSmoothing = 1 / 4;
 /** A timer that fires this much late says that this process stood still: nobody could have been heard. */
 const lateTimerMs = 500;
 /** Pings that may be answered yet. */
@@ -14,6 +15,8 @@ const pingsOpenMax = 16;
  */
 export class Heartbeat {
   roundTripMs: number | null = null;
+  /** Smoothed deviation of round trips. */
+  jitterMs: number | null = null;
   readonly #clock: Clock;
   readonly #ping: (id: number) => void;
   readonly #onSilence: () => void;
@@ -63,8 +66,15 @@ export class Heartbeat {
     if (sentMs === undefined) return;
     this.#sent.delete(id);
     const measuredMs = this.#clock.monotonicMs() - sentMs;
-    this.roundTripMs =
-      this.roundTripMs === null ? measuredMs : this.roundTripMs + smoothing * (measuredMs - this.roundTripMs);
+    if (this.roundTripMs === null || this.jitterMs === null) {
+      this.roundTripMs = measuredMs;
+      // One measurement says nothing about the next: RFC 6298's half would punish whoever just joined.
+      this.jitterMs = 0;
+      return;
+    }
+    const deviationMs = Math.abs(measuredMs - this.roundTripMs);
+    this.jitterMs += deviationSmoothing * (deviationMs - this.jitterMs);
+    this.roundTripMs += smoothing * (measuredMs - this.roundTripMs);
   }
 
   stop(): void {

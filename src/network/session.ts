@@ -35,6 +35,8 @@ export interface ProviderSession {
   readonly status: ProviderStatus;
   /** Smoothed round trip of heartbeats in milliseconds; null before the first. */
   readonly roundTripMs: number | null;
+  /** Smoothed deviation of these round trips; null or absent: unknown. */
+  readonly jitterMs?: number | null;
   readonly closed: boolean;
 
   /** Opens a stream for one attempt. Leaving the loop or aborting cancels at the provider. */

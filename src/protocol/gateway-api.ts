@@ -59,6 +59,17 @@ export interface ProviderView {
   ttft_ms: number | null;
   tokens_per_second: number | null;
   requests: { completed: number; failed: number };
+  /** Routing decisions of this gateway lately in which it was looked at. */
+  work: {
+    chosen: number;
+    passed_over: number;
+    /** Unix seconds; null: never. */
+    last_chosen_at: number | null;
+    /** Why not, most frequent first. */
+    reasons: { reason: string; count: number; advice: string }[];
+    /** What to do to get more, in a sentence. */
+    advice: string;
+  };
   models: {
     name: string;
     model_id: string;
@@ -69,6 +80,57 @@ export interface ProviderView {
     resumable: boolean;
     price: PriceView;
   }[];
+}
+
+/** One provider in a routing decision. Milliseconds are predictions from measurements. */
+export interface CandidateView {
+  provider: string;
+  /** Everything together, in milliseconds; lower is better. */
+  score_ms: number;
+  ttft_ms: number;
+  network_ms: number;
+  wait_ms: number;
+  prefill_ms: number;
+  ms_per_token: number;
+  /** Of the prompt, probably in its KV cache. */
+  cached_tokens: number;
+  /** Requests there per slot. */
+  load: number;
+  failure_share: number;
+  cooling: boolean;
+  /** What cost it most against the chosen one; null for that one. */
+  behind_because: string | null;
+  price: PriceView;
+  /** What the same answer would have cost there; null until the request has ended. */
+  fee: FeeView | null;
+}
+
+export interface DecisionView {
+  /** Since the request came. */
+  at_ms: number;
+  prompt_tokens_estimated: number;
+  /** Null: nobody could be chosen. */
+  provider: string | null;
+  reason: string | null;
+  /** Offers that could serve the model then. */
+  offers: number;
+  /** The best ones, best first. */
+  candidates: CandidateView[];
+  rejected: { provider: string; reason: string }[];
+  rejected_counts: Record<string, number>;
+}
+
+/** GET /v1/requests/{id}. */
+export interface RequestView {
+  object: "request";
+  id: string;
+  model: string;
+  created: number;
+  /** `running`, `ok`, or the code of the error it ended with. */
+  status: string;
+  usage: { prompt_tokens: number; completion_tokens: number; fee: FeeView } | null;
+  /** One per choice and attempt. */
+  decisions: DecisionView[];
 }
 
 /** GET /skein/v1/gateway: what a provider needs in order to join. */

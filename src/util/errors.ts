@@ -72,6 +72,8 @@ export interface SkeinErrorOptions {
   readonly param?: string;
   /** Overrides the catalogue's retry hint. */
   readonly retry?: RetryHint;
+  /** When trying again makes sense, where that is known. */
+  readonly retryAfterSeconds?: number;
   readonly cause?: unknown;
 }
 
@@ -81,12 +83,14 @@ export class SkeinError extends Error {
   readonly hint: string | undefined;
   readonly param: string | undefined;
   readonly retry: RetryHint;
+  readonly retryAfterSeconds: number | undefined;
 
   constructor(code: ErrorCode, message: string, options: SkeinErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.hint = options.hint;
     this.param = options.param;
+    this.retryAfterSeconds = options.retryAfterSeconds;
     this.retry = options.retry ?? errorKinds[code].retry;
   }
 

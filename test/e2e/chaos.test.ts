@@ -75,10 +75,11 @@ test("a provider that goes silent", async () => {
     const onText = (text: string): void => {
       if (text.length > 20 && ++begun === 10) victim!.child.kill("SIGSTOP");
     };
-    const seen = await Promise.all(expected.map((_, number) => ask(number, onText)));
-    seen.forEach(({ text, error }, number) => {
+    // More than one provider takes at once: the router sends a known prompt where it is cached.
+    const seen = await Promise.all(Array.from({ length: 12 }, (_, i) => ask(i % 4, onText)));
+    seen.forEach(({ text, error }, i) => {
       assert.equal(error, null);
-      assert.equal(text, expected[number]!.text);
+      assert.equal(text, expected[i % 4]!.text);
     });
     cuts.push(seen.filter(({ attempts }) => attempts > 1).length);
   }

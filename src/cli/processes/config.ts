@@ -24,10 +24,27 @@ export interface GatewayConfig {
     readonly queueTimeoutMs: number;
     readonly resumeGraceMs: number;
   };
+  /** A provider of last resort; null: none. Its price is `cloudPrice`. */
+  readonly cloud: CloudConfig | null;
+  /** Share of slots kept free for answers that lose their provider. */
+  readonly headroom: number;
   /** Gateways of the same network to gossip with. */
   readonly join: readonly string[];
   readonly lan: boolean;
   readonly logLevel: string;
+}
+
+export interface CloudConfig {
+  readonly url: string;
+  readonly model: string;
+  readonly apiKey: string | null;
+  readonly contextTokens: number;
+  readonly models: readonly string[];
+  readonly price: PriceSheet;
+  readonly dailyBudget: bigint;
+  readonly budgetFile: string;
+  readonly lineAbove: number | null;
+  readonly ttftAboveMs: number | null;
 }
 
 export interface LlamaEngineConfig {

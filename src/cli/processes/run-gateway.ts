@@ -1,7 +1,10 @@
 /** Constructs a gateway from its configuration and runs it. */
 import { isIPv6 } from "node:net";
-import { createGateway, type Gateway } from "../../gateway/index.ts";
+import { createGateway, type Gateway, type GatewayOptions } from "../../gateway/index.ts";
 import { listen, type Listening } from "../../gateway/listen.ts";
+import { cloudProviderId } from "../../gateway/cloud.ts";
+import { DailyBudget } from "../../gateway/daily-budget.ts";
+import { createOpenAiEngine } from "../../engine/openai.ts";
 import { createAnnouncer } from "../../network/announce.ts";
 import { acceptProviderSession } from "../../network/gateway-session.ts";
 import { createSigner } from "../../network/identity.ts";
@@ -9,10 +12,12 @@ import { createLibp2pNetwork } from "../../network/libp2p.ts";
 import type { Network } from "../../network/port.ts";
 import type { JoinPolicy, SessionDeps } from "../../network/session.ts";
 import { resolveJoinTarget } from "../../client/join-address.ts";
+import { defaultPolicy } from "../../router/policy.ts";
 import { systemClock } from "../../util/clock.ts";
-import { toSkeinError } from "../../util/errors.ts";
+import { SkeinError, toSkeinError } from "../../util/errors.ts";
 import type { Logger } from "../../util/log.ts";
 import { systemRandom } from "../../util/random.ts";
+import { budgetFile } from "../budget-file.ts";
 import { loadOrCreateIdentity } from "../home.ts";
 import { hostAndPort } from "../listen-address.ts";
 import { createLogger } from "../logger.ts";
@@ -40,15 +45,8 @@ export async function runGateway(
   const policy: JoinPolicy =
     config.restrictJoin === null ? { kind: "open" } : { kind: "restricted", ...config.restrictJoin };
   const gateway = createGateway(deps, {
-    gatewayId: network.peerId,
-    version: packageVersion,
-    joinAddresses: () => network.addresses(),
-    join: policy.kind,
-    apiKeys: config.apiKeys,
-    allowedHosts: config.allowedHosts,
-    corsOrigins: config.corsOrigins,
-    cloudPrice: config.cloudPrice,
-    limits: config.limits,
+    ...gatewayOptionsOf(config, network, policy.kind),
+    cloud: await openCloud(deps, config.cloud),
   });
   admitProviders(deps, network, gateway, policy);
   // 3. The door for clients.
@@ -147,3 +145,60 @@ async function connectToAny(
   }
   if (failure !== null) throw failure;
 }
+
+function gatewayOptionsOf(config: GatewayConfig, network: Network, join: JoinPolicy["kind"]) {
+  return {
+    gatewayId: network.peerId,
+    version: packageVersion,
+    joinAddresses: () => network.addresses(),
+    join,
+    apiKeys: config.apiKeys,
+    allowedHosts: config.allowedHosts,
+    corsOrigins: config.corsOrigins,
+    cloudPrice: config.cloudPrice,
+    limits: config.limits,
+    policy: { ...defaultPolicy, headroom: config.headroom },
+  };
+}
+
+/** A cloud that does not answer must not keep the gateway from starting. */
+async function openCloud(deps: SessionDeps, cloud: GatewayConfig["cloud"]): Promise<GatewayOptions["cloud"]> {
+  if (cloud === null) return null;
+  const budget = openBudget(deps, cloud);
+  try {
+    const engine = await createOpenAiEngine(
+      { ...deps, fetch },
+      {
+        url: cloud.url,
+        upstreamModel: cloud.model,
+        apiKey: cloud.apiKey,
+        contextTokens: cloud.contextTokens,
+        parallel: cloudParallel,
+        providerId: cloudProviderId,
+      },
+    );
+    return { ...cloud, engine, budget };
+  } catch (error) {
+    deps.log.error({ reason: toSkeinError(error).message }, "the cloud of last resort is left out");
+    return null;
+  }
+}
+
+/** @throws SkeinError `invalid_config`: money that was spent must not be forgotten */
+function openBudget({ clock }: SessionDeps, cloud: NonNullable<GatewayConfig["cloud"]>): DailyBudget {
+  try {
+    return new DailyBudget(clock, budgetFile(cloud.budgetFile), cloud.dailyBudget);
+  } catch (error) {
+    throw new SkeinError(
+      "invalid_config",
+      `${cloud.budgetFile} does not hold what the cloud has cost today.`,
+      {
+        hint: "Delete it to begin at zero.",
+        cause: error,
+      },
+    );
+  }
+}
+
+/** Clouds have room; this only bounds what a flood can start at once. */
+const cloudParallel = 64;

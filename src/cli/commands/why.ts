@@ -1,0 +1,63 @@
+import type { Command } from "commander";
+import type { CandidateView, DecisionView } from "../../protocol/gateway-api.ts";
+import { printableJson, printableLine } from "../../util/printable.ts";
+import { contextOf } from "../context.ts";
+import { perMillion, shortId, table } from "../terminal.ts";
+
+/** `skein why <id>` */
+export async function why(id: string, command: Command): Promise<void> {
+  const context = contextOf(command);
+  const request = await context.client().request(id);
+  if (context.flags["json"] === true) {
+    console.log(printableJson(request));
+    return;
+  }
+  const { usage } = request;
+  const cost =
+    usage === null
+      ? ""
+      : `, ${usage.prompt_tokens} tokens in, ${usage.completion_tokens} out, $${usage.fee.usd}`;
+  console.log(printableLine(`${request.model}: ${request.status}${cost}`));
+  for (const decision of request.decisions) print(decision);
+}
+
+function print(decision: DecisionView): void {
+  const where = decision.provider === null ? "nobody" : shortId(decision.provider);
+  const reason = decision.reason === null ? "" : `: ${decision.reason.replaceAll("_", " ")}`;
+  console.log(
+    printableLine(
+      `\nafter ${decision.at_ms} ms to ${where}${reason} (${decision.offers} offers, about ${decision.prompt_tokens_estimated} prompt tokens)`,
+    ),
+  );
+  const head = [
+    "provider",
+    "score",
+    "first token",
+    "queue",
+    "ms/token",
+    "cached",
+    "in + out / M",
+    "cost",
+    "why not",
+  ];
+  if (decision.candidates.length > 0) console.log(table(head, decision.candidates.map(rowOf)));
+  const rejected = Object.entries(decision.rejected_counts).map(
+    ([word, count]) => `${count} ${word.replaceAll("_", " ")}`,
+  );
+  if (rejected.length > 0) console.log(printableLine(`rejected: ${rejected.join(", ")}`));
+}
+
+function rowOf(candidate: CandidateView): string[] {
+  const { price, fee } = candidate;
+  return [
+    shortId(candidate.provider),
+    candidate.score_ms.toFixed(0),
+    `${candidate.ttft_ms.toFixed(0)} ms`,
+    `${candidate.wait_ms.toFixed(0)} ms`,
+    candidate.ms_per_token.toFixed(1),
+    String(candidate.cached_tokens),
+    `${perMillion(price.input_per_million_tokens)} + ${perMillion(price.output_per_million_tokens)}`,
+    fee === null ? "–" : `$${fee.usd}`,
+    candidate.behind_because ?? "",
+  ];
+}

@@ -1,0 +1,41 @@
+/** The request's `skein` object: who may answer it, at what price, how fast. */
+import { z } from "zod";
+import { usdToNano } from "../protocol/price.ts";
+import { noHints, type RoutingHints } from "../router/hints.ts";
+
+/** Providers that a request names; nobody lists more by hand. */
+const namedProvidersMax = 100;
+
+const usd = z
+  .union([z.string(), z.number().min(0).max(1e6)])
+  .transform((value) => (typeof value === "string" ? value : value.toFixed(9)))
+  .refine((value) => usdToNano(value) !== null)
+  .transform((value) => usdToNano(value)!);
+const providers = z.array(z.string().min(1).max(200)).max(namedProvidersMax);
+
+export const skeinSchema = z.strictObject({
+  allow_other_models: z.boolean().optional(),
+  private: z.boolean().optional(),
+  region: z.string().min(1).max(100).optional(),
+  max_price: z
+    .strictObject({ input: usd.optional(), output: usd.optional(), second: usd.optional() })
+    .optional(),
+  max_ttft_ms: z.number().min(1).max(600_000).optional(),
+  allow: providers.optional(),
+  deny: providers.optional(),
+});
+
+export function hintsOf(given: z.infer<typeof skeinSchema> | null | undefined): RoutingHints {
+  if (given == null) return noHints;
+  const price = given.max_price;
+  return {
+    region: given.region ?? null,
+    priceMax:
+      price === undefined
+        ? null
+        : { input: price.input ?? null, output: price.output ?? null, second: price.second ?? 0n },
+    ttftMaxMs: given.max_ttft_ms ?? null,
+    allow: given.allow === undefined ? null : new Set(given.allow),
+    deny: new Set(given.deny),
+  };
+}

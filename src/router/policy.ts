@@ -1,0 +1,70 @@
+/** The weights of the routing decision, all in one place. Scores are milliseconds, lower is better. */
+export interface RoutingPolicy {
+  // What is assumed where nothing was measured.
+  /** Time to first token of a provider that was never measured: tried early, trusted late. */
+  readonly unknownTtftMs: number;
+  /** Slope of the prefill until prompts of different length were seen. */
+  readonly unknownPrefillMsPerToken: number;
+  /** Time per token of one that was never measured. */
+  readonly unknownTpotMs: number;
+  /** Time of an answer, for the queue of a provider that was never measured. */
+  readonly unknownAnswerMs: number;
+  /** Tokens of an answer when the request sets no lower limit. */
+  readonly expectedOutputTokens: number;
+
+  // What counts how much.
+  /** A connection's deviation counts this often: late tokens are felt, early ones are not. */
+  readonly jitterWeight: number;
+  /** Share of the decode time that counts: text is read while it comes. */
+  readonly decodeWeight: number;
+  /** Milliseconds that a client would wait to save one nanoUSD; 0.002 values a second at $0.0005. */
+  readonly msPerNanoUsd: number;
+  /** Milliseconds that a certain failure would cost: detection, another prefill. */
+  readonly failureMs: number;
+  /** Milliseconds between no trust and full trust; nothing is known yet, so all stand in the middle. */
+  readonly trustMs: number;
+
+  // Who is chosen among the good ones.
+  /** Candidates within this factor of the best are considered equally good… */
+  readonly nearBestFactor: number;
+  /** …as are those within this many milliseconds. */
+  readonly nearBestMs: number;
+  /** Random candidates among the near-best of which the least loaded is taken. */
+  readonly choices: number;
+  /** A conversation goes where this share of its prompt is cached, if that one is near-best and has a free slot. */
+  readonly stickyShare: number;
+  /** Share of decisions that go to a random free candidate: who was slow once may have become fast. */
+  readonly exploreShare: number;
+  /** …unless its score is this many times the best one's. */
+  readonly exploreFactor: number;
+  /** Providers tried for one request. */
+  readonly attemptsMax: number;
+
+  // Admission.
+  /** Requests that may wait at a provider, per slot: enough that no slot stands empty, the rest waits here, fairly. */
+  readonly queuedPerSlotMax: number;
+  /** Share of each provider's slots that new requests leave free for answers that lost their provider. */
+  readonly headroom: number;
+}
+
+export const defaultPolicy: RoutingPolicy = {
+  unknownTtftMs: 100,
+  unknownPrefillMsPerToken: 0.2,
+  unknownTpotMs: 10,
+  unknownAnswerMs: 2_000,
+  expectedOutputTokens: 200,
+  jitterWeight: 2,
+  decodeWeight: 0.1,
+  msPerNanoUsd: 0.002,
+  failureMs: 5_000,
+  trustMs: 1_000,
+  nearBestFactor: 1.1,
+  nearBestMs: 5,
+  choices: 2,
+  stickyShare: 0.5,
+  exploreShare: 0.02,
+  exploreFactor: 4,
+  attemptsMax: 4,
+  queuedPerSlotMax: 1,
+  headroom: 0,
+};
