@@ -55,7 +55,7 @@ async function prepareExact({ modelPath, contextTokens }: SpeedSetup): Promise<[
     const step = (tokens: readonly number[], isCommitted: boolean): Int32Array => {
       const rows = tokens.map((input, i) => ({ sequence, input, wantsLogits: i === tokens.length - 1 }));
       const outputs = executor.step(rows, isCommitted ? recorder.listener() : undefined);
-      if (isCommitted) recorder.close(tokens, outputs);
+      if (isCommitted) recorder.close(tokens);
       return outputs.at(-1)!;
     };
     const begunMs = cpuMs();

@@ -7,7 +7,7 @@
 import { throwIfAborted } from "../util/abort.ts";
 import { SkeinError } from "../util/errors.ts";
 import type { Sha256 } from "./commitment/commitment.ts";
-import { CommitmentRecorder } from "./commitment/recorder.ts";
+import { type ClosedRow, CommitmentRecorder } from "./commitment/recorder.ts";
 import type { Executor, Sequence } from "./executor.ts";
 import { checkCount } from "./step-checks.ts";
 import { checkWhole, stepStages } from "./stages.ts";
@@ -15,22 +15,18 @@ import { checkWhole, stepStages } from "./stages.ts";
 export interface ReplayOptions {
   readonly sha256: Sha256;
   readonly tokens: readonly number[];
-  /** Of them so many are the prompt's, at least one. Logits before its last position are not committed to. */
+  /** Of them so many are the prompt's, at least one. What is committed to does not depend on it. */
   readonly promptLength: number;
   /** Rows of a step at most; default: as many as all stages take, `chunkRowsMax`, and `logitsBytesMax` allow. */
   readonly chunkRows?: number;
-  /** `all`: also behind the prompt's earlier positions, which costs time but changes no commitment. Default: `answer`. */
-  readonly logits?: "answer" | "all";
+  /** Where logits are handed out, to check draws: nothing commits to them. Default: `answer`, the prompt's last position included. */
+  readonly logits?: "none" | "answer" | "all";
 }
 
 /** What was made of one token. */
-export interface ReplayedRow {
+export interface ReplayedRow extends ClosedRow {
   readonly position: number;
   readonly token: number;
-  /** Leaves of the row's tree: layers 0 (the embedding) …, logits, token. */
-  readonly leaves: readonly Uint8Array[];
-  readonly row: Uint8Array;
-  readonly chain: Uint8Array;
   /** Behind this token; null where none were asked for. */
   readonly logits: Int32Array | null;
 }
@@ -64,22 +60,20 @@ export function* replayRows(
   if (chunkRows !== undefined) checkCount("The number of rows", chunkRows, 1);
   const rowsMax = Math.min(chunkRows ?? chunkRowsMax, ...stages.map((stage) => stage.rowsMax));
   const logitRowsMax = Math.floor(logitsBytesMax / (4 * stages[0]!.shape.vocabularySize));
+  const logitsFrom = { none: tokens.length, answer: promptLength - 1, all: 0 }[wanted];
   const recorder = new CommitmentRecorder(sha256);
   const sequences: Sequence[] = [];
   try {
     for (const stage of stages) sequences.push(stage.newSequence());
     for (let at = 0; at < tokens.length;) {
       // Rows without logits first: those with logits are bounded by memory, too.
-      const isPrompt = wanted === "answer" && at < promptLength - 1;
-      const room = isPrompt ? promptLength - 1 - at : logitRowsMax;
+      const wantsLogits = at >= logitsFrom;
+      const room = wantsLogits ? logitRowsMax : logitsFrom - at;
       const chunk = tokens.slice(at, at + Math.max(1, Math.min(rowsMax, room)));
-      const rows = chunk.map((input) => ({ sequences, input, wantsLogits: !isPrompt }));
+      const rows = chunk.map((input) => ({ sequences, input, wantsLogits }));
       const outputs = stepStages(stages, rows, recorder.listener());
       for (const [i, token] of chunk.entries()) {
-        const position = at + i;
-        const logits = outputs[i]!;
-        const closed = recorder.closeNext(token, position < promptLength - 1 ? null : logits);
-        yield { position, token, ...closed, logits };
+        yield { position: at + i, token, ...recorder.closeNext(token), logits: outputs[i]! };
       }
       at += chunk.length;
     }

@@ -1,10 +1,10 @@
 /** Collects the commitments of one sequence while an executor runs. */
 import type { LayerListener } from "../executor.ts";
-import { chainHead, hashBytes, merkleRoot, rowLeaves, type Sha256 } from "./commitment.ts";
+import { chainHead, hashBytes, merkleRoot, type Sha256, tokenLeaf } from "./commitment.ts";
 
 /** What one position commits to. */
 export interface ClosedRow {
-  /** Leaves of the row's tree: layers, logits, token. */
+  /** Leaves of the row's tree: layers 0 (the embedding) …, then the token. */
   readonly leaves: readonly Uint8Array[];
   readonly row: Uint8Array;
   /** Head of the chain after it. */
@@ -17,7 +17,7 @@ export class CommitmentRecorder {
   readonly #leaves: (readonly Uint8Array[])[] = [];
   readonly #keepsLeaves: boolean;
   #chain: Uint8Array = new Uint8Array(hashBytes);
-  /** Leaves of a step's rows that still lack their logits. */
+  /** Leaves of a step's rows that are not closed yet. */
   #open: Uint8Array[][] = [];
 
   /** @param options whether each row's leaves are kept, to prove single ones later */
@@ -35,14 +35,14 @@ export class CommitmentRecorder {
     };
   }
 
-  /** Closes the rows of a step, in order: their tokens, and the logits behind each (null where none are committed to). */
-  close(tokens: readonly number[], logits: readonly (Int32Array | null)[]): void {
-    for (const [i, token] of tokens.entries()) this.closeNext(token, logits[i]!);
+  /** Closes the rows of a step, in the order of their tokens. */
+  close(tokens: readonly number[]): void {
+    for (const token of tokens) this.closeNext(token);
   }
 
   /** Closes the next row of a step alone. */
-  closeNext(token: number, logits: Int32Array | null): ClosedRow {
-    const leaves = rowLeaves(this.#sha256, token, this.#open.shift()!, logits);
+  closeNext(token: number): ClosedRow {
+    const leaves = [...this.#open.shift()!, tokenLeaf(this.#sha256, token)];
     const row = merkleRoot(this.#sha256, leaves);
     this.#rows.push(row);
     if (this.#keepsLeaves) this.#leaves.push(leaves);
