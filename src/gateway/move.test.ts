@@ -248,5 +248,8 @@ inWorld("all together stay within the budget of second attempts", async (world) 
   );
   assert.ok(streams.every(({ error }) => error === null));
   const tries = await Promise.all(streams.map((seen) => world.tries(seen)));
-  assert.deepEqual(tries.toSorted(), [0, 0, 0, 1]);
+  assert.equal(
+    tries.reduce((sum, count) => sum + count, 0),
+    1,
+  );
 });
