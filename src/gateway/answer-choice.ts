@@ -24,9 +24,10 @@ import {
   type Wish,
 } from "./choose-provider.ts";
 import { type Others, runHedged } from "./hedge.ts";
+import type { LiveChoice } from "./journal.ts";
 import type { Elsewhere, MoveRecord } from "./move.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
-import { allBusy, noneFits, noProvider, notOffered } from "./refusals.ts";
+import { allBusy, noneFits, noProvider, notBackYet, notOffered } from "./refusals.ts";
 import type { Held } from "./runner.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import type { Place } from "./waiting-room.ts";
@@ -55,6 +56,13 @@ export interface Together {
   readonly isPrivate: boolean;
   /** Whether the client has seen nothing until the end, so that an answer may begin anew. */
   readonly restartable: boolean;
+}
+
+export interface Choice {
+  readonly request: ChoiceRequest;
+  readonly home: Home | null;
+  /** Where others see how it goes, and what there is of it already; null: nobody looks. */
+  readonly live: LiveChoice | null;
 }
 
 /** Where a choice of a prompt went, which therefore knows the prompt already. */
@@ -95,11 +103,11 @@ interface Search {
 export async function* answerChoice(
   deps: ChoiceDeps,
   together: Together,
-  { request, home }: { request: ChoiceRequest; home: Home | null },
+  { request, home, live }: Choice,
   signal: AbortSignal,
 ): AsyncGenerator<string, ChoiceEnd> {
   const watch = new Stopwatch(deps.clock);
-  let progress = emptyProgress();
+  let progress = live?.from?.progress ?? emptyProgress();
   const search: Search = {
     prompt: request.prompt,
     home,
@@ -112,13 +120,14 @@ export async function* answerChoice(
     refused: false,
     waitedMs: 0,
     contextTokensMin: 0,
-    failure: null,
+    failure: live?.isRestored === true ? notBackYet(together.model) : null,
   };
   for (;;) {
     // 1. The best provider that was not tried yet; wait a while when all are full or away.
     const to = await nextCandidate(deps, together, search, { request, progress }, signal);
     search.tried.add(to.candidate.providerId);
     const held: Held = { to, progress, moves: 0 };
+    if (live !== null) live.held = held;
     try {
       // 2. One attempt, passed through as it comes; a better one may take its place.
       const others = othersFor(deps, together, search, request, held);
