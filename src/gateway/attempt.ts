@@ -8,18 +8,20 @@ import type { ChooseDeps, Occupied } from "./choose-provider.ts";
 import type { Cloud } from "./cloud.ts";
 import type { Decisions } from "./decisions.ts";
 import type { FairShare } from "./fair-share.ts";
-import type { HedgeBudget } from "./hedge.ts";
+import type { HedgeBudget } from "./hedge-budget.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "./options.ts";
 import { Sighting } from "./sighting.ts";
 import { StallBound } from "./stall-bound.ts";
 import { Stopwatch } from "./stopwatch.ts";
+import type { Ticker } from "./ticker.ts";
 import type { WaitingRoom } from "./waiting-room.ts";
 
 export interface ChoiceDeps extends GatewayDeps, ChooseDeps {
   readonly waitingRoom: WaitingRoom;
   readonly share: FairShare;
   readonly hedges: HedgeBudget;
+  readonly ticker: Ticker;
   /** The provider of last resort; null: there is none. */
   readonly cloud: Cloud | null;
   readonly metrics: GatewayMetrics;
@@ -46,6 +48,8 @@ export interface Progress {
   promptTokens: number;
   cachedTokens: number;
   slices: Slice[];
+  /** Time of the attempt that runs in which it only repeated what came from another: nobody pays for it. */
+  repeatedMs: number;
 }
 
 export function emptyProgress(): Progress {
@@ -57,6 +61,7 @@ export function emptyProgress(): Progress {
     promptTokens: 0,
     cachedTokens: 0,
     slices: [],
+    repeatedMs: 0,
   };
 }
 
@@ -67,24 +72,37 @@ type EndEvent = Extract<GenerateEvent, { type: "end" }>;
 /** A request without what differs from attempt to attempt. */
 export type ChoiceRequest = Omit<GenerateRequest, "modelId" | "emitted" | "timeoutMs">;
 
+/** One try, and what is measured of it. */
+export interface Attempt {
+  readonly to: Occupied;
+  readonly progress: Progress;
+  readonly startPosition: number;
+  readonly watch: Stopwatch;
+  readonly stall: StallBound;
+}
+
+export function newAttempt({ clock, limits }: ChoiceDeps, to: Occupied, progress: Progress): Attempt {
+  const stall = new StallBound(limits.tokenTimeoutMs, paceOf(to));
+  return { to, progress, startPosition: progress.position, watch: new Stopwatch(clock), stall };
+}
+
 /**
- * Yields text as it becomes certain, and returns the provider's `end`.
+ * Yields text as it becomes certain, and returns the provider's `end`. Once `signal` is aborted, `progress` is no longer
+ * changed by what is on its way.
  *
+ * @param watch of the whole choice
  * @throws SkeinError as `attemptError` puts it
  */
 export async function* runAttempt(
   deps: ChoiceDeps,
   request: ChoiceRequest,
-  to: Occupied,
-  progress: Progress,
+  { to, progress, watch: attempt, stall }: Attempt,
   watch: Stopwatch,
   signal: AbortSignal,
 ): AsyncGenerator<string, EndEvent> {
   const { limits, clock } = deps;
   const { candidate, entry } = to;
-  const attempt = new Stopwatch(clock);
   const guard = attempt.guard(signal);
-  const stall = new StallBound(limits.tokenTimeoutMs, paceOf(to));
   const work = newWork(progress);
   const sighting = new Sighting(to, attempt, work.startPosition);
   try {
@@ -93,6 +111,7 @@ export async function* runAttempt(
     const { modelId } = candidate.offer;
     const asked = { ...request, ...continuationOf(progress, request), modelId, timeoutMs };
     for await (const event of entry.session.generate(asked, guard.signal)) {
+      guard.signal.throwIfAborted();
       if (event.type === "tokens") {
         attempt.markFirst();
         watch.markFirst();
@@ -214,10 +233,13 @@ function newWork({ position, text }: Progress): Work {
 }
 
 function charge(progress: Progress, { providerId, offer }: Candidate, work: Work, elapsedMs: number): void {
-  const outputTokens = Math.max(0, progress.position - work.startPosition);
+  // Another attempt may have delivered some of it while this one caught up.
+  const charged = progress.slices.reduce((sum, slice) => sum + slice.outputTokens, 0);
+  const outputTokens = Math.max(0, progress.position - charged);
   if (outputTokens === 0 && work.end === null) return;
-  const durationMs = Math.floor(Math.min(claimedMs(work), elapsedMs));
-  progress.slices.push({ providerId, offer, outputTokens, durationMs });
+  const durationMs = Math.floor(Math.min(claimedMs(work), elapsedMs) - progress.repeatedMs);
+  progress.slices.push({ providerId, offer, outputTokens, durationMs: Math.max(0, durationMs) });
+  progress.repeatedMs = 0;
 }
 
 /**
