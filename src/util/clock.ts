@@ -36,8 +36,9 @@ export class ManualClock implements Clock {
     this.#nowMs = startMs;
   }
 
+  /** Whole milliseconds, as `Date.now()`. */
   nowMs(): number {
-    return this.#nowMs;
+    return Math.floor(this.#nowMs);
   }
 
   monotonicMs(): number {
