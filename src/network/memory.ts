@@ -21,10 +21,19 @@ export class MemoryHub {
   readonly peers = new Map<string, MemoryNetwork>();
   readonly #delayMs: (from: string, to: string) => number;
   readonly #clock: Clock | null;
+  /** Told of every frame that is sent. */
+  readonly onSend: (from: string, to: string, frame: Uint8Array) => void;
 
   /** `delayMs`: one way, asked for whatever is sent. Without a clock time is real. */
-  constructor(options: { delayMs?: (from: string, to: string) => number; clock?: Clock } = {}) {
+  constructor(
+    options: {
+      delayMs?: (from: string, to: string) => number;
+      clock?: Clock;
+      onSend?: (from: string, to: string, frame: Uint8Array) => void;
+    } = {},
+  ) {
     this.#delayMs = options.delayMs ?? ((): number => 0);
+    this.onSend = options.onSend ?? ((): void => undefined);
     this.#clock = options.clock ?? null;
   }
 
@@ -171,6 +180,7 @@ class MemoryConnection implements Connection {
         `A frame has ${frame.length} bytes; ${frameBytesMax} are allowed.`,
       );
     }
+    this.#hub.onSend(this.#ownId, this.peerId, frame);
     this.#inFlight.push(frame.slice());
     this.#inFlightBytes += frame.length;
     if (this.#inFlightBytes > bufferedBytesMax) this.close("the peer reads too slowly");
