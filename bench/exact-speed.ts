@@ -15,10 +15,10 @@ import { parseArgs } from "node:util";
 import Table from "cli-table3";
 import { shape120M, writeRandomGguf } from "../scripts/random-gguf.ts";
 import type { Quantization } from "../src/exact/model/model.ts";
+import { llamaModuleFolder } from "./lib/llama-module.ts";
 import { openModelFile, writeChangedModel } from "./lib/model-file.ts";
 import type { SpeedReply, SpeedSetup, SpeedTask } from "./exact-speed-child.ts";
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const { values } = parseArgs({ options: { quick: { type: "boolean" }, model: { type: "string" } } });
 const runs = values.quick ? 2 : 5;
 const promptTokens = 384;
@@ -50,7 +50,7 @@ async function start(
   modelPath: string,
   quantization: Quantization,
 ): Promise<ChildProcess> {
-  const moduleFolder = join(root, "engines", "llama", "node_modules", "node-llama-cpp");
+  const moduleFolder = llamaModuleFolder;
   const setup: SpeedSetup = { side, modelPath, moduleFolder, contextTokens, quantization };
   const file = fileURLToPath(new URL("exact-speed-child.ts", import.meta.url));
   const child = fork(file, [JSON.stringify(setup)], {
