@@ -113,6 +113,7 @@ export async function* runAttempt(
     for await (const event of entry.session.generate(asked, guard.signal)) {
       guard.signal.throwIfAborted();
       if (event.type === "tokens") {
+        if (attempt.firstMs === null) to.begun();
         attempt.markFirst();
         watch.markFirst();
         take(progress, event);
