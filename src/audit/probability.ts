@@ -41,7 +41,7 @@ export interface AuditedParty {
 }
 
 /** What raised or set the probability. */
-export type AuditReason = "newcomer" | "history" | "floor" | "value at risk" | "statistics";
+export type AuditReason = "newcomer" | "history" | "floor" | "value at risk" | "statistics" | "suspended";
 
 export interface AuditProbability {
   readonly probability: number;
