@@ -15,9 +15,9 @@ export interface GroupSummary {
   readonly tokens: number;
   /** Tokens with a margin above 0. */
   readonly off: number;
-  /** Of clipped margins by clip. */
-  readonly mean: number;
-  readonly mean_max: number;
+  /** Of clipped margins by clip, on each scale. */
+  readonly means: readonly number[];
+  readonly means_max: readonly number[];
 }
 
 export interface CalibrationRecord {
@@ -25,10 +25,9 @@ export interface CalibrationRecord {
   readonly model_id: string;
   /** Engine, versions, backend and machine: other runtimes round differently. */
   readonly runtime: string;
-  /** Nats. */
-  readonly clip: number;
-  readonly mean_max: number;
-  /** Chance that `mean_max` is not below the honest mean of any group, if tokens of a group are alike. */
+  /** Clips in nats, the fine scale first. */
+  readonly scales: readonly { readonly clip: number; readonly mean_max: number }[];
+  /** Chance that no `mean_max` is below the honest mean of any group, if tokens of a group are alike. */
   readonly confidence: number;
   readonly quantile: number;
   readonly streams: number;
@@ -45,10 +44,12 @@ const clipQuantile = 0.999;
  * hundredths of a nat.
  */
 const clipMin = 0.05;
+/** The coarse clip by the fine one. */
+const coarseFactor = 10;
 const confidence = 0.99;
 
 /**
- * Limits from honest margins: the clip is their 99.9 % quantile; the mean is bounded for each group apart, and the
+ * Limits from honest margins: the fine clip is their 99.9 % quantile; means are bounded for each group apart, and the
  * largest bound holds for all, so that a provider is not flagged because its clients like one kind of sampling.
  */
 export function limitsFrom(groups: readonly CalibrationGroup[]): {
@@ -58,20 +59,32 @@ export function limitsFrom(groups: readonly CalibrationGroup[]): {
   if (groups.length === 0 || groups.some(({ streams }) => streams.every((one) => one.length === 0)))
     throw new RangeError("every group needs margins");
   const all = groups.flatMap(({ streams }) => streams.flat()).filter(Number.isFinite);
-  const clip = Math.max(clipMin, quantile(all, clipQuantile));
-  const summaries = groups.map(({ name, streams }): GroupSummary => {
-    const margins = streams.flat();
-    const scores = margins.map((margin) => clippedMargin(margin, { clip, meanMax: 0 }));
-    return {
-      name,
-      streams: streams.length,
-      tokens: margins.length,
-      off: margins.filter((margin) => margin > 0).length,
-      mean: scores.reduce((a, b) => a + b, 0) / scores.length,
-      mean_max: meanUpperBound(scores, (1 - confidence) / groups.length),
-    };
-  });
-  return { limits: { clip, meanMax: Math.max(...summaries.map(({ mean_max }) => mean_max)) }, summaries };
+  const fine = Math.max(clipMin, quantile(all, clipQuantile));
+  const clips = [fine, coarseFactor * fine];
+  const delta = (1 - confidence) / (groups.length * clips.length);
+  const summaries = groups.map((group) => summaryOf(group, clips, delta));
+  const limits = clips.map((clip, i) => ({
+    clip,
+    meanMax: Math.max(...summaries.map((summary) => summary.means_max[i]!)),
+  }));
+  return { limits, summaries };
+}
+
+function summaryOf(
+  { name, streams }: CalibrationGroup,
+  clips: readonly number[],
+  delta: number,
+): GroupSummary {
+  const margins = streams.flat();
+  const scores = clips.map((clip) => margins.map((margin) => clippedMargin(margin, clip)));
+  return {
+    name,
+    streams: streams.length,
+    tokens: margins.length,
+    off: margins.filter((margin) => margin > 0).length,
+    means: scores.map((some) => some.reduce((a, b) => a + b, 0) / some.length),
+    means_max: scores.map((some) => meanUpperBound(some, delta)),
+  };
 }
 
 export function calibrationRecord(
@@ -82,8 +95,7 @@ export function calibrationRecord(
   return {
     format: "skein-calibration-v1",
     ...facts,
-    clip: limits.clip,
-    mean_max: limits.meanMax,
+    scales: limits.map(({ clip, meanMax }) => ({ clip, mean_max: meanMax })),
     confidence,
     quantile: clipQuantile,
     streams: summaries.reduce((sum, { streams }) => sum + streams, 0),
@@ -98,8 +110,10 @@ const schema: ZodType<CalibrationRecord> = z.strictObject({
   format: z.literal("skein-calibration-v1"),
   model_id: z.string().min(1).max(200),
   runtime: z.string().min(1).max(500),
-  clip: z.number().gt(0).max(1_000),
-  mean_max: part,
+  scales: z
+    .array(z.strictObject({ clip: z.number().gt(0).max(1_000), mean_max: part }))
+    .min(1)
+    .max(10),
   confidence: part,
   quantile: part,
   streams: count,
@@ -112,8 +126,8 @@ const schema: ZodType<CalibrationRecord> = z.strictObject({
         streams: count,
         tokens: count,
         off: z.number().int().min(0),
-        mean: z.number().min(0).max(1),
-        mean_max: part,
+        means: z.array(z.number().min(0).max(1)).max(10),
+        means_max: z.array(part).max(10),
       }),
     )
     .min(1)
@@ -141,8 +155,8 @@ function notOne(why: string): SkeinError {
   });
 }
 
-export function limitsOf({ clip, mean_max }: CalibrationRecord): FloatLimits {
-  return { clip, meanMax: mean_max };
+export function limitsOf({ scales }: CalibrationRecord): FloatLimits {
+  return scales.map(({ clip, mean_max }) => ({ clip, meanMax: mean_max }));
 }
 
 /** Nearest rank. */

@@ -13,7 +13,13 @@ import {
 } from "./calibration.ts";
 import { clippedMargin, isFlagged, logEvidence, noEvidence, withMargins } from "./evidence.ts";
 
-const limits = { clip: 0.1, meanMax: 0.01 };
+const meanMax = 0.01;
+const clip = 0.1;
+/** Margins of the hardest case are 0 or beyond both clips, so that both scales stand at their limit. */
+const limits = [
+  { clip, meanMax },
+  { clip: 10 * clip, meanMax },
+];
 
 /** How many of `trials` streams of `tokens` margins are ever flagged. */
 function flagged(
@@ -37,9 +43,9 @@ const atMean = (random: Random, mean: number): number => (random.next() < mean ?
 test("looking after every token, honest providers are flagged no more often than promised", () => {
   // At the limit itself, in three shapes: rare and large, small and often, in bursts.
   const shapes: ((random: Random, token: number) => number)[] = [
-    (random) => atMean(random, limits.meanMax),
-    (random) => 2 * limits.meanMax * limits.clip * random.next(),
-    (random, token) => (token % 50 < 5 ? atMean(random, limits.meanMax) : 0),
+    (random) => atMean(random, meanMax),
+    (random) => 2 * meanMax * clip * random.next(),
+    (random, token) => (token % 50 < 5 ? atMean(random, meanMax) : 0),
   ];
   for (const shape of shapes) {
     const trials = 1_000;
@@ -55,13 +61,13 @@ test("the mean of W is at most 1 at the limit, whatever came before", () => {
     fc.property(
       fc.array(fc.double({ min: 0, max: 0.2, noNaN: true }), { maxLength: 60 }),
       fc.double({ min: 0.001, max: 0.5, noNaN: true }),
-      (margins, meanMax) => {
-        const at = { clip: 0.1, meanMax };
+      (margins, most) => {
+        const at = [{ clip, meanMax: most }];
         const before = withMargins(noEvidence, margins, at);
         const after = (margin: number): number =>
           logEvidence(withMargins(before, [margin], at)) - logEvidence(before);
         // The two-point distribution on 0 and the clip with mean meanMax; all others lie between.
-        const mean = meanMax * Math.exp(after(1)) + (1 - meanMax) * Math.exp(after(0));
+        const mean = most * Math.exp(after(1)) + (1 - most) * Math.exp(after(0));
         assert.ok(Math.abs(mean - 1) < 1e-9);
         // A token that fits costs at most the risk.
         assert.ok(Math.exp(after(0)) >= 0.25 - 1e-9);
@@ -91,12 +97,12 @@ test("a flag stays; answers in parts give the same; tokens that are not allowed 
   let parts = noEvidence;
   for (const margin of margins) parts = withMargins(parts, [margin], limits);
   assert.deepEqual(parts, whole);
-  assert.equal(clippedMargin(Number.POSITIVE_INFINITY, limits), 1);
+  assert.equal(clippedMargin(Number.POSITIVE_INFINITY, clip), 1);
   const bad = withMargins(noEvidence, Array<number>(20).fill(1), limits);
   assert.ok(isFlagged(bad));
   const later = withMargins(bad, Array<number>(5_000).fill(0), limits);
   assert.ok(isFlagged(later) && logEvidence(later) < 0);
-  assert.throws(() => withMargins(noEvidence, [0], { clip: 1, meanMax: 0 }), RangeError);
+  assert.throws(() => withMargins(noEvidence, [0], [{ clip: 1, meanMax: 0 }]), RangeError);
 });
 
 test("the bound on the mean holds as often as promised, and is tight", () => {
@@ -125,9 +131,15 @@ test("a calibration takes the quantile for the clip and the worst group for the 
   });
   const groups = [group("greedy", 0), group("warm", 0.02)];
   const { limits: found, summaries } = limitsFrom(groups);
-  assert.equal(found.clip, 0.4);
-  assert.equal(found.meanMax, summaries[1]!.mean_max);
-  assert.ok(summaries[0]!.mean === 0 && summaries[0]!.mean_max < found.meanMax);
+  assert.deepEqual(
+    found.map((scale) => scale.clip),
+    [0.4, 4],
+  );
+  assert.deepEqual(
+    found.map((scale) => scale.meanMax),
+    summaries[1]!.means_max,
+  );
+  assert.ok(summaries[0]!.means[0] === 0 && summaries[0]!.means_max[0]! < found[0]!.meanMax);
   const facts = { model_id: "m", runtime: "r", shapes: ["1 thread"], created_at: "2026-01-01T00:00:00Z" };
   const record = calibrationRecord(groups, facts);
   assert.deepEqual(parseCalibration(JSON.stringify(record)), record);
@@ -137,7 +149,7 @@ test("a calibration takes the quantile for the clip and the worst group for the 
   for (const text of [
     "",
     "{}",
-    JSON.stringify({ ...record, mean_max: 0 }),
+    JSON.stringify({ ...record, scales: [] }),
     JSON.stringify({ ...record, x: 1 }),
   ])
     assert.throws(() => parseCalibration(text), isRefused);

@@ -8,13 +8,19 @@
  * Statistics never take money: what is flagged is ranked lower, and audited more.
  */
 
-/** What `calibrate` found for one model and runtime. */
-export interface FloatLimits {
-  /** Margins are clipped here, in nats; the honest 99.9 % quantile. */
+/** One way to look at margins. */
+export interface FloatScale {
+  /** Margins are clipped here, in nats. */
   readonly clip: number;
   /** Upper confidence bound on the honest mean of margins by clip; above 0 and below 1. */
   readonly meanMax: number;
 }
+
+/**
+ * What `calibrate` found for one model and runtime: a fine scale, on which many small margins stand out (a model with
+ * other weights), and a coarse one for few large ones (single tokens replaced), on which rounding is next to nothing.
+ */
+export type FloatLimits = readonly FloatScale[];
 
 /** Chance that an honest provider is ever flagged, in one window of evidence. */
 export const flagAlpha = 1e-6;
@@ -29,31 +35,39 @@ const bets = 8;
  */
 export interface Evidence {
   readonly tokens: number;
-  /** Natural logarithms of the wealth of each constant bet. */
+  /** Natural logarithms of the wealth of each constant bet on each scale. */
   readonly logWealths: readonly number[];
   /** The largest natural logarithm of W so far: a flag stays. */
   readonly logMost: number;
 }
 
-export const noEvidence: Evidence = { tokens: 0, logWealths: Array<number>(bets).fill(0), logMost: 0 };
+export const noEvidence: Evidence = { tokens: 0, logWealths: [], logMost: 0 };
 
 /** A margin as a number in [0, 1]; 1 for tokens that the sampling does not allow. */
-export function clippedMargin(margin: number, { clip }: FloatLimits): number {
+export function clippedMargin(margin: number, clip: number): number {
   return Math.min(Math.max(0, margin), clip) / clip;
 }
 
-/** Evidence after the margins of one more answer, in order. */
+/** Evidence after the margins of one more answer, in order. The limits must be those of all answers before. */
 export function withMargins(before: Evidence, margins: readonly number[], limits: FloatLimits): Evidence {
-  const { meanMax } = limits;
-  if (!(meanMax > 0 && meanMax < 1 && limits.clip > 0)) throw new RangeError("limits of no calibration");
-  const logWealths = [...before.logWealths];
+  if (limits.length === 0 || !limits.every(isScale)) throw new RangeError("limits of no calibration");
+  const logWealths = limits.flatMap((_, scale) =>
+    Array.from({ length: bets }, (__, bet) => before.logWealths[scale * bets + bet] ?? 0),
+  );
   let { logMost } = before;
   for (const margin of margins) {
-    const gain = clippedMargin(margin, limits) - meanMax;
-    for (let i = 0; i < bets; i++) logWealths[i] = logWealths[i]! + Math.log1p(betOf(i, meanMax) * gain);
+    for (const [scale, { clip, meanMax }] of limits.entries()) {
+      const gain = clippedMargin(margin, clip) - meanMax;
+      for (let bet = 0; bet < bets; bet++)
+        logWealths[scale * bets + bet]! += Math.log1p(betOf(bet, meanMax) * gain);
+    }
     logMost = Math.max(logMost, logMean(logWealths));
   }
   return { tokens: before.tokens + margins.length, logWealths, logMost };
+}
+
+function isScale({ clip, meanMax }: FloatScale): boolean {
+  return meanMax > 0 && meanMax < 1 && clip > 0;
 }
 
 function betOf(index: number, meanMax: number): number {
@@ -62,7 +76,7 @@ function betOf(index: number, meanMax: number): number {
 
 /** Natural logarithm of W now. */
 export function logEvidence({ logWealths }: Evidence): number {
-  return logMean(logWealths);
+  return logWealths.length === 0 ? 0 : logMean(logWealths);
 }
 
 /** Whether W has reached 1/α. */

@@ -249,7 +249,7 @@ export function describeEngine(name: string, facts: SuiteFacts, make: () => Prom
         assert.equal(own.logProbabilities.length, own.margins.length);
         assert.ok(
           own.margins.every((margin) => margin >= 0 && margin < 0.5),
-          `margins ${own.margins}`,
+          `margins ${own.margins.join(" ")}`,
         );
         assert.ok(own.logProbabilities.every((value) => value <= 0));
         const other = tokenIds.toReversed();

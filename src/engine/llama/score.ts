@@ -50,11 +50,12 @@ export class ScoreRun {
     const { context } = this.#loaded;
     const { promptLength } = this.#sequence;
     const start = this.slot.cells.length;
-    // 1. The prompt apart, as the provider read it, then the answer in chunks.
+    // 1. Unless asked otherwise: the prompt apart, as the provider read it, then the answer in chunks.
     const isPrompt = start < promptLength;
-    const count = isPrompt
+    const ownChoice = isPrompt
       ? Math.min(stepLimits.sharedPrefillTokensMax, promptLength - start)
-      : (this.#request.chunkTokens ?? chunkTokensDefault);
+      : chunkTokensDefault;
+    const count = Math.min(this.#request.chunkTokens ?? ownChoice, stepLimits.prefillTokensMax);
     const chunk = Uint32Array.from(this.#tokens.slice(start, start + count));
     const scored = chunk
       .map((_, i) => i)
