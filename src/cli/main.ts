@@ -197,6 +197,23 @@ client("doctor", "check this machine, and say what to do about every failure")
   .option("--model <file>", "also check this GGUF file")
   .action(async (_, command: Command) => (await import("./commands/doctor.ts")).doctor(command));
 
+program
+  .command("calibrate")
+  .description("measure what honest answers of a model look like to an auditor, for the float tier's tests")
+  .requiredOption("--model <file>", "GGUF file")
+  .option("--streams <n>", "answers to generate and score (default: 700)", wholeNumber(20, 1_000_000))
+  .option("--max-tokens <n>", "tokens of an answer (default: 128)", wholeNumber(1, 100_000))
+  .option("--context <tokens>", "prompt and answer together (default: the model's, up to 8192)")
+  .option("--threads <n>", "CPU threads beside one alone (default: one core is left free)")
+  .addOption(new Option("--gpu <mode>", "auto or off (default: auto)").choices(["auto", "off"]))
+  .option("--output <file>", "where to write the record (default: calibrations/ in Skein's folder)")
+  .addOption(jsonOption())
+  .addHelpText(
+    "after",
+    "\nAnswers come from several prompts, kinds of sampling, thread counts and batch sizes, and are scored by reading them.\ndocs/VERIFICATION.md says what the record is for.",
+  )
+  .action(async (_, command: Command) => (await import("./commands/calibrate.ts")).calibrate(command));
+
 const config = program
   .command("config")
   .description("show every setting and where its value comes from")
