@@ -1,5 +1,6 @@
 /** POST /v1/chat/completions and /v1/completions: the one path of every request. */
 import { SkeinError, toSkeinError } from "../util/errors.ts";
+import type { Asker } from "./app.ts";
 import { answerRequest, type Bill, billOf, type AnswerEvent } from "./answer-request.ts";
 import type { ChoiceEnd } from "./answer-choice.ts";
 import type { ChoiceDeps } from "./attempt.ts";
@@ -15,12 +16,6 @@ import { Stopwatch } from "./stopwatch.ts";
 export interface CompleteDeps extends ChoiceDeps {
   readonly cloudPrice: CloudPrice | null;
   readonly streams: ResumableStreams;
-}
-
-/** Which request it is, and whose. */
-export interface Asker {
-  readonly requestId: string;
-  readonly owner: string;
 }
 
 export async function complete(

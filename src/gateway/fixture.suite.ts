@@ -5,6 +5,7 @@ import type { ProviderSession } from "../network/session.ts";
 import type { PriceSheet } from "../protocol/price.ts";
 import { defaultPolicy } from "../router/policy.ts";
 import { MemoryStore } from "../store/memory.ts";
+import type { Store } from "../store/port.ts";
 import { type Clock, systemClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { silentLogger } from "../util/log.ts";
@@ -87,6 +88,7 @@ export class FakeSession implements ProviderSession {
 
 export interface TestGateway {
   readonly gateway: Gateway;
+  readonly store: Store;
   /** Adds a provider and waits until it has answered its probe. */
   add(providerId: string, options?: Partial<NaiveEngineOptions>): Promise<FakeSession>;
   post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
@@ -97,9 +99,10 @@ export function testGateway(
   options: Partial<GatewayOptions> = {},
   seed = 1,
   clock: Clock = systemClock,
+  store: Store = new MemoryStore(clock),
 ): TestGateway {
   const gateway = createGateway(
-    { clock, random: seededRandom(seed), log: silentLogger, store: new MemoryStore(clock) },
+    { clock, random: seededRandom(seed), log: silentLogger, store },
     {
       gatewayId: "gateway",
       version: "0.0.0",
@@ -119,6 +122,7 @@ export function testGateway(
   const url = "http://127.0.0.1:4141";
   return {
     gateway,
+    store,
     async add(providerId, engineOptions = {}) {
       const engine = createNaiveEngine({ clock: systemClock }, { ...naiveDefaults, ...engineOptions });
       const session = new FakeSession(providerId, engine);

@@ -9,12 +9,14 @@ import type { GatewayView, ProviderView, RequestView } from "../protocol/gateway
 import { PrefixCache } from "../router/prefix-cache.ts";
 import { toHex } from "../util/bytes.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
-import { type Asker, complete, type CompleteDeps } from "./complete.ts";
+import { type App, type Asker, errorResponse, unknownPath, wrongMethod } from "./app.ts";
+import { complete, type CompleteDeps } from "./complete.ts";
 import { Cloud } from "./cloud.ts";
 import { Decisions } from "./decisions.ts";
 import { Directory } from "./directory.ts";
 import { FairShare } from "./fair-share.ts";
-import { errorObject } from "./format.ts";
+import { Files, defaultFileLimits } from "./files/file-store.ts";
+import { mountFiles } from "./files/index.ts";
 import { HedgeBudget } from "./hedge.ts";
 import { createMetrics } from "./metrics.ts";
 import type { GatewayDeps, GatewayOptions } from "./options.ts";
@@ -27,9 +29,6 @@ import { listModels, type ListedModel, providerView } from "./views.ts";
 import { WaitingRoom } from "./waiting-room.ts";
 
 export type { CloudPrice, GatewayOptions } from "./options.ts";
-
-/** For whom waiting may help, but nobody knows how long. */
-const retryAfterDefaultSeconds = 2;
 
 export interface Gateway {
   /** Answers one HTTP request; never rejects. */
@@ -62,7 +61,8 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     cloudPrice: options.cloudPrice,
     streams,
   };
-  const app = new Hono<{ Variables: { requestId: string; errorCode: string } }>();
+  const files = new Files(deps, options.files ?? defaultFileLimits);
+  const app: App = new Hono();
 
   app.use(async (c, next) => {
     await next();
@@ -100,6 +100,8 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   app.post("/v1/completions", (c) => complete(path, "text", c.req.raw, asker(c)));
   app.get("/v1/models", (c) => c.json({ object: "list", data: listModels(directory).map(modelObject) }));
   app.get("/v1/models/:id{.+}", (c) => c.json(modelObject(findModel(directory, c.req.param("id")))));
+
+  mountFiles(app, deps, files, asker);
 
   // 3. Skein's own.
   app.get("/v1/requests/:id/events", (c) => resumeAnswer(deps.clock, streams, c.req.raw, c.req.param("id")));
@@ -145,7 +147,10 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   return {
     fetch: async (request) => app.fetch(request),
     addSession: (session) => directory.add(session),
-    close: () => directory.close(),
+    close: () => {
+      files.close();
+      directory.close();
+    },
   };
 }
 
@@ -185,30 +190,4 @@ function gatewayView(deps: GatewayDeps, options: GatewayOptions, directory: Dire
     providers: directory.entries.length,
     now_ms: deps.clock.nowMs(),
   };
-}
-
-function wrongMethod(c: Context, allowed: "GET" | "POST"): Response {
-  c.header("allow", allowed);
-  const { path, method } = c.req;
-  return errorResponse(
-    c,
-    new SkeinError("method_not_allowed", `${path.slice(0, 200)} does not take ${method}.`, {
-      hint: `Send a ${allowed} request.`,
-    }),
-  );
-}
-
-function unknownPath(c: Context): SkeinError {
-  return new SkeinError("not_found", `There is nothing at ${c.req.method} ${c.req.path.slice(0, 200)}.`, {
-    hint: "The endpoints are listed in docs/API.md.",
-  });
-}
-
-function errorResponse(c: Context, error: SkeinError): Response {
-  c.set("errorCode", error.code);
-  const headers: Record<string, string> = [429, 503].includes(error.status)
-    ? { "retry-after": String(error.retryAfterSeconds ?? retryAfterDefaultSeconds) }
-    : {};
-  // Hono's type lists the statuses it knows; 499 (client left) is not among them, and nobody reads it.
-  return c.json(errorObject(error), (error.status === 499 ? 400 : error.status) as 400, headers);
 }
