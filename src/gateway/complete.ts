@@ -5,6 +5,7 @@ import { answerRequest, type Bill, billOf, type AnswerEvent } from "./answer-req
 import type { ChoiceEnd } from "./answer-choice.ts";
 import type { ChoiceDeps } from "./attempt.ts";
 import { chunkObjects, completionObject, errorObject, type Frame } from "./format.ts";
+import type { ModelAccess } from "./model-access.ts";
 import type { CloudPrice } from "./options.ts";
 import { parseBody } from "./parse-body.ts";
 import { type CompletionRequest, parseChatRequest, parseTextRequest } from "./parse-request.ts";
@@ -16,6 +17,7 @@ import { Stopwatch } from "./stopwatch.ts";
 export interface CompleteDeps extends ChoiceDeps {
   readonly cloudPrice: CloudPrice | null;
   readonly streams: ResumableStreams;
+  readonly access: ModelAccess;
 }
 
 export async function complete(
@@ -26,27 +28,15 @@ export async function complete(
 ): Promise<Response> {
   // 1. Check everything that can be checked without a provider.
   const body = await parseBody(http);
-  const request =
+  const given =
     endpoint === "chat" ? parseChatRequest(body, deps.random) : parseTextRequest(body, deps.random);
-  const frame: Frame = {
-    requestId,
-    createdMs: deps.clock.nowMs(),
-    request,
-    cloudPrice: deps.cloudPrice,
-  };
+  const request = { ...given, model: deps.access.resolve(owner, given.model) };
   // 2. Route and attempt; every wait below ends with the deadline or the client's leaving.
-  deps.decisions.began(requestId, owner, request.model);
   const abort = new AbortController();
-  const cancelDeadline = startDeadline(deps, abort);
+  const { frame, events } = startAnswer(deps, request, { requestId, owner }, abort);
   const onLeave = (): void => abort.abort(new SkeinError("cancelled", "The client went away."));
   if (http.signal.aborted) onLeave();
   http.signal.addEventListener("abort", onLeave, { once: true });
-  const events = observed(
-    deps,
-    frame,
-    answerRequest(deps, { requestId, owner }, request, abort.signal),
-    cancelDeadline,
-  );
   // 3. Nothing is sent before the first token: until then a failure has its own HTTP status.
   const first = await events.next();
   const named = { "x-request-id": `req_${requestId}` };
@@ -65,6 +55,39 @@ export async function complete(
   });
 }
 
+/** An answer that comes as events: what every endpoint's answers are made of. */
+export interface StartedAnswer {
+  readonly frame: Frame;
+  readonly events: Events;
+}
+
+/** @param abort ends it, as does its deadline */
+export function startAnswer(
+  deps: CompleteDeps,
+  request: CompletionRequest,
+  asker: Asker & { readonly isBatch?: boolean },
+  abort: AbortController,
+): StartedAnswer {
+  const { requestId, owner } = asker;
+  const frame: Frame = {
+    requestId,
+    createdMs: deps.clock.nowMs(),
+    request,
+    cloudPrice: deps.cloudPrice,
+  };
+  deps.decisions.began(requestId, owner, request.model);
+  const cancelDeadline = startDeadline(deps, abort);
+  const answering = answerRequest(deps, asker, request, abort.signal);
+  return { frame, events: observed(deps, frame, answering, cancelDeadline) };
+}
+
+/** The ends of all choices, once they are there. @throws SkeinError */
+export async function endsOf(events: Events): Promise<ChoiceEnd[]> {
+  const ends: ChoiceEnd[] = [];
+  for await (const event of events) if (event.type === "end") ends[event.choice] = event.end;
+  return ends;
+}
+
 function startDeadline({ clock, limits }: CompleteDeps, abort: AbortController): () => void {
   const { requestTimeoutMs } = limits;
   return clock.schedule(requestTimeoutMs, () =>
@@ -77,7 +100,7 @@ function startDeadline({ clock, limits }: CompleteDeps, abort: AbortController):
   );
 }
 
-type Events = AsyncGenerator<AnswerEvent, void>;
+export type Events = AsyncGenerator<AnswerEvent, void>;
 
 /** Passes events on and records how the request went. */
 async function* observed(

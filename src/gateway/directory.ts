@@ -3,7 +3,7 @@ import type { ProviderSession } from "../network/session.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
 import { OfferIndex, type Standing } from "../router/offer-index.ts";
 import type { Observation } from "../router/pace.ts";
-import { typicalRequest } from "../router/plan.ts";
+import { slotsFor, typicalRequest } from "../router/plan.ts";
 import { defaultPolicy, type RoutingPolicy } from "../router/policy.ts";
 import { type Candidate, predict } from "../router/predict.ts";
 import type { Random } from "../util/random.ts";
@@ -155,12 +155,25 @@ export class Directory {
    * failures count.
    *
    * @param expectedTokens of the prompt that its cache should hold, as far as this gateway knows
+   * @param isBatch for a line of a batch: what runs for other batches is not in anybody's way otherwise
    */
-  candidateOf(offered: Offered, expectedTokens = 0): Candidate {
-    const candidate = candidateOf(offered, this.policy, expectedTokens);
+  candidateOf(offered: Offered, expectedTokens = 0, isBatch = false): Candidate {
+    const yielding = isBatch ? 0 : offered.entry.yieldingCount;
+    const candidate = candidateOf(offered, this.policy, expectedTokens, yielding);
     const share = this.#reliability.share(candidate.providerId);
     if (share === 1 || this.#deps.random.next() <= share) return candidate;
     return { ...candidate, failureShare: 1 - share, cooling: true };
+  }
+
+  /** Slots that nobody uses now, of all providers that can serve a model; what the headroom keeps is left out. */
+  freeSlots(name: string): number {
+    let free = 0;
+    for (const { entry, offer } of this.offersOf(name)) {
+      if (standingOf({ entry, offer }) !== "available") continue;
+      const { active, queued } = candidateOf({ entry, offer }, this.policy);
+      free += Math.max(0, slotsFor(offer.parallelMax, false, this.policy.headroom) - active - queued);
+    }
+    return free;
   }
 
   entryOf(providerId: string): ProviderEntry | undefined {
@@ -340,12 +353,22 @@ function standingOf({ entry, offer }: Offered): Standing {
   return state === "proved" ? "available" : state === "cooling" ? "cooling" : "away";
 }
 
-/** An offer without its failures. @param expectedTokens of the prompt that its cache should hold */
-export function candidateOf({ entry, offer }: Offered, policy: RoutingPolicy, expectedTokens = 0): Candidate {
+/**
+ * An offer without its failures.
+ *
+ * @param expectedTokens of the prompt that its cache should hold
+ * @param yielding attempts there that make room at once
+ */
+export function candidateOf(
+  { entry, offer }: Offered,
+  policy: RoutingPolicy,
+  expectedTokens = 0,
+  yielding = 0,
+): Candidate {
   const { status, roundTripMs, jitterMs, providerId } = entry.session;
   const { pace, health } = entry.served(offer.modelId);
   // Its report is a moment old; what this gateway has sent since counts too.
-  const present = Math.max(status.active + status.queued, entry.inFlight);
+  const present = Math.max(0, Math.max(status.active + status.queued, entry.inFlight) - yielding);
   return {
     providerId,
     offer,

@@ -17,10 +17,17 @@ const hedgeMinMs = 50;
 
 /** Counts how many second attempts may be made. */
 export class HedgeBudget {
-  #saved = 1;
+  readonly #shareMax: number;
+  #saved: number;
+
+  /** @param shareMax second attempts per attempt; 0: never any */
+  constructor(shareMax: number = hedgeShareMax) {
+    this.#shareMax = shareMax;
+    this.#saved = shareMax > 0 ? 1 : 0;
+  }
 
   attempted(): void {
-    this.#saved = Math.min(hedgesSavedMax, this.#saved + hedgeShareMax);
+    this.#saved = Math.min(hedgesSavedMax, this.#saved + this.#shareMax);
   }
 
   take(): boolean {

@@ -15,10 +15,14 @@ import { Cloud } from "./cloud.ts";
 import { Decisions } from "./decisions.ts";
 import { Directory } from "./directory.ts";
 import { FairShare } from "./fair-share.ts";
+import { createLinePath } from "./batches/answer-lines.ts";
+import { defaultBatchOptions, mountBatches } from "./batches/index.ts";
+import { BatchRunner } from "./batches/runner.ts";
 import { Files, defaultFileLimits } from "./files/file-store.ts";
 import { mountFiles } from "./files/index.ts";
 import { HedgeBudget } from "./hedge.ts";
 import { createMetrics } from "./metrics.ts";
+import { ModelAccess } from "./model-access.ts";
 import type { GatewayDeps, GatewayOptions } from "./options.ts";
 import { quote } from "./quote.ts";
 import { modelNotFound } from "./refusals.ts";
@@ -46,6 +50,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   directory.onChange(() => waitingRoom.wake());
   const metrics = createMetrics(directory, waitingRoom);
   const streams = new ResumableStreams({ clock: deps.clock, graceMs: options.limits.resumeGraceMs });
+  const access = new ModelAccess(directory, options.modelAccess ?? {});
   const path: CompleteDeps = {
     ...deps,
     directory,
@@ -60,8 +65,24 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     limits: options.limits,
     cloudPrice: options.cloudPrice,
     streams,
+    access,
   };
   const files = new Files(deps, options.files ?? defaultFileLimits);
+  const batchOptions = options.batches ?? defaultBatchOptions;
+  const runner = new BatchRunner(
+    {
+      ...deps,
+      ...createLinePath(path, access, batchOptions),
+      files,
+      retentionMs: files.limits.retentionMs,
+    },
+    {
+      parallelMax: batchOptions.parallelMax,
+      freeSlots: (model) => directory.freeSlots(access.aliases.get(model) ?? model),
+    },
+  );
+  directory.onChange(() => runner.wake());
+  void runner.resume();
   const app: App = new Hono();
 
   app.use(async (c, next) => {
@@ -98,15 +119,20 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   });
   app.post("/v1/chat/completions", (c) => complete(path, "chat", c.req.raw, asker(c)));
   app.post("/v1/completions", (c) => complete(path, "text", c.req.raw, asker(c)));
-  app.get("/v1/models", (c) => c.json({ object: "list", data: listModels(directory).map(modelObject) }));
-  app.get("/v1/models/:id{.+}", (c) => c.json(modelObject(findModel(directory, c.req.param("id")))));
+  const modelsFor = (c: Context): ListedModel[] =>
+    listModels(directory, access.aliases).filter(({ name }) => access.mayUse(asker(c).owner, name));
+  app.get("/v1/models", (c) => c.json({ object: "list", data: modelsFor(c).map(modelObject) }));
+  app.get("/v1/models/:id{.+}", (c) =>
+    c.json(modelObject(findModel(directory, modelsFor(c), c.req.param("id")))),
+  );
 
   mountFiles(app, deps, files, asker);
+  mountBatches(app, { ...deps, files, runner }, asker);
 
   // 3. Skein's own.
   app.get("/v1/requests/:id/events", (c) => resumeAnswer(deps.clock, streams, c.req.raw, c.req.param("id")));
   app.delete("/v1/requests/:id/events", (c) => cancelAnswer(streams, c.req.raw, c.req.param("id")));
-  app.post("/v1/quote", async (c) => c.json(await quote(path, c.req.raw)));
+  app.post("/v1/quote", async (c) => c.json(await quote(path, c.req.raw, asker(c).owner)));
   app.get("/v1/requests/:id", (c) => c.json(findRequest(path, c.req.param("id"), asker(c).owner)));
   app.get("/skein/v1/gateway", (c) => c.json(gatewayView(deps, options, directory)));
   app.get("/skein/v1/providers", (c) =>
@@ -149,6 +175,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     addSession: (session) => directory.add(session),
     close: () => {
       files.close();
+      runner.close();
       directory.close();
     },
   };
@@ -164,10 +191,10 @@ function modelObject({ name, sinceMs, view }: ListedModel) {
   };
 }
 
-function findModel(directory: Directory, id: string): ListedModel {
-  // A name, an identity, or a name with the beginning of its identity's hash.
+function findModel(directory: Directory, models: readonly ListedModel[], id: string): ListedModel {
+  // An alias, a name, an identity, or a name with the beginning of its identity's hash.
   const name = directory.offersOf(id)[0]?.offer.name;
-  const found = listModels(directory).find((model) => model.name === name);
+  const found = models.find((model) => model.name === id) ?? models.find((model) => model.name === name);
   if (found !== undefined) return found;
   throw modelNotFound(directory, id);
 }

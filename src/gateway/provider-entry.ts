@@ -40,6 +40,8 @@ export class ProviderEntry {
   /** Called when `inFlight` changed. */
   onLoad: () => void = () => undefined;
   #inFlight = 0;
+  /** Attempts for batches that run there: each can be told to make room. */
+  readonly #yielding = new Set<() => void>();
   readonly #served = new Map<string, ServedModel>();
 
   constructor(session: ProviderSession, joinedAtMs: number) {
@@ -54,6 +56,25 @@ export class ProviderEntry {
   set inFlight(count: number) {
     this.#inFlight = count;
     this.onLoad();
+  }
+
+  /** How many of them are for batches, and make room for others. */
+  get yieldingCount(): number {
+    return this.#yielding.size;
+  }
+
+  /** An attempt for a batch began. @returns a function to call when it ended */
+  addYielding(makeRoom: () => void): () => void {
+    this.#yielding.add(makeRoom);
+    return () => this.#yielding.delete(makeRoom);
+  }
+
+  /** The batch's attempt that began last, and so loses least, makes room. */
+  makeRoom(): void {
+    const last = [...this.#yielding].at(-1);
+    if (last === undefined) return;
+    this.#yielding.delete(last);
+    last();
   }
 
   get models(): readonly ModelOffer[] {

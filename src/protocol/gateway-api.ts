@@ -28,6 +28,8 @@ export interface ModelView {
   engines: EngineKind[];
   trust_tiers: TrustTier[];
   providers: number;
+  /** What the name stands for at this gateway, where it is an alias. */
+  alias_of?: string;
   context_tokens_max: number;
   /** Cheapest and dearest sheet among the offers. */
   price: { from: PriceView; to: PriceView };

@@ -72,6 +72,11 @@ export interface StoredFile {
   readonly pieces: readonly Piece[];
 }
 
+/** `lifetimeMs` null: as long as files are kept that do not say so */
+type FileFacts = Pick<StoredFile, "filename" | "purpose" | "pieces"> & {
+  readonly lifetimeMs?: number | null;
+};
+
 export interface FileDeps {
   readonly store: Store;
   readonly clock: Clock;
@@ -100,10 +105,6 @@ export class Files {
     this.#cancelSweep();
   }
 
-  newFileId(): string {
-    return newId(this.#deps, "file-");
-  }
-
   /**
    * Begins to write bytes for an owner.
    *
@@ -130,16 +131,26 @@ export class Files {
     return new PieceWriter(this.#deps.store, piece, { count, ended });
   }
 
-  /** Makes a file of written pieces, together with other changes. False: a condition did not hold. */
+  /** Makes a file of written pieces, together with other changes. Null: a condition did not hold. */
   async create(
     owner: string,
-    facts: Pick<StoredFile, "filename" | "purpose" | "pieces"> & { id?: string; lifetimeMs?: number | null },
+    facts: FileFacts,
     also: { changes: readonly Change[]; conditions: readonly Condition[] } = { changes: [], conditions: [] },
   ): Promise<StoredFile | null> {
+    const { file, changes } = this.draft(owner, facts);
+    const done = await this.#deps.store.commit({
+      changes: [...changes, ...also.changes],
+      conditions: also.conditions,
+    });
+    return done ? file : null;
+  }
+
+  /** A file, and the changes that make it. */
+  draft(owner: string, facts: FileFacts): { file: StoredFile; changes: Change[] } {
     const createdMs = this.#deps.clock.nowMs();
     const { filename, purpose, pieces } = facts;
     const file: StoredFile = {
-      id: facts.id ?? this.newFileId(),
+      id: newId(this.#deps, "file-"),
       filename,
       purpose,
       bytes: pieces.reduce((sum, piece) => sum + piece.bytes, 0),
@@ -147,16 +158,12 @@ export class Files {
       expiresMs: createdMs + (facts.lifetimeMs ?? this.limits.retentionMs),
       pieces,
     };
-    const done = await this.#deps.store.commit({
-      changes: [
-        putJson(keyOf(owner, file.id), file),
-        putJson(dueKey(file.expiresMs, owner, file.id), null),
-        ...pieces.map(({ id }): Change => ({ type: "delete", key: writingKey(id) })),
-        ...also.changes,
-      ],
-      conditions: also.conditions,
-    });
-    return done ? file : null;
+    const changes: Change[] = [
+      putJson(keyOf(owner, file.id), file),
+      putJson(dueKey(file.expiresMs, owner, file.id), null),
+      ...pieces.map(({ id }): Change => ({ type: "delete", key: writingKey(id) })),
+    ];
+    return { file, changes };
   }
 
   /** @throws SkeinError `not_found`; also for somebody else's, which is nobody's business */
