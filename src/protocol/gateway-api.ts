@@ -163,3 +163,18 @@ export interface QuoteView {
     fee_max: FeeView;
   }[];
 }
+
+/** What of a batch (OpenAI's object) the command line shows. */
+export interface BatchView {
+  id: string;
+  status: string;
+  endpoint: string;
+  /** Unix seconds. */
+  created_at: number;
+  expires_at: number;
+  output_file_id: string | null;
+  error_file_id: string | null;
+  errors: { data: readonly { code: string; message: string; line: number | null }[] } | null;
+  request_counts: { total: number; completed: number; failed: number };
+  usage: { input_tokens: number; output_tokens: number; fee: FeeView };
+}
