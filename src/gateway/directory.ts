@@ -155,23 +155,24 @@ export class Directory {
    * failures count.
    *
    * @param expectedTokens of the prompt that its cache should hold, as far as this gateway knows
-   * @param isBatch for a line of a batch: what runs for other batches is not in anybody's way otherwise
+   * @param isBatch for a line of a batch: what runs for batches is in nobody's way else
    */
   candidateOf(offered: Offered, expectedTokens = 0, isBatch = false): Candidate {
-    const yielding = isBatch ? 0 : offered.entry.yieldingCount;
-    const candidate = candidateOf(offered, this.policy, expectedTokens, yielding);
+    const { entry } = offered;
+    const present = isBatch ? entry.presentForBatch : entry.present;
+    const candidate = candidateOf(offered, this.policy, expectedTokens, present);
     const share = this.#reliability.share(candidate.providerId);
     if (share === 1 || this.#deps.random.next() <= share) return candidate;
     return { ...candidate, failureShare: 1 - share, cooling: true };
   }
 
-  /** Slots that nobody uses now, of all providers that can serve a model; what the headroom keeps is left out. */
+  /** Slots for batches that nobody uses now, of all providers that can serve a model; what the headroom keeps is left out. */
   freeSlots(name: string): number {
     let free = 0;
     for (const { entry, offer } of this.offersOf(name)) {
       if (standingOf({ entry, offer }) !== "available") continue;
-      const { active, queued } = candidateOf({ entry, offer }, this.policy);
-      free += Math.max(0, slotsFor(offer.parallelMax, false, this.policy.headroom) - active - queued);
+      const slots = slotsFor(offer.parallelMax, false, this.policy.headroom);
+      free += Math.max(0, slots - entry.presentForBatch);
     }
     return free;
   }
@@ -233,6 +234,7 @@ export class Directory {
   }
 
   #sessionChanged(entry: ProviderEntry): void {
+    entry.reported();
     entry.forgetWithdrawn();
     if (entry.session.status.ready) this.#prove(entry);
     else entry.engineWentAway();
@@ -357,18 +359,16 @@ function standingOf({ entry, offer }: Offered): Standing {
  * An offer without its failures.
  *
  * @param expectedTokens of the prompt that its cache should hold
- * @param yielding attempts there that make room at once
+ * @param present requests there that are in the way
  */
 export function candidateOf(
   { entry, offer }: Offered,
   policy: RoutingPolicy,
   expectedTokens = 0,
-  yielding = 0,
+  present: number = entry.present,
 ): Candidate {
-  const { status, roundTripMs, jitterMs, providerId } = entry.session;
+  const { roundTripMs, jitterMs, providerId } = entry.session;
   const { pace, health } = entry.served(offer.modelId);
-  // Its report is a moment old; what this gateway has sent since counts too.
-  const present = Math.max(0, Math.max(status.active + status.queued, entry.inFlight) - yielding);
   return {
     providerId,
     offer,

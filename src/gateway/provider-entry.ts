@@ -40,6 +40,10 @@ export class ProviderEntry {
   /** Called when `inFlight` changed. */
   onLoad: () => void = () => undefined;
   #inFlight = 0;
+  /** The most of them since the provider's last report. */
+  #peakInFlight = 0;
+  /** Requests there that are not this gateway's, by that report. */
+  #others = 0;
   /** Attempts for batches that run there: each can be told to make room. */
   readonly #yielding = new Set<() => void>();
   readonly #served = new Map<string, ServedModel>();
@@ -55,12 +59,29 @@ export class ProviderEntry {
   }
   set inFlight(count: number) {
     this.#inFlight = count;
+    this.#peakInFlight = Math.max(this.#peakInFlight, count);
     this.onLoad();
   }
 
-  /** How many of them are for batches, and make room for others. */
-  get yieldingCount(): number {
-    return this.#yielding.size;
+  /** The provider said how much it has to do. */
+  reported(): void {
+    const { active, queued } = this.session.status;
+    this.#others = Math.max(0, active + queued - this.#peakInFlight);
+    this.#peakInFlight = this.#inFlight;
+  }
+
+  /**
+   * Requests there, for somebody who waits: by the provider's report, which may be a moment old, or what this gateway
+   * knows; without those that make room.
+   */
+  get present(): number {
+    const { active, queued } = this.session.status;
+    return Math.max(0, Math.max(active + queued, this.#inFlight) - this.#yielding.size);
+  }
+
+  /** Requests there, for a batch: a slot that became free is free at once, not when the provider reports it. */
+  get presentForBatch(): number {
+    return this.#inFlight + this.#others;
   }
 
   /** An attempt for a batch began. @returns a function to call when it ended */

@@ -7,9 +7,9 @@ import type { Random } from "../util/random.ts";
 
 /** Records that one look into the store returns. */
 const scanRecords = 1_000;
-/** Milliseconds since 1970 up to the year 10889, then 64 random bits. */
+/** Milliseconds since 1970 up to the year 10889, then 48 random bits. */
 const timeHexLength = 12;
-const randomBytes = 8;
+const randomBytes = 6;
 
 const decoder = new TextDecoder();
 
