@@ -3,6 +3,7 @@
  * seed and what was already emitted, and continues at that position.
  */
 import type { FinishReason, Prompt } from "../protocol/generate.ts";
+import type { ModelOffer } from "../protocol/offer.ts";
 import type { RoutingHints } from "../router/hints.ts";
 import type { Candidate } from "../router/predict.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
@@ -52,6 +53,8 @@ export interface Together {
   readonly allowOtherModels: boolean;
   /** Who asks: nobody else's cached prompts count. */
   readonly owner: string;
+  /** A line of a batch, which makes room for everybody else. */
+  readonly isBatch: boolean;
   readonly hints: RoutingHints;
   readonly isPrivate: boolean;
   /** Whether the client has seen nothing until the end, so that an answer may begin anew. */
@@ -131,7 +134,8 @@ export async function* answerChoice(
     try {
       // 2. One attempt, passed through as it comes; a better one may take its place.
       const others = othersFor(deps, together, search, request, held);
-      const end = yield* runHedged({ deps, request, watch, signal }, held, others);
+      const ended = to.madeRoom === null ? signal : AbortSignal.any([signal, to.madeRoom]);
+      const end = yield* runHedged({ deps, request, watch, signal: ended }, held, others);
       deps.metrics.attempted("ok");
       return endOf(held.progress, watch, end.finishReason, search.attempts + held.moves + 1);
     } catch (thrown) {
@@ -139,10 +143,16 @@ export async function* answerChoice(
       const error = toSkeinError(thrown);
       progress = held.progress;
       search.attempts += held.moves;
-      deps.metrics.attempted(signal.aborted ? "cancelled" : error.code);
+      const hasYielded = to.madeRoom?.aborted === true && !signal.aborted;
+      deps.metrics.attempted(signal.aborted ? "cancelled" : hasYielded ? "made_room" : error.code);
       if (signal.aborted) throw signal.reason instanceof SkeinError ? signal.reason : error;
       if (error.code === "overloaded") {
         search.refused = true;
+        continue;
+      }
+      if (hasYielded) {
+        search.refused = true;
+        keepOrRestart(to.candidate.offer, search, progress, together, error);
         continue;
       }
       countFailure(search, progress, error);
@@ -200,6 +210,17 @@ function considerRetry(
   if (error.retry === "never") throw error;
   deps.directory.reportFailure(entry, offer.modelId, error);
   if (search.fruitlessAttempts >= fruitlessAttemptsMax) throw error;
+  keepOrRestart(offer, search, progress, together, error);
+}
+
+/** @throws SkeinError when what was emitted can be neither continued nor thrown away */
+function keepOrRestart(
+  offer: ModelOffer,
+  search: Search,
+  progress: Progress,
+  together: Together,
+  error: SkeinError,
+): void {
   if (progress.position === 0) return;
   if (canContinue(progress, offer, search.prompt)) {
     // What was emitted belongs to this identity, whatever the request allows.
@@ -231,7 +252,7 @@ async function nextCandidate(
   const { directory, waitingRoom, limits } = deps;
   const { model } = together;
   // Nobody overtakes those who wait already.
-  let mayTry = search.waitedMs > 0 || search.attempts > 0 || !waitingRoom.hasLine(model);
+  let mayTry = search.waitedMs > 0 || search.attempts > 0 || !waitingRoom.hasLine(model, together.isBatch);
   for (;;) {
     if (!together.allowOtherModels) together.modelId ??= directory.identityOf(model);
     const wish = wishOf(together, search, request, progress);
@@ -258,7 +279,13 @@ async function nextCandidate(
     if (refused.has("reserved") && search.waitedMs === 0) deps.metrics.keptWaiting();
     const isFull = search.refused || chosen !== null || refused.has("full") || refused.has("reserved");
     const waitingFor = isFull ? "slot" : "provider";
-    const place: Place = { name: model, owner: together.owner, ticket: search.ticket, waitingFor };
+    const place: Place = {
+      name: model,
+      owner: together.owner,
+      ticket: search.ticket,
+      waitingFor,
+      isBatch: together.isBatch,
+    };
     const leftMs = limits.queueTimeoutMs - search.waitedMs;
     const startMs = search.watch.elapsedMs;
     mayTry = leftMs > 0 && (await waitingRoom.turn(place, leftMs, signal));

@@ -28,7 +28,7 @@ type Texts = AsyncGenerator<string, ChoiceEnd>;
  */
 export async function* answerRequest(
   deps: ChoiceDeps,
-  { requestId, owner }: { requestId: string; owner: string },
+  { requestId, owner, isBatch = false }: { requestId: string; owner: string; isBatch?: boolean },
   request: CompletionRequest,
   signal: AbortSignal,
   lives: readonly LiveChoice[] | null = null,
@@ -41,7 +41,9 @@ export async function* answerRequest(
     model: request.model,
     modelId: lives?.map(modelIdOf).find((modelId) => modelId !== null) ?? null,
     allowOtherModels: request.allowOtherModels,
-    owner,
+    // What a batch has running must not make the same API key's other requests wait.
+    owner: isBatch ? `batch:${owner}` : owner,
+    isBatch,
     hints: request.hints,
     isPrivate: request.isPrivate,
     restartable: !request.stream,
@@ -178,5 +180,6 @@ export function billOf(request: CompletionRequest, ends: readonly ChoiceEnd[]): 
   });
   let feeAmount = 0n;
   for (const { slice, ...consumption } of charges.values()) feeAmount += fee(slice.offer.price, consumption);
-  return { promptTokens, cachedTokens, outputTokens, feeAmount };
+  const percent = BigInt(request.feePercent ?? 100);
+  return { promptTokens, cachedTokens, outputTokens, feeAmount: (feeAmount * percent + 99n) / 100n };
 }

@@ -64,7 +64,14 @@ export class Cloud {
     const { budget } = this.#options;
     if (budget.spentToday + mostOf(offer, wish.request) > budget.limit) return null;
     const candidate = candidateOf(own, this.#deps.directory.policy);
-    const chosen = { candidate, owner: wish.owner, predictedTtftMs: 0, keys, expectedCachedTokens: 0 };
+    const chosen = {
+      candidate,
+      owner: wish.owner,
+      isBatch: wish.isBatch,
+      predictedTtftMs: 0,
+      keys,
+      expectedCachedTokens: 0,
+    };
     return occupiedBy(this.#deps.share, chosen, entry);
   }
 }

@@ -121,6 +121,7 @@ export class PassingTime implements Clock {
 
 export interface TestGateway {
   readonly gateway: Gateway;
+  readonly store: Store;
   /** Adds a provider and waits until it has answered its probe. */
   add(providerId: string, options?: Partial<NaiveEngineOptions>): Promise<FakeSession>;
   post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
@@ -154,6 +155,7 @@ export function testGateway(
   const url = "http://127.0.0.1:4141";
   return {
     gateway,
+    store,
     async add(providerId, engineOptions = {}) {
       const engine = createNaiveEngine({ clock }, { ...naiveDefaults, ...engineOptions });
       const session = new FakeSession(providerId, engine);

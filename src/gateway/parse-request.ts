@@ -29,6 +29,8 @@ export interface CompletionRequest {
   readonly hints: RoutingHints;
   /** Never for the cloud of last resort. */
   readonly isPrivate: boolean;
+  /** Share of the providers' prices that is charged, rounded up; absent: all. */
+  readonly feePercent?: number;
 }
 
 const content = z.union([z.string(), z.array(z.looseObject({ type: z.string() })).min(1)]).nullish();

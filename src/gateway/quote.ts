@@ -14,11 +14,11 @@ import { feeView, priceView } from "./views.ts";
 
 const countTimeoutMs = 10_000;
 
-export async function quote(deps: CompleteDeps, http: Request): Promise<QuoteView> {
+export async function quote(deps: CompleteDeps, http: Request, owner: string): Promise<QuoteView> {
   // 1. The same body as the completion's, checked alike.
   const body = await parseBody(http);
-  const request =
-    "prompt" in body ? parseTextRequest(body, deps.random) : parseChatRequest(body, deps.random);
+  const given = "prompt" in body ? parseTextRequest(body, deps.random) : parseChatRequest(body, deps.random);
+  const request = { ...given, model: deps.access.resolve(owner, given.model) };
   // 2. Who would serve it.
   const { directory } = deps;
   const modelId = directory.identityOf(request.model);

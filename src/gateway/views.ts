@@ -41,8 +41,11 @@ export interface ListedModel {
   readonly view: ModelView;
 }
 
-/** Models that somebody serves right now, by name. */
-export function listModels(directory: Directory): ListedModel[] {
+/** Models that somebody serves right now, by name. @param aliases other names for them */
+export function listModels(
+  directory: Directory,
+  aliases: ReadonlyMap<string, string> = new Map(),
+): ListedModel[] {
   const byName = new Map<string, { entry: ProviderEntry; offer: ModelOffer }[]>();
   for (const entry of directory.entries) {
     for (const offer of entry.models) {
@@ -50,9 +53,15 @@ export function listModels(directory: Directory): ListedModel[] {
       byName.set(offer.name, [...(byName.get(offer.name) ?? []), { entry, offer }]);
     }
   }
-  return [...byName]
-    .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    .map(([name, served]) => listed(directory, name, served));
+  for (const alias of aliases.keys()) byName.delete(alias);
+  const models = [...byName].map(([name, served]) => listed(directory, name, served));
+  for (const [alias, target] of aliases) {
+    const name = directory.offersOf(target)[0]?.offer.name;
+    const model = models.find((other) => other.name === name);
+    if (model !== undefined)
+      models.push({ ...model, name: alias, view: { ...model.view, alias_of: target } });
+  }
+  return models.toSorted((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 function listed(
