@@ -6,6 +6,7 @@ import { planAttempts, typicalRequest } from "../router/plan.ts";
 import type { Candidate } from "../router/predict.ts";
 import { type SkeinError, toSkeinError } from "../util/errors.ts";
 import type { CompleteDeps } from "./complete.ts";
+import { withHeaderHints } from "./header-hints.ts";
 import { parseBody } from "./parse-body.ts";
 import { type CompletionRequest, parseChatRequest, parseTextRequest } from "./parse-request.ts";
 import { noProvider, notOffered } from "./refusals.ts";
@@ -16,7 +17,7 @@ const countTimeoutMs = 10_000;
 
 export async function quote(deps: CompleteDeps, http: Request): Promise<QuoteView> {
   // 1. The same body as the completion's, checked alike.
-  const body = await parseBody(http);
+  const body = withHeaderHints(await parseBody(http), http.headers);
   const request =
     "prompt" in body ? parseTextRequest(body, deps.random) : parseChatRequest(body, deps.random);
   // 2. Who would serve it.
