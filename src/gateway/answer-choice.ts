@@ -53,7 +53,6 @@ export interface Together {
   /** Who asks: nobody else's cached prompts count. */
   readonly owner: string;
   readonly hints: RoutingHints;
-  readonly isPrivate: boolean;
   /** Whether the client has seen nothing until the end, so that an answer may begin anew. */
   readonly restartable: boolean;
 }
@@ -237,7 +236,7 @@ async function nextCandidate(
     const wish = wishOf(together, search, request, progress);
     const decision = chooseProvider(deps, wish);
     const { chosen, refused } = decision;
-    const lastResort = (): Occupied | null => deps.cloud?.occupy(wish, decision, together.isPrivate) ?? null;
+    const lastResort = (): Occupied | null => deps.cloud?.occupy(wish, decision) ?? null;
     const line = waitingRoom.lineLength(model);
     const better = deps.cloud?.isBetter(line, chosen?.predictedTtftMs ?? null) === true ? lastResort() : null;
     const occupied = better ?? (chosen !== null && mayTry ? occupy(deps, chosen) : null);

@@ -43,7 +43,6 @@ export async function* answerRequest(
     allowOtherModels: request.allowOtherModels,
     owner,
     hints: request.hints,
-    isPrivate: request.isPrivate,
     restartable: !request.stream,
   };
   const choices = choicesOf(requestId, request, lives).map((choice) =>

@@ -103,8 +103,10 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   });
   app.post("/v1/chat/completions", (c) => complete(path, "chat", c.req.raw, asker(c)));
   app.post("/v1/completions", (c) => complete(path, "text", c.req.raw, asker(c)));
-  app.get("/v1/models", (c) => c.json({ object: "list", data: listModels(directory).map(modelObject) }));
-  app.get("/v1/models/:id{.+}", (c) => c.json(modelObject(findModel(directory, c.req.param("id")))));
+  app.get("/v1/models", (c) =>
+    c.json({ object: "list", data: listModels(directory, path.cloud).map(modelObject) }),
+  );
+  app.get("/v1/models/:id{.+}", (c) => c.json(modelObject(findModel(path, c.req.param("id")))));
 
   // 3. Skein's own.
   app.get("/v1/requests/:id/events", (c) => resumeAnswer(path, c.req.raw, c.req.param("id"), asker(c)));
@@ -167,10 +169,10 @@ function modelObject({ name, sinceMs, view }: ListedModel) {
   };
 }
 
-function findModel(directory: Directory, id: string): ListedModel {
+function findModel({ directory, cloud }: CompleteDeps, id: string): ListedModel {
   // A name, an identity, or a name with the beginning of its identity's hash.
-  const name = directory.offersOf(id)[0]?.offer.name;
-  const found = listModels(directory).find((model) => model.name === name);
+  const name = directory.offersOf(id)[0]?.offer.name ?? id;
+  const found = listModels(directory, cloud).find((model) => model.name === name);
   if (found !== undefined) return found;
   throw modelNotFound(directory, id);
 }

@@ -2,10 +2,12 @@
 import type { QuoteView } from "../protocol/gateway-api.ts";
 import type { Prompt } from "../protocol/generate.ts";
 import { fee } from "../protocol/price.ts";
+import { refusedByHints } from "../router/hints.ts";
 import { planAttempts, typicalRequest } from "../router/plan.ts";
 import type { Candidate } from "../router/predict.ts";
 import { type SkeinError, toSkeinError } from "../util/errors.ts";
 import type { CompleteDeps } from "./complete.ts";
+import type { Directory } from "./directory.ts";
 import { withHeaderHints } from "./header-hints.ts";
 import { parseBody } from "./parse-body.ts";
 import { type CompletionRequest, parseChatRequest, parseTextRequest } from "./parse-request.ts";
@@ -24,7 +26,9 @@ export async function quote(deps: CompleteDeps, http: Request): Promise<QuoteVie
   const { directory } = deps;
   const modelId = directory.identityOf(request.model);
   if (modelId === null) throw notOffered(directory, request.model);
-  const candidates = directory.candidates(request.model, modelId).filter(({ cooling }) => !cooling);
+  const candidates = directory
+    .candidates(request.model, modelId)
+    .filter((candidate) => !candidate.cooling && isFit(directory, request, candidate));
   if (candidates.length === 0) throw noProvider(request.model);
   // 3. Only providers have the tokenizer; all of one identity count alike.
   const counts = await Promise.all(
@@ -42,6 +46,11 @@ export async function quote(deps: CompleteDeps, http: Request): Promise<QuoteVie
     output_tokens_max: Math.max(...offers.map((offer) => offer.outputTokensMax)),
     offers: offers.map(({ view }) => view),
   };
+}
+
+function isFit(directory: Directory, { hints }: CompletionRequest, candidate: Candidate): boolean {
+  const region = directory.entryOf(candidate.providerId)?.session.offer?.region ?? "";
+  return refusedByHints(candidate.providerId, region, candidate.offer, hints) === null;
 }
 
 function offerOf(

@@ -27,6 +27,7 @@ export interface ModelView {
   model_ids: string[];
   engines: EngineKind[];
   trust_tiers: TrustTier[];
+  /** 0: only the operator's cloud of last resort answers for it. */
   providers: number;
   context_tokens_max: number;
   /** Cheapest and dearest sheet among the offers. */
@@ -78,6 +79,8 @@ export interface ProviderView {
     context_tokens_max: number;
     parallel_max: number;
     resumable: boolean;
+    /** Whether prompts leave the provider's machine. */
+    forwards_prompts: boolean;
     price: PriceView;
   }[];
 }
