@@ -15,6 +15,8 @@ export interface EngineModel {
   readonly parallelMax: number;
   readonly trustTier: TrustTier;
   readonly resumable: boolean;
+  /** As in the offer. */
+  readonly forwardsPrompts?: true;
 }
 
 export type EngineStatus =

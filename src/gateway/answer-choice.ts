@@ -56,7 +56,6 @@ export interface Together {
   /** A line of a batch, which makes room for everybody else. */
   readonly isBatch: boolean;
   readonly hints: RoutingHints;
-  readonly isPrivate: boolean;
   /** Whether the client has seen nothing until the end, so that an answer may begin anew. */
   readonly restartable: boolean;
 }
@@ -258,7 +257,7 @@ async function nextCandidate(
     const wish = wishOf(together, search, request, progress);
     const decision = chooseProvider(deps, wish);
     const { chosen, refused } = decision;
-    const lastResort = (): Occupied | null => deps.cloud?.occupy(wish, decision, together.isPrivate) ?? null;
+    const lastResort = (): Occupied | null => deps.cloud?.occupy(wish, decision) ?? null;
     const line = waitingRoom.lineLength(model);
     const better = deps.cloud?.isBetter(line, chosen?.predictedTtftMs ?? null) === true ? lastResort() : null;
     const occupied = better ?? (chosen !== null && mayTry ? occupy(deps, chosen) : null);

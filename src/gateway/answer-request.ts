@@ -45,7 +45,6 @@ export async function* answerRequest(
     owner: isBatch ? `batch:${owner}` : owner,
     isBatch,
     hints: request.hints,
-    isPrivate: request.isPrivate,
     restartable: !request.stream,
   };
   const choices = choicesOf(requestId, request, lives).map((choice) =>

@@ -179,6 +179,7 @@ const forGood: ReadonlySet<RejectReason> = new Set([
   "not_allowed",
   "denied",
   "other_region",
+  "not_private",
   "too_expensive",
 ]);
 

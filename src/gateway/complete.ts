@@ -6,6 +6,7 @@ import type { ChoiceEnd } from "./answer-choice.ts";
 import type { ChoiceDeps } from "./attempt.ts";
 import { type Events, sseEvents } from "./event-stream.ts";
 import { completionObject, type Frame } from "./format.ts";
+import { withHeaderHints } from "./header-hints.ts";
 import { type Journal, type Journals, LiveChoice } from "./journal.ts";
 import type { ModelAccess } from "./model-access.ts";
 import type { CloudPrice } from "./options.ts";
@@ -31,7 +32,7 @@ export async function complete(
 ): Promise<Response> {
   const { requestId, owner } = asker;
   // 1. Check everything that can be checked without a provider.
-  const body = await parseBody(http);
+  const body = withHeaderHints(await parseBody(http), http.headers);
   const request = parseRequest(deps, owner, endpoint, body);
   // 2. Write down what a client may come back for.
   const isResumable = request.stream && wantsResume(http) && !deps.streams.isFull;

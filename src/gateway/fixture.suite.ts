@@ -2,6 +2,7 @@
 import type { Engine } from "../engine/port.ts";
 import { createNaiveEngine, naiveDefaults, type NaiveEngineOptions } from "../engine/naive.ts";
 import type { ProviderSession } from "../network/session.ts";
+import type { ModelOffer } from "../protocol/offer.ts";
 import type { PriceSheet } from "../protocol/price.ts";
 import { defaultPolicy } from "../router/policy.ts";
 import { MemoryStore } from "../store/memory.ts";
@@ -84,6 +85,14 @@ export class FakeSession implements ProviderSession {
     this.#abort.abort(new SkeinError("provider_disconnected", reason));
     for (const listener of this.#closeListeners) listener(reason);
   }
+}
+
+/** Lets a provider offer something else from now on. */
+export function reoffer(session: FakeSession, change: Partial<ModelOffer>): void {
+  const offer = session.offer!;
+  const models = offer.models.map((model) => ({ ...model, ...change }));
+  Object.defineProperty(session, "offer", { configurable: true, get: () => ({ ...offer, models }) });
+  session.changed();
 }
 
 /** Simulated time that passes as fast as things happen in it. */

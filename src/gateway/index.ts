@@ -125,7 +125,9 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   app.post("/v1/chat/completions", (c) => complete(path, "chat", c.req.raw, asker(c)));
   app.post("/v1/completions", (c) => complete(path, "text", c.req.raw, asker(c)));
   const modelsFor = (c: Context): ListedModel[] =>
-    listModels(directory, access.aliases).filter(({ name }) => access.mayUse(asker(c).owner, name));
+    listModels(directory, path.cloud, access.aliases).filter(({ name }) =>
+      access.mayUse(asker(c).owner, name),
+    );
   app.get("/v1/models", (c) => c.json({ object: "list", data: modelsFor(c).map(modelObject) }));
   app.get("/v1/models/:id{.+}", (c) =>
     c.json(modelObject(findModel(directory, modelsFor(c), c.req.param("id")))),

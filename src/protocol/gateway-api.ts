@@ -27,6 +27,7 @@ export interface ModelView {
   model_ids: string[];
   engines: EngineKind[];
   trust_tiers: TrustTier[];
+  /** 0: only the operator's cloud of last resort answers for it. */
   providers: number;
   /** What the name stands for at this gateway, where it is an alias. */
   alias_of?: string;
@@ -80,6 +81,8 @@ export interface ProviderView {
     context_tokens_max: number;
     parallel_max: number;
     resumable: boolean;
+    /** Whether prompts leave the provider's machine. */
+    forwards_prompts: boolean;
     price: PriceView;
   }[];
 }

@@ -5,7 +5,7 @@ import type { ProviderStatus, SignedEnvelope } from "./offer.ts";
 import { nonceBytes } from "./join-proof.ts";
 
 /** Raised with every change that an older peer would misunderstand. */
-export const protocolVersion = 1;
+export const protocolVersion = 2;
 
 const bytes = z.instanceof(Uint8Array);
 const u32Max = 0xffff_ffff;

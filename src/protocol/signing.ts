@@ -42,6 +42,7 @@ const modelOffer: ZodType<ModelOffer> = z.strictObject({
   contextTokensMax: count.min(1),
   parallelMax: count.min(1),
   resumable: z.boolean(),
+  forwardsPrompts: z.literal(true).exactOptional(),
   price: z.strictObject({
     inputPerMillionTokens: amount,
     outputPerMillionTokens: amount,
