@@ -28,6 +28,7 @@ const sampler = samplerParameters({
   minP: 0,
   presencePenalty: 0,
   frequencyPenalty: 0,
+  logitBias: [],
   seed: 1,
 });
 const options = { prompts: [[300, 301, 302], [7], [900, 901]], positions: 5, sampler };
