@@ -56,6 +56,7 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
       resumeGraceMs: settings.resumeGraceMs,
     },
     cloud: cloudOf(context),
+    receiptRetentionMs: settings.receiptHours * 3600_000,
     headroom: settings.headroomPercent / 100,
     // The default of `join` is a provider's: this gateway itself.
     join: context.resolved.sources.join === "default" ? [] : settings.join,

@@ -107,6 +107,11 @@ export const settings = {
     30_000,
     "how long an answer goes on without its client, if that asked for it",
   ),
+  receiptHours: setting(
+    integer(0, 8_760),
+    24,
+    "hours that receipts are kept for whoever asked, with prompt and answer; 0: not at all",
+  ),
   headroomPercent: setting(
     integer(0, 90),
     0,

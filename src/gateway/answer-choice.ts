@@ -24,6 +24,7 @@ import {
 } from "./choose-provider.ts";
 import { type Held, runHedged } from "./hedge.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
+import { receiptName } from "./receipts.ts";
 import { allBusy, noneFits, noProvider, notOffered } from "./refusals.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import type { Place } from "./waiting-room.ts";
@@ -35,6 +36,8 @@ export interface ChoiceEnd {
   readonly cachedTokens: number;
   readonly outputTokens: number;
   readonly slices: readonly Slice[];
+  /** What its last receipt is called by; null: it has none. */
+  readonly receipt: string | null;
   readonly attempts: number;
   readonly ttftMs: number;
   readonly totalMs: number;
@@ -92,11 +95,26 @@ interface Search {
 export async function* answerChoice(
   deps: ChoiceDeps,
   together: Together,
+  { index, request, home }: { index: number; request: ChoiceRequest; home: Home | null },
+  signal: AbortSignal,
+): AsyncGenerator<string, ChoiceEnd> {
+  const current = { progress: emptyProgress() };
+  try {
+    return yield* attemptUntilDone(deps, together, { request, home }, current, signal);
+  } finally {
+    const { parts } = current.progress;
+    deps.receipts?.keep(together.owner, request.requestId, { index, prompt: request.prompt, parts });
+  }
+}
+
+async function* attemptUntilDone(
+  deps: ChoiceDeps,
+  together: Together,
   { request, home }: { request: ChoiceRequest; home: Home | null },
+  current: { progress: Progress },
   signal: AbortSignal,
 ): AsyncGenerator<string, ChoiceEnd> {
   const watch = new Stopwatch(deps.clock);
-  let progress = emptyProgress();
   const search: Search = {
     prompt: request.prompt,
     home,
@@ -113,6 +131,7 @@ export async function* answerChoice(
   };
   for (;;) {
     // 1. The best provider that was not tried yet; wait a while when all are full or away.
+    const { progress } = current;
     const to = await nextCandidate(deps, together, search, { request, progress }, signal);
     search.tried.add(to.candidate.providerId);
     const held: Held = { to, progress };
@@ -125,15 +144,16 @@ export async function* answerChoice(
     } catch (thrown) {
       // 3. Try elsewhere, if that can help and the next provider can continue.
       const error = toSkeinError(thrown);
-      progress = held.progress;
       deps.metrics.attempted(signal.aborted ? "cancelled" : error.code);
       if (signal.aborted) throw signal.reason instanceof SkeinError ? signal.reason : error;
       if (error.code === "overloaded") {
         search.refused = true;
         continue;
       }
-      countFailure(search, progress, error);
-      considerRetry(deps, held.to, search, progress, together, error);
+      countFailure(search, held.progress, error);
+      considerRetry(deps, held.to, search, held.progress, together, error);
+    } finally {
+      current.progress = held.progress;
     }
   }
 }
@@ -151,6 +171,7 @@ function endOf(
     cachedTokens: progress.cachedTokens,
     outputTokens: progress.position,
     slices: progress.slices,
+    receipt: receiptName(progress.parts),
     attempts,
     ttftMs: watch.firstMs ?? watch.elapsedMs,
     totalMs: watch.elapsedMs,

@@ -107,14 +107,16 @@ function throwIfFailed(failure: { readonly error: unknown } | null): void {
 function choicesOf(
   requestId: string,
   request: CompletionRequest,
-): { request: ChoiceRequest; home: Home | null }[] {
+): { index: number; request: ChoiceRequest; home: Home | null }[] {
   return request.prompts.flatMap((prompt, promptIndex) => {
     const home = request.n > 1 ? { providerId: null } : null;
     return Array.from({ length: request.n }, (_, i) => {
-      const seed = choiceSeed(request.sampling.seed, promptIndex * request.n + i);
+      const index = promptIndex * request.n + i;
+      const seed = choiceSeed(request.sampling.seed, index);
       const sampling = { ...request.sampling, seed };
       const { stop, outputTokensMax } = request;
-      return { request: { requestId, prompt, sampling, stop, outputTokensMax }, home };
+      const chargesPrompt = i === 0;
+      return { index, request: { requestId, prompt, sampling, stop, outputTokensMax, chargesPrompt }, home };
     });
   });
 }

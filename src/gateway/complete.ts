@@ -55,7 +55,10 @@ export async function complete(
   // 3. Nothing is sent before the first token: until then a failure has its own HTTP status.
   const first = await events.next();
   const named = { "x-request-id": `req_${requestId}` };
-  if (!request.stream) return Response.json(await collect(frame, first, events), { headers: named });
+  if (!request.stream) {
+    const ends = await collect(first, events);
+    return Response.json(completionObject(frame, ends), { headers: { ...named, ...receiptHeader(ends) } });
+  }
   // 4. Stream; a client that may come back reads from a record.
   const source = sseEvents(frame, first, events);
   if (wantsResume(http)) {
@@ -129,11 +132,16 @@ function inWordsOf(endpoint: CompletionRequest["endpoint"], error: SkeinError): 
   });
 }
 
+/** Hashes of the choices' receipts, if all have one. */
+function receiptHeader(ends: readonly ChoiceEnd[]): Record<string, string> {
+  const names = ends.flatMap(({ receipt }) => receipt ?? []);
+  return names.length === ends.length ? { "x-skein-receipt": names.join(",") } : {};
+}
+
 async function collect(
-  frame: Frame,
   first: IteratorResult<AnswerEvent, void>,
   events: Events,
-): Promise<object> {
+): Promise<readonly ChoiceEnd[]> {
   // Texts come with the ends: until then an answer may still begin anew elsewhere.
   const ends: ChoiceEnd[] = [];
   const take = (event: AnswerEvent): void => {
@@ -141,7 +149,7 @@ async function collect(
   };
   if (first.done !== true) take(first.value);
   for await (const event of events) take(event);
-  return completionObject(frame, ends);
+  return ends;
 }
 
 async function* sseEvents(

@@ -3,6 +3,7 @@ import type { Store } from "../store/port.ts";
 import type { Clock } from "../util/clock.ts";
 import type { Logger } from "../util/log.ts";
 import type { CloudOptions } from "./cloud.ts";
+import type { ReceiptOptions } from "./receipts.ts";
 import type { Random } from "../util/random.ts";
 
 export interface CloudPrice {
@@ -59,6 +60,8 @@ export interface GatewayOptions {
   readonly policy: RoutingPolicy;
   /** A provider of last resort; null: none. */
   readonly cloud: CloudOptions | null;
+  /** Absent: providers are not asked for receipts. */
+  readonly receipts?: ReceiptOptions;
 }
 
 /** A request body: the longest contexts fit many times. */

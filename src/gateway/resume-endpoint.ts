@@ -44,7 +44,7 @@ export function cancelAnswer(streams: ResumableStreams, http: Request, id: strin
 }
 
 /** As in `x-request-id`, in the `id` of chunks, or bare. */
-function plainId(id: string): string {
+export function plainId(id: string): string {
   return id.replace(/^(?:req_|chatcmpl-|cmpl-)/, "");
 }
 

@@ -165,6 +165,7 @@ function gatewayOptionsOf(config: GatewayConfig, network: Network, join: JoinPol
     cloudPrice: config.cloudPrice,
     limits: config.limits,
     policy: { ...defaultPolicy, headroom: config.headroom },
+    receipts: { retentionMs: config.receiptRetentionMs },
   };
 }
 

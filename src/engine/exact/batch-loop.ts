@@ -3,10 +3,11 @@
  * still being read. Sequences come and go between steps.
  */
 import { setImmediate as afterMessages } from "node:timers/promises";
-import type { Executor } from "../../exact/executor.ts";
+import type { Executor, StepRow } from "../../exact/executor.ts";
 import type { GenerateEvent } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
 import { planStep, type StepLimits } from "../step-plan.ts";
+import { stepHashes } from "./row-hashes.ts";
 import type { Sequence } from "./sequence.ts";
 
 export type StepEvents = readonly (readonly [Sequence, GenerateEvent])[];
@@ -81,16 +82,10 @@ export class BatchLoop {
     const startMs = performance.now();
     // 1. One step with everybody's share.
     const shares = planStep(active, this.#limits(active));
-    const rows = shares.flatMap(({ sequence, count }) => {
-      const { tokens, pending, slot } = sequence;
-      const chunk = tokens.slice(slot.cells.length, slot.cells.length + count);
-      return chunk.map((input, i) => ({
-        sequence: slot.cache,
-        input,
-        wantsLogits: count === pending && i === count - 1,
-      }));
-    });
-    const outputs = this.#executor.step(rows);
+    const rows = shares.flatMap(({ sequence, count }) => rowsOf(sequence, count));
+    const hashes = stepHashes(shares);
+    const outputs = this.#executor.step(rows, hashes?.listener);
+    hashes?.close(outputs);
     const stepMs = performance.now() - startMs;
     for (const { sequence } of shares) sequence.answer.account(stepMs);
     this.#learnPace(stepMs / rows.length);
@@ -99,9 +94,9 @@ export class BatchLoop {
     let row = -1;
     for (const { sequence, count } of shares) {
       row += count;
-      const { slot, tokens } = sequence;
+      const { slot, tokens, pending } = sequence;
       slot.cells.push(...tokens.slice(slot.cells.length, slot.cells.length + count));
-      const logits = outputs[row]!;
+      const logits = count === pending ? outputs[row]! : null;
       if (logits !== null) events.push(...this.#draw(sequence, logits));
     }
     // 3. All events of the step at once.
@@ -131,4 +126,15 @@ export class BatchLoop {
       sharedPrefillTokensMax: Math.min(rowsMax - decoding, rowsWithin(sharedStepMsWanted)),
     };
   }
+}
+
+/** The next positions of a sequence. Of what is behind its prompt its commitments need all logits. */
+function rowsOf({ tokens, pending, slot, promptLength, rowHashes }: Sequence, count: number): StepRow[] {
+  const start = slot.cells.length;
+  return tokens.slice(start, start + count).map((input, i) => ({
+    sequence: slot.cache,
+    input,
+    wantsLogits:
+      (count === pending && i === count - 1) || (rowHashes !== null && start + i >= promptLength - 1),
+  }));
 }

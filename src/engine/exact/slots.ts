@@ -10,10 +10,21 @@ export interface Slot {
   readonly cache: Cache;
   /** Token ids whose keys and values are in the cache, in order. */
   cells: number[];
+  /** Row hashes without logits of the first of them, for receipts (`row-hashes.ts`). */
+  rows: Uint8Array[];
   busy: boolean;
   /** Order of last use, for choosing the coldest. */
   usedAt: number;
 }
+
+export interface TakeWishes {
+  /** Positions behind these are wanted with their logits. */
+  readonly sharedMax: number;
+  /** Whether row hashes are needed of everything. */
+  readonly hasRows: boolean;
+}
+
+const noWishes: TakeWishes = { sharedMax: Number.POSITIVE_INFINITY, hasRows: false };
 
 export class SlotTable {
   readonly #slots: readonly Slot[];
@@ -25,16 +36,25 @@ export class SlotTable {
       id,
       cache: executor.newSequence(),
       cells: [],
+      rows: [],
       busy: false,
       usedAt: 0,
     }));
   }
 
   /** A free slot that remembers the longest beginning of `tokens`. The last one is evaluated again: its logits are wanted. */
-  take(tokens: readonly number[]): Slot | null {
+  take(tokens: readonly number[], wishes: TakeWishes = noWishes): Slot | null {
     const free = this.#slots.filter(({ busy }) => !busy);
     const [best] = free
-      .map((slot) => ({ slot, shared: Math.min(commonPrefix(slot.cells, tokens), tokens.length - 1) }))
+      .map((slot) => ({
+        slot,
+        shared: Math.min(
+          commonPrefix(slot.cells, tokens),
+          tokens.length - 1,
+          wishes.sharedMax,
+          wishes.hasRows ? slot.rows.length : Number.POSITIVE_INFINITY,
+        ),
+      }))
       .toSorted((a, b) => b.shared - a.shared || a.slot.usedAt - b.slot.usedAt);
     if (best === undefined) return null;
     const { slot, shared } = best;
@@ -49,4 +69,5 @@ export class SlotTable {
 export function forgetFrom(slot: Slot, length: number): void {
   slot.cache.truncate(length);
   slot.cells.length = length;
+  slot.rows.length = Math.min(slot.rows.length, length);
 }
