@@ -1,14 +1,16 @@
 /** Two executors side by side: whether they agree in every bit that is committed to, and where not. */
-import { equalBytes, type Sha256 } from "./commitment/commitment.ts";
+import { equalBytes, logitsHash, type Sha256 } from "./commitment/commitment.ts";
+import { differingPart, type RowPart } from "./commitment/difference.ts";
 import { CommitmentRecorder } from "./commitment/recorder.ts";
 import type { Executor, Sequence } from "./executor.ts";
+import { type ReplayedRow, replayRows } from "./replay.ts";
 import { type SamplerParameters, sampleToken } from "./sampler/sampler.ts";
 
 export interface Difference {
   readonly sequence: number;
   readonly position: number;
-  /** The first layer whose residual vector, keys or values differ (0: embedding); null: only the logits do. */
-  readonly layer: number | null;
+  /** The first part that differs; `logits`: only they do. */
+  readonly part: RowPart | "logits";
 }
 
 export interface Comparison {
@@ -27,11 +29,13 @@ export interface CompareOptions {
   readonly sampler: SamplerParameters;
 }
 
-/** A sequence in one of the executors. */
+/** A sequence in the quick executor. */
 interface Run {
   readonly sequence: Sequence;
   readonly recorder: CommitmentRecorder;
   readonly tokens: number[];
+  /** Hashes of the logits of each position. */
+  readonly logits: Uint8Array[];
 }
 
 /**
@@ -44,35 +48,44 @@ export function* compareExecutors(
   reference: Executor,
   { prompts, positions, sampler }: CompareOptions,
 ): Generator<Comparison> {
-  const start = (executor: Executor): Run[] =>
-    prompts.map((prompt) => ({
-      sequence: executor.newSequence(),
-      recorder: new CommitmentRecorder(sha256, { keepsLeaves: true }),
-      tokens: prompt.slice(0, positions),
-    }));
   // 1. Prompts and draws, mixed with those of the other sequences.
-  const quickRuns = start(quick);
+  const quickRuns = prompts.map((prompt): Run => ({
+    sequence: quick.newSequence(),
+    recorder: new CommitmentRecorder(sha256, { keepsLeaves: true }),
+    tokens: prompt.slice(0, positions),
+    logits: [],
+  }));
   while (quickRuns.some(({ sequence }) => sequence.length < positions)) {
-    stepMixed(quick, quickRuns, positions, sampler);
+    stepMixed(sha256, quick, quickRuns, positions, sampler);
   }
-  // 2. The same tokens one by one, each sequence in its turn.
+  for (const { sequence } of quickRuns) sequence.free();
+  // 2. The same tokens one by one, each sequence in its turn. Logits of all positions count.
+  const replays = quickRuns.map(({ tokens }) =>
+    replayRows([reference], { sha256, tokens, promptLength: 1, chunkRows: 1 }),
+  );
   const total = positions * prompts.length;
   let compared = 0;
-  const slowRuns = start(reference);
-  for (let position = 0; position < positions; position++) {
-    for (const [index, run] of slowRuns.entries()) {
-      const other = quickRuns[index]!;
-      step(reference, [{ run, tokens: [other.tokens[position]!] }]);
-      const layer = differenceAt(position, run.recorder, other.recorder);
-      const difference = layer === undefined ? null : { sequence: index, position, layer };
-      yield { positions: ++compared, total, difference };
-      if (difference !== null) return;
+  try {
+    for (let position = 0; position < positions; position++) {
+      for (const [sequence, rows] of replays.entries()) {
+        const { value } = rows.next() as IteratorYieldResult<ReplayedRow>;
+        const { recorder, logits } = quickRuns[sequence]!;
+        const isSame = equalBytes(logitsHash(sha256, value.logits!), logits[position]!);
+        const inLogits = isSame ? null : ("logits" as const);
+        const part = differingPart(value.leaves, recorder.leaves[position]!) ?? inLogits;
+        const difference = part === null ? null : { sequence, position, part };
+        yield { positions: ++compared, total, difference };
+        if (difference !== null) return;
+      }
     }
+  } finally {
+    for (const rows of replays) rows.return(undefined as never);
   }
 }
 
 /** One step with as many rows as fit; whoever has no token left draws one. */
 function stepMixed(
+  sha256: Sha256,
   executor: Executor,
   runs: readonly Run[],
   positions: number,
@@ -86,7 +99,7 @@ function stepMixed(
     room -= tokens.length;
     if (tokens.length > 0) shares.push({ run, tokens });
   }
-  for (const [i, logits] of step(executor, shares).entries()) {
+  for (const [i, logits] of step(sha256, executor, shares).entries()) {
     const { tokens, sequence } = shares[i]!.run;
     if (sequence.length < tokens.length || tokens.length >= positions) continue;
     tokens.push(sampleToken(logits, sampler, new Map(), tokens.length));
@@ -94,7 +107,11 @@ function stepMixed(
 }
 
 /** Evaluates and records; returns the last logits of each share. */
-function step(executor: Executor, shares: readonly { run: Run; tokens: readonly number[] }[]): Int32Array[] {
+function step(
+  sha256: Sha256,
+  executor: Executor,
+  shares: readonly { run: Run; tokens: readonly number[] }[],
+): Int32Array[] {
   const firsts = shares.map((_, i) => shares.slice(0, i).reduce((sum, { tokens }) => sum + tokens.length, 0));
   const listeners = shares.map(({ run, tokens }, i) =>
     run.recorder.listener((row) =>
@@ -109,18 +126,8 @@ function step(executor: Executor, shares: readonly { run: Run; tokens: readonly 
   });
   return shares.map(({ run, tokens }, i) => {
     const own = outputs.slice(firsts[i], firsts[i]! + tokens.length);
-    run.recorder.close(tokens, own);
+    run.recorder.close(tokens);
+    run.logits.push(...own.map((logits) => logitsHash(sha256, logits!)));
     return own.at(-1)!;
   });
-}
-
-/** Undefined: none. */
-function differenceAt(
-  position: number,
-  a: CommitmentRecorder,
-  b: CommitmentRecorder,
-): Difference["layer"] | undefined {
-  if (equalBytes(a.rows[position]!, b.rows[position]!)) return undefined;
-  const layer = a.leaves[position]!.findIndex((leaf, i) => !equalBytes(leaf, b.leaves[position]![i]!));
-  return layer === -1 ? null : layer;
 }
