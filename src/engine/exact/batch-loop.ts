@@ -3,7 +3,7 @@
  * still being read. Sequences come and go between steps.
  */
 import { setImmediate as afterMessages } from "node:timers/promises";
-import type { Executor, StepRow } from "../../exact/executor.ts";
+import type { Executor } from "../../exact/executor.ts";
 import type { GenerateEvent } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
 import { planStep, type StepLimits } from "../step-plan.ts";
@@ -82,10 +82,18 @@ export class BatchLoop {
     const startMs = performance.now();
     // 1. One step with everybody's share.
     const shares = planStep(active, this.#limits(active));
-    const rows = shares.flatMap(({ sequence, count }) => rowsOf(sequence, count));
+    const rows = shares.flatMap(({ sequence, count }) => {
+      const { tokens, pending, slot } = sequence;
+      const chunk = tokens.slice(slot.cells.length, slot.cells.length + count);
+      return chunk.map((input, i) => ({
+        sequence: slot.cache,
+        input,
+        wantsLogits: count === pending && i === count - 1,
+      }));
+    });
     const hashes = stepHashes(shares);
     const outputs = this.#executor.step(rows, hashes?.listener);
-    hashes?.close(outputs);
+    hashes?.close();
     const stepMs = performance.now() - startMs;
     for (const { sequence } of shares) sequence.answer.account(stepMs);
     this.#learnPace(stepMs / rows.length);
@@ -94,9 +102,9 @@ export class BatchLoop {
     let row = -1;
     for (const { sequence, count } of shares) {
       row += count;
-      const { slot, tokens, pending } = sequence;
+      const { slot, tokens } = sequence;
       slot.cells.push(...tokens.slice(slot.cells.length, slot.cells.length + count));
-      const logits = count === pending ? outputs[row]! : null;
+      const logits = outputs[row]!;
       if (logits !== null) events.push(...this.#draw(sequence, logits));
     }
     // 3. All events of the step at once.
@@ -126,15 +134,4 @@ export class BatchLoop {
       sharedPrefillTokensMax: Math.min(rowsMax - decoding, rowsWithin(sharedStepMsWanted)),
     };
   }
-}
-
-/** The next positions of a sequence. Of what is behind its prompt its commitments need all logits. */
-function rowsOf({ tokens, pending, slot, promptLength, rowHashes }: Sequence, count: number): StepRow[] {
-  const start = slot.cells.length;
-  return tokens.slice(start, start + count).map((input, i) => ({
-    sequence: slot.cache,
-    input,
-    wantsLogits:
-      (count === pending && i === count - 1) || (rowHashes !== null && start + i >= promptLength - 1),
-  }));
 }

@@ -44,7 +44,7 @@ export class Sequence {
     this.promptLength = promptTokens.length;
     this.tokens = [...promptTokens, ...request.emitted.tokenIds];
     this.cachedTokens = Math.min(slot.cells.length, this.promptLength);
-    this.rowHashes = request.terms === undefined ? null : new RowHashes(slot.rows, this.promptLength);
+    this.rowHashes = request.terms === undefined ? null : new RowHashes(slot.rows);
     this.#isEnd = vocabulary.isEnd;
     this.#parameters = samplerParameters(request.sampling);
     this.#countsTokens = this.#parameters.presencePenalty !== 0 || this.#parameters.frequencyPenalty !== 0;

@@ -70,9 +70,7 @@ export class Service {
     checkTokenIds(request.emitted.tokenIds, prompt.vocabularySize);
     checkContext(promptTokens.length, request.emitted.tokenIds.length, contextTokens);
     const hasRows = request.terms !== undefined;
-    // Logits behind the prompt are a part of what is committed to, also where another attempt has drawn.
-    const sharedMax = hasRows ? promptTokens.length - 1 : Number.POSITIVE_INFINITY;
-    const slot = this.#slots.take([...promptTokens, ...request.emitted.tokenIds], { sharedMax, hasRows });
+    const slot = this.#slots.take([...promptTokens, ...request.emitted.tokenIds], { hasRows });
     if (slot === null) throw new SkeinError("overloaded", "The engine has no free slot.");
     const sequence = new Sequence({ id, request, promptTokens, slot, contextTokens }, vocabulary);
     this.#byId.set(id, sequence);

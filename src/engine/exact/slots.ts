@@ -10,21 +10,12 @@ export interface Slot {
   readonly cache: Cache;
   /** Token ids whose keys and values are in the cache, in order. */
   cells: number[];
-  /** Row hashes without logits of the first of them, for receipts (`row-hashes.ts`). */
+  /** Row hashes of the first of them, as far as receipts were wanted (`row-hashes.ts`). */
   rows: Uint8Array[];
   busy: boolean;
   /** Order of last use, for choosing the coldest. */
   usedAt: number;
 }
-
-export interface TakeWishes {
-  /** Positions behind these are wanted with their logits. */
-  readonly sharedMax: number;
-  /** Whether row hashes are needed of everything. */
-  readonly hasRows: boolean;
-}
-
-const noWishes: TakeWishes = { sharedMax: Number.POSITIVE_INFINITY, hasRows: false };
 
 export class SlotTable {
   readonly #slots: readonly Slot[];
@@ -42,8 +33,8 @@ export class SlotTable {
     }));
   }
 
-  /** A free slot that remembers the longest beginning of `tokens`. The last one is evaluated again: its logits are wanted. */
-  take(tokens: readonly number[], wishes: TakeWishes = noWishes): Slot | null {
+  /** A free slot that remembers the longest beginning of `tokens`. The last one is evaluated again: its logits are wanted. `hasRows`: so are row hashes of all. */
+  take(tokens: readonly number[], { hasRows } = { hasRows: false }): Slot | null {
     const free = this.#slots.filter(({ busy }) => !busy);
     const [best] = free
       .map((slot) => ({
@@ -51,8 +42,7 @@ export class SlotTable {
         shared: Math.min(
           commonPrefix(slot.cells, tokens),
           tokens.length - 1,
-          wishes.sharedMax,
-          wishes.hasRows ? slot.rows.length : Number.POSITIVE_INFINITY,
+          hasRows ? slot.rows.length : Number.POSITIVE_INFINITY,
         ),
       }))
       .toSorted((a, b) => b.shared - a.shared || a.slot.usedAt - b.slot.usedAt);
