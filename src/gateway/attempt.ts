@@ -206,12 +206,13 @@ function askedFrom(
   timeoutMs: number,
 ): GenerateRequest {
   const { chargesPrompt, ...plain } = request;
-  const { modelId, trustTier: tier, price } = candidate.offer;
+  const { modelId, trustTier: tier, price, contextTokensMax } = candidate.offer;
   const asked = { ...plain, ...continuationOf(progress, request), modelId, timeoutMs };
   if (deps.receipts === null || !isProviderId(candidate.providerId)) return asked;
   const terms = {
     tier,
     price,
+    contextTokensMax,
     chargesPrompt: chargesPrompt && progress.slices.length === 0,
     previous: linkOf(progress.parts.at(-1)),
   };

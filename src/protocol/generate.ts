@@ -46,6 +46,8 @@ export interface Terms {
   readonly tier: TrustTier;
   /** The price that was offered. */
   readonly price: PriceSheet;
+  /** Tokens of prompt and answer together that were offered. */
+  readonly contextTokensMax: number;
   /** Whether this attempt charges for the prompt: an earlier attempt or another choice did so otherwise. */
   readonly chargesPrompt: boolean;
   /** Digest of the earlier attempt's receipt or last checkpoint; null: there was none. */

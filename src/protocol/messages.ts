@@ -77,6 +77,7 @@ const hash = bytes.refine((value) => value.length === 32, "wrong length");
 const termsSchema: ZodType<Terms> = z.strictObject({
   tier: tierSchema,
   price: priceSchema,
+  contextTokensMax: u32,
   chargesPrompt: z.boolean(),
   previous: hash.nullable(),
 });

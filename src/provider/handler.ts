@@ -56,11 +56,12 @@ export function createRequestHandler(
 }
 
 /** What is signed must be what was offered. @throws SkeinError `overloaded`: the gateway has not heard of the change yet */
-function checkTerms({ tier, price }: Terms, engine: Engine, offered: PriceSheet): void {
+function checkTerms(terms: Terms, { model }: Engine, offered: PriceSheet): void {
+  const { tier, price, contextTokensMax } = terms;
   const isSamePrice =
     price.inputPerMillionTokens === offered.inputPerMillionTokens &&
     price.outputPerMillionTokens === offered.outputPerMillionTokens &&
     price.perSecond === offered.perSecond;
-  if (isSamePrice && tier === engine.model.trustTier) return;
+  if (isSamePrice && tier === model.trustTier && contextTokensMax === model.contextTokensMax) return;
   throw new SkeinError("overloaded", "This provider's terms have changed.");
 }

@@ -1,6 +1,7 @@
 /** What a provider was asked for, as its receipt refers to it: one hash that gateway, provider and client compute alike. */
 import type { Sha256 } from "../exact/commitment/commitment.ts";
-import { encodeCbor } from "../protocol/cbor.ts";
+import { z } from "zod";
+import { decodeCbor, encodeCbor } from "../protocol/cbor.ts";
 import type { GenerateRequest, Prompt, Terms } from "../protocol/generate.ts";
 import type { TrustTier } from "../protocol/offer.ts";
 import type { PriceSheet } from "../protocol/price.ts";
@@ -23,6 +24,8 @@ export interface Asked {
   readonly options: Uint8Array;
   readonly timeoutMs: number;
   readonly price: PriceSheet;
+  /** Tokens of prompt and answer together that the provider offered. */
+  readonly contextTokensMax: number;
   readonly chargesPrompt: boolean;
   /** What earlier attempts delivered. */
   readonly emitted: EmittedHashes;
@@ -65,6 +68,7 @@ export function askedOf(sha256: Sha256, request: RequestWithTerms): Asked {
     options: encodeCbor({ ...others, ...samplingOthers }),
     timeoutMs,
     price: terms.price,
+    contextTokensMax: terms.contextTokensMax,
     chargesPrompt: terms.chargesPrompt,
     emitted: emittedHashes(sha256, emitted.tokenIds, emitted.text),
     previous: terms.previous,
@@ -106,10 +110,22 @@ export function requestHash(sha256: Sha256, asked: Asked): Uint8Array {
     numberWord(price.inputPerMillionTokens),
     numberWord(price.outputPerMillionTokens),
     numberWord(price.perSecond),
+    numberWord(asked.contextTokensMax),
     numberWord(asked.chargesPrompt ? 1 : 0),
     numberWord(emitted.tokens),
     hashWord(emitted.tokensHash),
     hashWord(emitted.textHash),
     hashWord(asked.previous),
   ]);
+}
+
+const optionsSchema = z.looseObject({
+  stop: z.array(z.string()),
+  logitBias: z.array(z.tuple([z.number().int(), z.number()])).readonly(),
+});
+export type AskedOptions = z.infer<typeof optionsSchema>;
+
+/** What `options` hold. @throws SkeinError `protocol_violation` */
+export function optionsOf({ options }: Asked): AskedOptions {
+  return decodeCbor(optionsSchema, options, "request's options");
 }

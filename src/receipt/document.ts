@@ -78,6 +78,7 @@ const askedSchema = z.strictObject({
     output_per_million_tokens: amount,
     per_second: amount,
   }),
+  context_tokens_max: u32,
   charges_prompt: z.boolean(),
   emitted: z.strictObject({ tokens: u32, tokens_hash: hash, text_hash: hash }),
   previous: hash.nullable(),
@@ -201,6 +202,7 @@ function askedOfView(view: z.output<typeof askedSchema>): Asked {
       outputPerMillionTokens: price.output_per_million_tokens,
       perSecond: price.per_second,
     },
+    contextTokensMax: view.context_tokens_max,
     chargesPrompt: view.charges_prompt,
     emitted: { tokens: emitted.tokens, tokensHash: emitted.tokens_hash, textHash: emitted.text_hash },
     previous: view.previous,
@@ -288,6 +290,7 @@ function askedView(asked: Asked): PartView["request"] {
       output_per_million_tokens: String(price.outputPerMillionTokens),
       per_second: String(price.perSecond),
     },
+    context_tokens_max: asked.contextTokensMax,
     charges_prompt: asked.chargesPrompt,
     emitted: {
       tokens: emitted.tokens,
