@@ -21,6 +21,11 @@ const headSchema = z.strictObject({
 });
 type Head = z.infer<typeof headSchema>;
 
+interface Made {
+  readonly signed: SignedReceipt;
+  readonly written: Promise<boolean>;
+}
+
 export function createReceiptJournal(deps: { store: Store; clock: Clock; sha256: Sha256 }): ReceiptChain {
   const { store, clock, sha256 } = deps;
   /** Undefined: not read yet, or a write failed. */
@@ -33,9 +38,7 @@ export function createReceiptJournal(deps: { store: Store; clock: Clock; sha256:
   }
 
   /** One after the other: each needs the digest of the one before. The disk is not waited for here. */
-  async function next(
-    make: (place: ReceiptPlace) => Promise<SignedReceipt>,
-  ): Promise<{ signed: SignedReceipt; written: Promise<boolean> }> {
+  async function next(make: (place: ReceiptPlace) => Promise<SignedReceipt>): Promise<Made> {
     head ??= await readHead();
     const before: Head | null = head;
     const sequence = (before?.sequence ?? 0) + 1;
@@ -61,9 +64,12 @@ export function createReceiptJournal(deps: { store: Store; clock: Clock; sha256:
 
   return {
     async append(make) {
-      const made = turn.then(() => next(make));
+      const before = turn;
+      const { promise: made, resolve, reject } = Promise.withResolvers<Made>();
       turn = made.catch(() => undefined);
       try {
+        await before;
+        await next(make).then(resolve, reject);
         const { signed, written } = await made;
         if (await written) return signed;
       } catch (error) {

@@ -47,6 +47,8 @@ const hexBytes = (bytes: number | null) =>
     .refine((text) => bytes === null || text.length === 2 * bytes, "wrong length")
     .transform(fromHex);
 const hash = hexBytes(32);
+/** Where there is none, null says so: zeros would be signed as the same. */
+const hashOrNull = hash.refine((value) => value.some((byte) => byte !== 0), "no hash").nullable();
 const signature = hexBytes(64);
 const u32 = z.number().int().min(0).max(0xffff_ffff);
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
@@ -63,7 +65,7 @@ const askedSchema = z.strictObject({
   model_id: text,
   tier: z.enum(tiers),
   prompt_hash: hash,
-  max_tokens: count.nullable(),
+  max_tokens: count.min(1).nullable(),
   temperature: number,
   top_p: number,
   top_k: u32,
@@ -81,28 +83,28 @@ const askedSchema = z.strictObject({
   context_tokens_max: u32,
   charges_prompt: z.boolean(),
   emitted: z.strictObject({ tokens: u32, tokens_hash: hash, text_hash: hash }),
-  previous: hash.nullable(),
+  previous: hashOrNull,
 });
 
 const receiptSchema = z.strictObject({
   tier: z.enum(tiers),
   request_hash: hash,
   provider: text,
-  sequence: count,
+  sequence: count.min(1),
   previous_receipt: hash,
   model_id: text,
-  ops_hash: hash.nullable(),
+  ops_hash: hashOrNull,
   engine: text,
   prompt_tokens: u32,
-  prompt_tokens_hash: hash.nullable(),
+  prompt_tokens_hash: hashOrNull,
   start_position: u32,
   output_tokens: u32,
-  output_tokens_hash: hash.nullable(),
+  output_tokens_hash: hashOrNull,
   output_text_hash: hash,
   finish: z.enum(finishes),
   seed: u32,
   seed_proof: hexBytes(null),
-  execution: z.strictObject({ positions: u32, root: hash, chain: hash }).nullable(),
+  execution: z.strictObject({ positions: u32.min(1), root: hash, chain: hash }).nullable(),
   duration_ms: u32,
   fee: amount,
   received_ms: count,

@@ -135,6 +135,8 @@ const u32 = z.number().int().min(0).max(0xffff_ffff);
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const bytes = z.instanceof(Uint8Array);
 const hash = bytes.refine((value) => value.length === wordBytes, "not a hash");
+/** Where there is none, null says so: zeros would be signed as the same. */
+const hashOrNull = hash.refine((value) => value.some((byte) => byte !== 0), "no hash").nullable();
 const evidenceBytes = bytes.refine((value) => value.length <= evidenceBytesMax, "too long");
 const amount = z
   .union([count, z.bigint().min(0n)])
@@ -154,13 +156,13 @@ const wireSchema = z.tuple([
   count.min(1),
   hash,
   z.string().min(1).max(200),
-  hash.nullable(),
+  hashOrNull,
   z.string().max(100),
   u32,
-  hash.nullable(),
+  hashOrNull,
   u32,
   u32,
-  hash.nullable(),
+  hashOrNull,
   hash,
   z
     .number()
@@ -169,7 +171,7 @@ const wireSchema = z.tuple([
     .max(finishes.length - 1),
   u32,
   evidenceBytes,
-  z.tuple([u32, hash, hash]).nullable(),
+  z.tuple([u32.min(1), hash, hash]).nullable(),
   u32,
   amount,
   count,

@@ -79,7 +79,10 @@ async function find(context: Context, document: ReceiptDocument): Promise<Found>
   await withModelOf(context, model, { modelId, positions }, async (loaded) => {
     for (const choice of document.choices) {
       if (choice.parts.length === 0) continue;
-      computed.push({ choice: choice.index, ...run(verifyAnswer(sha256, loaded, choice), progress.show) });
+      computed.push({
+        choice: choice.index,
+        ...run(verifyAnswer(sha256, loaded, choice), (done, total) => progress.show(done, total)),
+      });
     }
   }).finally(() => progress.end());
   const isBad = computed.some(({ problem }) => problem !== null);
