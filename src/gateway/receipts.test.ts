@@ -64,8 +64,8 @@ async function addSigning(
   return session;
 }
 
-async function documentOf({ get }: TestGateway, id: string, headers = {}): Promise<ReceiptDocument> {
-  const response = await get(`/v1/requests/${id}/receipt`, headers);
+async function documentOf(it: TestGateway, id: string, headers = {}): Promise<ReceiptDocument> {
+  const response = await it.get(`/v1/requests/${id}/receipt`, headers);
   assert.equal(response.status, 200);
   return parseDocument(await response.json());
 }
@@ -105,11 +105,12 @@ test("streams, several answers and several prompts have their receipts; the offi
     baseURL: "http://127.0.0.1:4141/v1",
     apiKey: "none",
     maxRetries: 0,
-    fetch: (input, init) => it.gateway.fetch(new Request(input as string, init)),
+    fetch: (input, init) => it.gateway.fetch(new Request(input, init)),
   });
   const stream = await openai.chat.completions.create({ ...question, stream: true });
-  let last: { id: string; skein?: { receipt: string | null } } | undefined;
-  for await (const chunk of stream) last = chunk as unknown as typeof last;
+  const chunks: { id: string; skein?: { receipt: string | null } }[] = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  const last = chunks.at(-1);
   const [streamed] = (await documentOf(it, last!.id)).choices;
   assert.equal(last!.skein!.receipt, toHex(receiptDigest(sha256, streamed!.parts[0]!.receipt!.receipt)));
   const several = await openai.completions.create({ model: "naive", prompt: ["a", "b"], n: 2, seed: 4 });

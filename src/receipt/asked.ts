@@ -90,8 +90,12 @@ export function emittedHashes(sha256: Sha256, tokenIds: readonly number[], text:
 
 /** The layout is in docs/PROTOCOL.md, "Receipts". @throws RangeError for numbers that are not counts */
 export function requestHash(sha256: Sha256, asked: Asked): Uint8Array {
+  return digestOf(sha256, requestWords(sha256, asked));
+}
+
+export function requestWords(sha256: Sha256, asked: Asked): Uint8Array[] {
   const { sampling, price, emitted } = asked;
-  return digestOf(sha256, [
+  return [
     domain,
     textHash(sha256, asked.requestId),
     textHash(sha256, asked.modelId),
@@ -116,7 +120,7 @@ export function requestHash(sha256: Sha256, asked: Asked): Uint8Array {
     hashWord(emitted.tokensHash),
     hashWord(emitted.textHash),
     hashWord(asked.previous),
-  ]);
+  ];
 }
 
 const optionsSchema = z.looseObject({

@@ -26,14 +26,18 @@ export interface SignedCheckpoint {
 const domain = domainWord("skein-checkpoint-v1");
 
 export function checkpointDigest(sha256: Sha256, checkpoint: Checkpoint): Uint8Array {
-  return digestOf(sha256, [
+  return digestOf(sha256, checkpointWords(checkpoint));
+}
+
+export function checkpointWords(checkpoint: Checkpoint): Uint8Array[] {
+  return [
     domain,
     hashWord(checkpoint.requestHash),
     publicKeyOf(checkpoint.providerId),
     numberWord(checkpoint.position),
     numberWord(checkpoint.positions),
     hashWord(checkpoint.chain),
-  ]);
+  ];
 }
 
 export async function signCheckpoint(

@@ -65,15 +65,10 @@ async function gather(
   how: Parameters<typeof events>[1],
 ): Promise<Gathered> {
   const asked = askedOf(sha256, request);
-  let part: Part = {
-    providerId: signer.providerId,
-    asked,
-    tokenIds: [],
-    text: "",
-    receipt: null,
-    checkpoint: null,
-    problem: null,
-  };
+  const tokenIds: number[] = [];
+  let text = "";
+  let receipt: Part["receipt"] = null;
+  let signed: Part["checkpoint"] = null;
   const types: string[] = [];
   let error: unknown = null;
   try {
@@ -84,19 +79,22 @@ async function gather(
         "what is only for the receipt stays inside",
       );
       if (event.type === "tokens") {
-        part = { ...part, tokenIds: [...part.tokenIds!, ...event.tokenIds], text: part.text + event.text };
+        tokenIds.push(...event.tokenIds);
+        text += event.text;
       }
       if (event.type === "checkpoint") {
         const { type: _, signature, ...values } = event;
         const { providerId } = signer;
         const checkpoint = { requestHash: requestHash(sha256, asked), providerId, ...values };
-        part = { ...part, checkpoint: { checkpoint, signature } };
+        signed = { checkpoint, signature };
       }
-      if (event.type === "receipt") part = { ...part, receipt: decodeReceipt(event.encoded) };
+      if (event.type === "receipt") receipt = decodeReceipt(event.encoded);
     }
   } catch (thrown) {
     error = thrown;
   }
+  const { providerId } = signer;
+  const part = { providerId, asked, tokenIds, text, receipt, checkpoint: signed, problem: null };
   return { part, types, error };
 }
 

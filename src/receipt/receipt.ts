@@ -87,9 +87,13 @@ const domain = domainWord("skein-receipt-v1");
 
 /** What is signed, and what other receipts call it by. The layout is in docs/PROTOCOL.md, "Receipts". */
 export function receiptDigest(sha256: Sha256, receipt: Receipt): Uint8Array {
+  return digestOf(sha256, receiptWords(sha256, receipt));
+}
+
+export function receiptWords(sha256: Sha256, receipt: Receipt): Uint8Array[] {
   const { execution, evidence } = receipt;
   const bytesWord = (bytes: Uint8Array): Uint8Array => (bytes.length === 0 ? zeroWord : sha256(bytes));
-  return digestOf(sha256, [
+  return [
     domain,
     numberWord(tiers.indexOf(receipt.tier)),
     hashWord(receipt.requestHash),
@@ -119,7 +123,7 @@ export function receiptDigest(sha256: Sha256, receipt: Receipt): Uint8Array {
     bytesWord(evidence.tee),
     bytesWord(evidence.toploc),
     bytesWord(evidence.difr),
-  ]);
+  ];
 }
 
 export async function signReceipt(sha256: Sha256, signer: Signer, receipt: Receipt): Promise<SignedReceipt> {

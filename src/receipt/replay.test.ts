@@ -2,12 +2,14 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { chainHead, merkleRoot, tokenLeaf } from "../exact/commitment/commitment.ts";
+import { merkleRoot, tokenLeaf } from "../exact/commitment/commitment.ts";
 import type { Executor } from "../exact/executor.ts";
 import { diceOfSeed, randomModel, randomShape } from "../exact/random-model.suite.ts";
 import { createReferenceExecutor } from "../exact/reference/executor.ts";
 import { type SamplerParameters, sampleToken } from "../exact/sampler/sampler.ts";
 import { sha256 } from "./fixture.suite.ts";
+import { concatBytes } from "../util/bytes.ts";
+import { Trace } from "./trace.ts";
 import { type Claim, type ClaimedAnswer, type ReplayReport, replayAnswer } from "./replay.ts";
 
 const promptTokens = [3, 1, 4];
@@ -74,13 +76,11 @@ function commit({ outputTokens, leaves }: Computed) {
     tokenLeaf(sha256, tokens[position]!),
   ]);
   const rows = hashed.map((each) => merkleRoot(sha256, each));
-  const chains = rows.reduce<Uint8Array[]>(
-    (all, row, i) => [...all, chainHead(sha256, all.at(-1) ?? new Uint8Array(32), tokens[i]!, row)],
-    [],
-  );
+  const trace = new Trace(sha256);
+  trace.push(tokens, concatBytes(rows));
   const claim = (positions: number, hasRoot: boolean): Claim => ({
     positions,
-    chain: chains[positions - 1]!,
+    chain: trace.chain(positions),
     root: hasRoot ? merkleRoot(sha256, rows.slice(0, positions)) : null,
   });
   return { claims: [claim(5, false), claim(rows.length, true)], known: { rows, leaves: hashed } };

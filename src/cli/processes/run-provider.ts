@@ -44,6 +44,7 @@ export async function runProvider(config: ProviderConfig, report: Reporter): Pro
   );
   // 2. Its receipts, and the network: dial out only.
   const store = await openGatewayStore(deps, config.receiptsFile);
+  const chain = createReceiptJournal({ ...deps, store, sha256 });
   const network = await createLibp2pNetwork({ seed, listen: [], announce: [], lan: config.lan, log });
   // 3. The provider between the two.
   const token = config.joinToken;
@@ -53,13 +54,7 @@ export async function runProvider(config: ProviderConfig, report: Reporter): Pro
     {
       ...deps,
       sign: (offer) => signOffer(signer, offer),
-      receipts: {
-        ...deps,
-        sha256,
-        signer,
-        chain: createReceiptJournal({ ...deps, store, sha256 }),
-        software,
-      },
+      receipts: { ...deps, sha256, signer, chain, software },
       connect: (target, handler, signal) =>
         connect(network, target, token, meter.metered(handler), signal, deps),
     },
