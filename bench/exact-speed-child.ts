@@ -28,9 +28,8 @@ export interface SpeedTask {
 export interface SpeedReply {
   readonly prefillMs: number;
   readonly decodeMs: number;
-  /** Shares of `decodeMs`. */
-  readonly committedMs: number;
-  readonly uncommittedMs: number;
+  /** Of each token of the answer (exact only); with commitments, those with odd indexes are committed to. */
+  readonly tokenMs: readonly number[];
   readonly residentBytes: number;
 }
 
@@ -64,16 +63,16 @@ async function prepareExact({ modelPath, contextTokens }: SpeedSetup): Promise<[
       logits = step(prompt.slice(at, at + executor.rowsMax), false);
     }
     const promptedMs = cpuMs();
-    const spentMs = { committed: 0, uncommitted: 0 };
+    const tokenMs: number[] = [];
     for (let i = 0; i < outputTokens; i++) {
       const isCommitted = commits && i % 2 === 1;
       const beforeMs = cpuMs();
       logits = step([largest(logits)], isCommitted);
-      spentMs[isCommitted ? "committed" : "uncommitted"] += cpuMs() - beforeMs;
+      tokenMs.push(cpuMs() - beforeMs);
     }
     const endMs = cpuMs();
     sequence.free();
-    return reply(promptedMs - begunMs, endMs - promptedMs, spentMs);
+    return reply(promptedMs - begunMs, endMs - promptedMs, tokenMs);
   };
   return [run, loaded];
 }
@@ -125,19 +124,13 @@ async function prepareLlama({
     for (let i = 0; i < outputTokens; i++) token = await step([token]);
     const endMs = cpuMs();
     context.disposeSequence(0);
-    const decodeMs = endMs - promptedMs;
-    return reply(promptedMs - startMs, decodeMs, { committed: 0, uncommitted: decodeMs });
+    return reply(promptedMs - startMs, endMs - promptedMs, []);
   };
   return [run, loaded];
 }
 
-function reply(
-  prefillMs: number,
-  decodeMs: number,
-  spentMs: { readonly committed: number; readonly uncommitted: number },
-): SpeedReply {
-  const { committed: committedMs, uncommitted: uncommittedMs } = spentMs;
-  return { prefillMs, decodeMs, committedMs, uncommittedMs, residentBytes: process.memoryUsage().rss };
+function reply(prefillMs: number, decodeMs: number, tokenMs: readonly number[]): SpeedReply {
+  return { prefillMs, decodeMs, tokenMs, residentBytes: process.memoryUsage().rss };
 }
 
 const setup = JSON.parse(process.argv[2] ?? "{}") as SpeedSetup;

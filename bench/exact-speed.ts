@@ -2,8 +2,8 @@
  * The exact engine's kernels beside llama.cpp on the same weights, in Q8_0 and with four bits in Q4_0, one thread each, in the same run: CPU time per
  * token of prefill and decode, what commitments cost, and the time to load the model from a file that was just read.
  *
- * What commitments cost is measured within one answer: every second token is committed to, and CPU time (all threads, the
- * collection of garbage included) of these tokens is compared with that of the others.
+ * What commitments cost is measured within answers: every second token is committed to, and its CPU time (all threads)
+ * compared with that of its two neighbours. The figure is the median of all of these.
  *
  *   npm run bench -- exact-speed [--quick] [--model path.gguf]
  */
@@ -158,6 +158,12 @@ function show(rival: string, results: readonly Round[]): void {
   console.log(table.toString());
 }
 
+/** What each committed token took more than its two neighbours, as a share. */
+function overheads(tokenMs: readonly number[]): number[] {
+  const inner = [...tokenMs.entries()].slice(1, -1).filter(([i]) => i % 2 === 1);
+  return inner.map(([i, ms]) => (2 * ms) / (tokenMs[i - 1]! + tokenMs[i + 1]!) - 1);
+}
+
 function figuresOf(results: readonly Round[], bits: 8 | 4): Record<string, number> {
   const ratio = (key: "prefillMs" | "decodeMs"): number =>
     round(median(results.map(({ exact: own, llama: rival }) => rival[key] / own[key])));
@@ -183,9 +189,7 @@ const eight = await measure("int8-row", modelPath, modelPath);
 show("Q8_0", eight);
 const four = await measure("int4-group32", modelPath, await fourBitModel(modelPath));
 show("Q4_0", four);
-const overhead = median(
-  eight.map(({ committed }) => (committed.committedMs / committed.uncommittedMs - 1) * 100),
-);
+const overhead = 100 * median(eight.flatMap(({ committed }) => overheads(committed.tokenMs)));
 const loadRatio = await measureLoads(await convertedModel(modelPath, "int8-row"), modelPath);
 console.log(
   JSON.stringify({

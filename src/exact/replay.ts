@@ -29,6 +29,8 @@ export interface ReplayedRow extends ClosedRow {
   readonly token: number;
   /** Behind this token; null where none were asked for. */
   readonly logits: Int32Array | null;
+  /** Before the next row, many rows are computed. */
+  readonly endsStep: boolean;
 }
 
 /** What an answer commits to: compact, whatever its length. */
@@ -73,7 +75,8 @@ export function* replayRows(
       const rows = chunk.map((input) => ({ sequences, input, wantsLogits }));
       const outputs = stepStages(stages, rows, recorder.listener());
       for (const [i, token] of chunk.entries()) {
-        yield { position: at + i, token, ...recorder.closeNext(token), logits: outputs[i]! };
+        const closed = recorder.closeNext(token);
+        yield { position: at + i, token, ...closed, logits: outputs[i]!, endsStep: i + 1 === chunk.length };
       }
       at += chunk.length;
     }
@@ -83,11 +86,8 @@ export function* replayRows(
   }
 }
 
-/** After so many milliseconds others have their turn; a step is never interrupted. */
-const turnMs = 20;
-
 /**
- * `replayRows` to its end, with a turn for others between steps.
+ * `replayRows` to its end, with a turn for others between steps; a step is never interrupted.
  *
  * @throws SkeinError as `replayRows`, `cancelled`; whatever `onRow` throws ends the replay
  */
@@ -98,14 +98,12 @@ export async function replay(
 ): Promise<Commitment> {
   const rows = replayRows(stages, options);
   try {
-    for (let turnEndMs = performance.now() + turnMs; ;) {
+    for (;;) {
       throwIfAborted(signal);
       const { done, value } = rows.next();
       if (done === true) return value;
       onRow?.(value);
-      if (performance.now() < turnEndMs) continue;
-      await new Promise((resolve) => setTimeout(resolve));
-      turnEndMs = performance.now() + turnMs;
+      if (value.endsStep) await new Promise((resolve) => setTimeout(resolve));
     }
   } finally {
     rows.return?.(undefined as never);

@@ -124,6 +124,27 @@ test("what is hashed begins with its kind", () => {
   );
 });
 
+test("however large what layers make, a recorder hashes all of it in order", () => {
+  const recorder = new CommitmentRecorder(sha256, { keepsLeaves: true });
+  const sizes = [1, 100_000, 200_000, 7, 300_000, 262_144, 1, 262_145, 3];
+  const bytesOf = (row: number, layer: number): Uint8Array =>
+    new Uint8Array(sizes[(layer + row) % sizes.length]!).fill(16 * row + layer);
+  const listener = recorder.listener();
+  const shown = new Uint8Array(400_000);
+  for (const layer of sizes.keys()) {
+    for (const row of [0, 1]) {
+      const bytes = bytesOf(row, layer);
+      shown.set(bytes);
+      listener(row, layer, shown.subarray(0, bytes.length));
+    }
+  }
+  recorder.close([5, 6]);
+  for (const row of [0, 1]) {
+    const expected = [...sizes.keys()].map((layer) => sha256(bytesOf(row, layer)));
+    assert.deepEqual(recorder.leaves[row], [...expected, tokenLeaf(sha256, 5 + row)]);
+  }
+});
+
 test("a recorder gives the same whatever steps a sequence is computed in", async () => {
   const dice = diceOfSeed(5);
   const shape = randomShape(dice, { layers: 2, contextTokensMax: 9, vocabularySize: 31 });
