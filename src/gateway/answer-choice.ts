@@ -15,6 +15,7 @@ import {
   type Slice,
 } from "./attempt.ts";
 import {
+  type Chosen,
   chooseProvider,
   type Decision,
   isHopeless,
@@ -22,10 +23,12 @@ import {
   occupy,
   type Wish,
 } from "./choose-provider.ts";
-import { type Held, runHedged } from "./hedge.ts";
+import { type Others, runHedged } from "./hedge.ts";
+import type { Elsewhere, MoveRecord } from "./move.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
 import { receiptName } from "./receipts.ts";
 import { allBusy, noneFits, noProvider, notOffered } from "./refusals.ts";
+import type { Held } from "./runner.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import type { Place } from "./waiting-room.ts";
 
@@ -134,16 +137,17 @@ async function* attemptUntilDone(
     const { progress } = current;
     const to = await nextCandidate(deps, together, search, { request, progress }, signal);
     search.tried.add(to.candidate.providerId);
-    const held: Held = { to, progress };
+    const held: Held = { to, progress, moves: 0 };
     try {
-      // 2. One attempt, passed through as it comes.
-      const second = (): Occupied | null => secondProvider(deps, together, search, request);
-      const end = yield* runHedged(deps, request, held, watch, signal, second);
+      // 2. One attempt, passed through as it comes; a better one may take its place.
+      const others = othersFor(deps, together, search, request, held);
+      const end = yield* runHedged({ deps, request, watch, signal }, held, others);
       deps.metrics.attempted("ok");
-      return endOf(held.progress, watch, end.finishReason, search.attempts + 1);
+      return endOf(held.progress, watch, end.finishReason, search.attempts + held.moves + 1);
     } catch (thrown) {
       // 3. Try elsewhere, if that can help and the next provider can continue.
       const error = toSkeinError(thrown);
+      search.attempts += held.moves;
       deps.metrics.attempted(signal.aborted ? "cancelled" : error.code);
       if (signal.aborted) throw signal.reason instanceof SkeinError ? signal.reason : error;
       if (error.code === "overloaded") {
@@ -318,21 +322,47 @@ function wishOf(together: Together, search: Search, request: ChoiceRequest, prog
   };
 }
 
-/** Another one with a free slot, beside the one that is late. An upstream would cost its owner twice. */
-function secondProvider(
+/** Who may answer beside the one that does. */
+function othersFor(
   deps: ChoiceDeps,
   together: Together,
   search: Search,
   request: ChoiceRequest,
+  held: Held,
+): Others {
+  const second = (): Occupied | null =>
+    occupyFree(deps, search, wishOf(together, search, request, emptyProgress()));
+  // Who lost a race for the first token may win one for pace; only nobody is asked twice.
+  const tried = new Set<string>();
+  const elsewhere: Elsewhere = (progress, move, isWorth) => {
+    const { offer, providerId } = held.to.candidate;
+    const wish = wishOf({ ...together, modelId: offer.modelId }, search, request, progress);
+    // It has a provider: what is kept free for those that lost theirs is not for it.
+    const other = { ...wish, tried: tried.add(providerId), homeId: null, isResumed: false };
+    const found = occupyFree(deps, search, other, { move, isWorth });
+    if (found !== null) tried.add(found.candidate.providerId);
+    return found;
+  };
+  return { second, elsewhere };
+}
+
+/** Another one with a free slot. An upstream would cost its owner twice. */
+function occupyFree(
+  deps: ChoiceDeps,
+  search: Search,
+  wish: Wish,
+  how?: { move: MoveRecord; isWorth: (chosen: Chosen) => boolean },
 ): Occupied | null {
-  const decision = chooseProvider(deps, wishOf(together, search, request, emptyProgress()));
-  const candidate = decision.chosen?.candidate;
-  if (candidate === undefined || candidate.cooling || candidate.offer.engine === "openai") return null;
-  if (candidate.active >= candidate.offer.parallelMax) return null;
-  const occupied = occupy(deps, decision.chosen!);
+  const decision = chooseProvider(deps, wish);
+  const { chosen } = decision;
+  if (chosen === null) return null;
+  const { cooling, offer, active, providerId } = chosen.candidate;
+  if (cooling || offer.engine === "openai" || active >= offer.parallelMax) return null;
+  if (how !== undefined && !how.isWorth(chosen)) return null;
+  const occupied = occupy(deps, chosen);
   if (occupied === null) return null;
-  search.tried.add(candidate.providerId);
-  deps.decisions.decided(request.requestId, decision, candidate.providerId);
+  search.tried.add(providerId);
+  deps.decisions.decided(wish.request.requestId, decision, providerId, how?.move);
   return occupied;
 }
 

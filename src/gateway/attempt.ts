@@ -12,19 +12,21 @@ import type { ChooseDeps, Occupied } from "./choose-provider.ts";
 import type { Cloud } from "./cloud.ts";
 import type { Decisions } from "./decisions.ts";
 import type { FairShare } from "./fair-share.ts";
-import type { HedgeBudget } from "./hedge.ts";
+import type { HedgeBudget } from "./hedge-budget.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "./options.ts";
 import { type Receipts, receiptTimeoutMs } from "./receipts.ts";
 import { Sighting } from "./sighting.ts";
 import { StallBound } from "./stall-bound.ts";
 import { Stopwatch } from "./stopwatch.ts";
+import type { Ticker } from "./ticker.ts";
 import type { WaitingRoom } from "./waiting-room.ts";
 
 export interface ChoiceDeps extends GatewayDeps, ChooseDeps {
   readonly waitingRoom: WaitingRoom;
   readonly share: FairShare;
   readonly hedges: HedgeBudget;
+  readonly ticker: Ticker;
   /** The provider of last resort; null: there is none. */
   readonly cloud: Cloud | null;
   readonly metrics: GatewayMetrics;
@@ -55,6 +57,8 @@ export interface Progress {
   slices: Slice[];
   /** What was signed for each attempt. */
   parts: Part[];
+  /** Time of the attempt that runs in which it only repeated what came from another: nobody pays for it. */
+  repeatedMs: number;
 }
 
 export function emptyProgress(): Progress {
@@ -67,6 +71,7 @@ export function emptyProgress(): Progress {
     cachedTokens: 0,
     slices: [],
     parts: [],
+    repeatedMs: 0,
   };
 }
 
@@ -80,32 +85,46 @@ export type ChoiceRequest = Omit<GenerateRequest, "modelId" | "emitted" | "timeo
   readonly chargesPrompt: boolean;
 };
 
+/** One try, and what is measured of it. */
+export interface Attempt {
+  readonly to: Occupied;
+  readonly progress: Progress;
+  readonly startPosition: number;
+  readonly startText: string;
+  readonly watch: Stopwatch;
+  readonly stall: StallBound;
+}
+
+export function newAttempt({ clock, limits }: ChoiceDeps, to: Occupied, progress: Progress): Attempt {
+  const stall = new StallBound(limits.tokenTimeoutMs, paceOf(to));
+  const { position: startPosition, text: startText } = progress;
+  return { to, progress, startPosition, startText, watch: new Stopwatch(clock), stall };
+}
+
 /**
- * Yields text as it becomes certain, and returns the provider's `end`.
+ * Yields text as it becomes certain, and returns the provider's `end`. Once `signal` is aborted, `progress` is no longer
+ * changed by what is on its way.
  *
+ * @param watch of the whole choice
  * @throws SkeinError as `attemptError` puts it
  */
 export async function* runAttempt(
   deps: ChoiceDeps,
   request: ChoiceRequest,
-  to: Occupied,
-  progress: Progress,
+  attempt: Attempt,
   watch: Stopwatch,
   signal: AbortSignal,
 ): AsyncGenerator<string, EndEvent> {
+  const { to, progress } = attempt;
   const { candidate, entry } = to;
-  const attempt = new Stopwatch(deps.clock);
   const work = newWork(progress);
   const run: Run = {
     request,
-    to,
-    progress,
-    watch,
     attempt,
-    guard: attempt.guard(signal),
-    stall: new StallBound(deps.limits.tokenTimeoutMs, paceOf(to)),
+    watch,
+    guard: attempt.watch.guard(signal),
     work,
-    sighting: new Sighting(to, attempt, work.startPosition),
+    sighting: new Sighting(to, attempt.watch, work.startPosition),
     signed: null,
   };
   try {
@@ -123,7 +142,7 @@ export async function* runAttempt(
     run.guard.release();
     to.leave();
     if (work.end === null) abandon(run);
-    charge(progress, candidate, work, attempt.elapsedMs);
+    charge(progress, candidate, work, attempt.watch.elapsedMs);
     // One that was refused held no slot; to announce it would make those who wait try for nothing.
     if (work.startMs !== null) deps.directory.reportRoom();
   }
@@ -137,13 +156,10 @@ export async function* runAttempt(
 /** An attempt on its way. */
 interface Run {
   readonly request: ChoiceRequest;
-  readonly to: Occupied;
-  readonly progress: Progress;
-  /** Of the choice, and of this attempt. */
+  readonly attempt: Attempt;
+  /** Of the whole choice. */
   readonly watch: Stopwatch;
-  readonly attempt: Stopwatch;
   readonly guard: ReturnType<Stopwatch["guard"]>;
-  readonly stall: StallBound;
   readonly work: Work;
   readonly sighting: Sighting;
   /** Null: no receipt is expected, or it is settled. */
@@ -152,7 +168,8 @@ interface Run {
 
 /** Sends the request and takes in what comes, until the end and its receipt. */
 async function* receive(deps: ChoiceDeps, run: Run): AsyncGenerator<string, void> {
-  const { request, to, progress, watch, attempt, guard, stall, work, sighting } = run;
+  const { request, watch, guard, work, sighting } = run;
+  const { to, progress, stall, watch: attempt } = run.attempt;
   const { limits, clock } = deps;
   const { providerId, offer } = to.candidate;
   guard.limit(Math.min(startTimeoutMs, limits.firstTokenTimeoutMs), "accept the request");
@@ -160,6 +177,7 @@ async function* receive(deps: ChoiceDeps, run: Run): AsyncGenerator<string, void
   const asked = askedFrom(deps, request, to, progress, timeoutMs);
   run.signed = deps.receipts?.open(asked, providerId, progress.parts.at(-1)) ?? null;
   for await (const event of to.entry.session.generate(asked, guard.signal)) {
+    guard.signal.throwIfAborted();
     if (event.type === "tokens") {
       attempt.markFirst();
       watch.markFirst();
@@ -213,14 +231,14 @@ function askedFrom(
     tier,
     price,
     contextTokensMax,
-    chargesPrompt: chargesPrompt && progress.slices.length === 0,
+    chargesPrompt: chargesPrompt && progress.position === 0,
     previous: linkOf(progress.parts.at(-1)),
   };
   return { ...asked, terms };
 }
 
 /** What was delivered since the attempt began; null: nothing. */
-function deliveredBy({ progress, work: { startPosition, startText, end } }: Run) {
+function deliveredBy({ attempt: { progress }, work: { startPosition, startText, end } }: Run) {
   if (progress.position === startPosition && end === null) return null;
   const tokenIds = progress.idsComplete ? progress.tokenIds.slice(startPosition) : null;
   return { tokenIds, text: progress.text.slice(startText.length) };
@@ -230,7 +248,7 @@ function deliveredBy({ progress, work: { startPosition, startText, end } }: Run)
 function abandon(run: Run): void {
   const delivered = deliveredBy(run);
   if (run.signed === null || delivered === null) return;
-  run.progress.parts.push(run.signed.abandoned(delivered.tokenIds, delivered.text));
+  run.attempt.progress.parts.push(run.signed.abandoned(delivered.tokenIds, delivered.text));
 }
 
 /** Checks what was signed, once, and takes it to what the choice has so far. Returns what is wrong with it. */
@@ -239,9 +257,9 @@ async function settle({ receipts, log }: ChoiceDeps, run: Run): Promise<string |
   const delivered = deliveredBy(run);
   run.signed = null;
   if (receipts === null || signed === null || delivered === null) return null;
-  const { providerId } = run.to.candidate;
+  const { providerId } = run.attempt.to.candidate;
   const part = await signed.settle(receipts.historyOf(providerId), delivered.tokenIds, delivered.text);
-  run.progress.parts.push(part);
+  run.attempt.progress.parts.push(part);
   if (part.problem !== null)
     log.warn({ provider: providerId, reason: part.problem }, "an answer lacks its receipt");
   return part.problem;
@@ -329,10 +347,13 @@ function newWork({ position, text }: Progress): Work {
 }
 
 function charge(progress: Progress, { providerId, offer }: Candidate, work: Work, elapsedMs: number): void {
-  const outputTokens = Math.max(0, progress.position - work.startPosition);
+  // Another attempt may have delivered some of it while this one caught up.
+  const charged = progress.slices.reduce((sum, slice) => sum + slice.outputTokens, 0);
+  const outputTokens = Math.max(0, progress.position - charged);
   if (outputTokens === 0 && work.end === null) return;
-  const durationMs = Math.floor(Math.min(claimedMs(work), elapsedMs));
-  progress.slices.push({ providerId, offer, outputTokens, durationMs });
+  const durationMs = Math.floor(Math.min(claimedMs(work), elapsedMs) - progress.repeatedMs);
+  progress.slices.push({ providerId, offer, outputTokens, durationMs: Math.max(0, durationMs) });
+  progress.repeatedMs = 0;
 }
 
 /**

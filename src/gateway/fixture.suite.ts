@@ -120,7 +120,7 @@ export function testGateway(
   return {
     gateway,
     async add(providerId, engineOptions = {}) {
-      const engine = createNaiveEngine({ clock: systemClock }, { ...naiveDefaults, ...engineOptions });
+      const engine = createNaiveEngine({ clock }, { ...naiveDefaults, ...engineOptions });
       const session = new FakeSession(providerId, engine);
       gateway.addSession(session);
       for (let i = 0; i < 200 && (session.requests === 0 || engine.load().active > 0); i++) {

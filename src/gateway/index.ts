@@ -16,7 +16,7 @@ import { Decisions } from "./decisions.ts";
 import { Directory } from "./directory.ts";
 import { FairShare } from "./fair-share.ts";
 import { errorObject } from "./format.ts";
-import { HedgeBudget } from "./hedge.ts";
+import { HedgeBudget } from "./hedge-budget.ts";
 import { createMetrics } from "./metrics.ts";
 import type { GatewayDeps, GatewayOptions } from "./options.ts";
 import { quote } from "./quote.ts";
@@ -26,6 +26,7 @@ import { ResumableStreams } from "./resumable-streams.ts";
 import { cancelAnswer, plainId, resumeAnswer } from "./resume-endpoint.ts";
 import { checkApiKey, checkOrigin, ownerOf } from "./security.ts";
 import { listModels, type ListedModel, providerView } from "./views.ts";
+import { Ticker } from "./ticker.ts";
 import { WaitingRoom } from "./waiting-room.ts";
 
 export type { CloudPrice, GatewayOptions } from "./options.ts";
@@ -58,6 +59,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     waitingRoom,
     share,
     hedges: new HedgeBudget(),
+    ticker: new Ticker(deps.clock, options.policy.move),
     cloud: options.cloud === null ? null : new Cloud({ directory, share }, options.cloud),
     metrics,
     receipts: options.receipts === undefined ? null : new Receipts(deps, options.receipts),

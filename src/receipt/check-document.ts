@@ -44,7 +44,7 @@ async function checkChoice(
         problem:
           requestProblem(asked, first!, requestId) ??
           emittedProblem(sha256, asked, earlier) ??
-          linkProblem(sha256, asked, earlier.at(-1)),
+          linkProblem(sha256, asked, earlier),
       },
     ]);
   }
@@ -89,17 +89,16 @@ function emittedProblem(sha256: Sha256, { emitted }: Asked, earlier: readonly Pa
   return isSame ? null : "it does not go on where the attempt before stopped";
 }
 
-function linkProblem(sha256: Sha256, { previous }: Asked, before: Part | undefined): string | null {
-  const digests = [];
-  if (before !== undefined && before.receipt !== null) {
-    digests.push(receiptDigest(sha256, before.receipt.receipt));
+/** The last attempt before it that signed something, which those behind that did not. */
+function linkProblem(sha256: Sha256, { previous }: Asked, earlier: readonly Part[]): string | null {
+  for (const { receipt, checkpoint, problem } of earlier.toReversed()) {
+    const digests = [
+      ...(receipt === null ? [] : [receiptDigest(sha256, receipt.receipt)]),
+      ...(checkpoint === null ? [] : [checkpointDigest(sha256, checkpoint.checkpoint)]),
+    ];
+    if (previous !== null && digests.some((digest) => equalBytes(digest, previous))) return null;
+    if (problem === null) return "it is not linked to the attempt before";
   }
-  if (before !== undefined && before.checkpoint !== null) {
-    digests.push(checkpointDigest(sha256, before.checkpoint.checkpoint));
-  }
-  if (previous === null) {
-    return digests.length === 0 || before?.problem !== null ? null : "it is not linked to the attempt before";
-  }
-  if (digests.some((digest) => equalBytes(digest, previous))) return null;
-  return `it is linked to ${toHex(previous).slice(0, 12)}…, which is not the attempt before`;
+  if (previous === null) return null;
+  return `it is linked to ${toHex(previous).slice(0, 12)}…, which is no attempt before it`;
 }

@@ -71,6 +71,7 @@ export function untilAvailable(url: string, model: string, count: number): Promi
 
 /** What a client saw of one stream. */
 export interface Seen {
+  readonly id: string;
   readonly text: string;
   /** Null: the stream ended as it should. */
   readonly error: string | null;
@@ -96,7 +97,8 @@ export async function watchStream(
       stream_options: { include_usage: true },
     }),
   });
-  const seen = { text: "", attempts: 0, outputTokens: 0, gapMs: 0 };
+  const id = response.headers.get("x-request-id") ?? "";
+  const seen = { id, text: "", attempts: 0, outputTokens: 0, gapMs: 0 };
   if (!response.ok) return { ...seen, error: await response.text() };
   let error: string | null = "it ended without [DONE]";
   let lastMs = 0;
