@@ -33,10 +33,11 @@ export async function withModelOf<T>(
   let other = "";
   for (const file of files) {
     // Of what is not converted yet: either way of rounding.
-    for (const quantization of file.endsWith(".skein") ? [quantizations[0]!] : quantizations) {
+    const kinds = file.endsWith(".skein") ? [{}] : quantizations.map((quantization) => ({ quantization }));
+    for (const kind of kinds) {
       const progress = createProgress("converting the model to integers (once)");
       const onProgress = (done: number, total: number): void => progress.show(done, total);
-      const loaded = await withConverted(file, folder, { signal, quantization, onProgress }, (modelPath) => {
+      const loaded = await withConverted(file, folder, { signal, ...kind, onProgress }, (modelPath) => {
         progress.end();
         const wishes = { parallel: 1, contextTokens: positions, threads: 1 };
         return loadModel({ modelPath, modelId: null, ...wishes }, () => undefined);
