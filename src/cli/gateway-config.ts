@@ -60,6 +60,7 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
       resumeGraceMs: settings.resumeGraceMs,
     },
     cloud: cloudOf(context),
+    receiptRetentionMs: settings.receiptHours * 3600_000,
     headroom: settings.headroomPercent / 100,
     files: {
       fileBytesMax: settings.fileMegabytesMax * megabyte,

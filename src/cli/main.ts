@@ -181,6 +181,27 @@ client("why", "say why a request went where it went, and what the alternatives w
   .argument("<id>", "the answer's id, its skein.request_id, or the header x-request-id")
   .action(async (id: string, _, command: Command) => (await import("./commands/why.ts")).why(id, command));
 
+client("receipt", "fetch the receipts of an answer from the gateway, to check and to keep")
+  .argument("<id>", "the answer's id, its skein.request_id, or the header x-request-id")
+  .argument("[file]", "where to write it (default: print it)")
+  .action(async (id: string, file: string | undefined, _, command: Command) =>
+    (await import("./commands/receipt.ts")).receipt(id, file, command),
+  );
+
+program
+  .command("verify")
+  .description("check the receipts of an answer; with the model, compute the whole answer again")
+  .argument("<file>", "what `skein receipt` wrote; - reads from stdin")
+  .option("--model <model>", "a .skein file, a GGUF file, a folder, or the name of a converted model")
+  .addOption(jsonOption())
+  .addHelpText(
+    "after",
+    "\nWithout --model: signatures, hashes, counts, price, and how attempts fit together. With it, for models in integers: every number\nand every choice of a token. Exit codes: 0 everything is right, 1 something is wrong, 2 it cannot be checked.\n\nExample:\n  skein receipt chatcmpl-1f… receipt.json && skein verify receipt.json --model tiny.skein",
+  )
+  .action(async (file: string, _, command: Command) =>
+    (await import("./commands/verify.ts")).verify(file, command),
+  );
+
 const batch = program
   .command("batch")
   .description("many requests in a file, answered at low priority and price");

@@ -145,6 +145,11 @@ export const settings = {
   ),
   batchPricePercent: setting(integer(0, 100), 50, "what lines of batches cost, in percent of the price"),
   batchParallelMax: setting(integer(1, 100_000), 512, "lines of batches asked at the same time"),
+  receiptHours: setting(
+    integer(0, 8_760),
+    24,
+    "hours that receipts are kept for whoever asked, with prompt and answer; 0: not at all",
+  ),
   headroomPercent: setting(
     integer(0, 90),
     0,

@@ -7,6 +7,7 @@ import type {
   RequestView,
 } from "../protocol/gateway-api.ts";
 import type { ChatMessage } from "../protocol/generate.ts";
+import type { ReceiptDocumentView } from "../receipt/document.ts";
 import { isErrorCode, SkeinError } from "../util/errors.ts";
 import { type BatchClient, createBatchClient } from "./batches.ts";
 import { parseGatewayUrl } from "./gateway-url.ts";
@@ -42,6 +43,8 @@ export interface Client {
   quote(request: ChatRequest, signal?: AbortSignal): Promise<QuoteView>;
   /** Why a request went where it went. */
   request(id: string, signal?: AbortSignal): Promise<RequestView>;
+  /** The receipts of an answer, as they are kept. */
+  receipt(id: string, signal?: AbortSignal): Promise<ReceiptDocumentView>;
   /** Yields text; returns how the answer ended. */
   chat(request: ChatRequest, signal: AbortSignal): AsyncGenerator<string, ChatEnd>;
   readonly batches: BatchClient;
@@ -108,6 +111,13 @@ export function createClient(options: {
     quote: (request, signal) => get<QuoteView>("/v1/quote", request, signal, ({ offers }) => offers),
     request: (id, signal) =>
       get<RequestView>(`/v1/requests/${encodeURIComponent(id)}`, null, signal, ({ decisions }) => decisions),
+    receipt: (id, signal) =>
+      get<ReceiptDocumentView>(
+        `/v1/requests/${encodeURIComponent(id)}/receipt`,
+        null,
+        signal,
+        ({ choices }) => choices,
+      ),
     async *chat(request, signal) {
       const body = { ...request, stream: true, stream_options: { include_usage: true } };
       const either = AbortSignal.any([signal, AbortSignal.timeout(answerTimeoutMs)]);

@@ -28,6 +28,7 @@ import { type Others, runHedged } from "./hedge.ts";
 import type { LiveChoice } from "./journal.ts";
 import type { Elsewhere, MoveRecord } from "./move.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
+import { receiptName } from "./receipts.ts";
 import { allBusy, noneFits, noProvider, notBackYet, notOffered } from "./refusals.ts";
 import type { Held } from "./runner.ts";
 import { Stopwatch } from "./stopwatch.ts";
@@ -40,6 +41,8 @@ export interface ChoiceEnd {
   readonly cachedTokens: number;
   readonly outputTokens: number;
   readonly slices: readonly Slice[];
+  /** What its last receipt is called by; null: it has none. */
+  readonly receipt: string | null;
   readonly attempts: number;
   readonly ttftMs: number;
   readonly totalMs: number;
@@ -61,6 +64,8 @@ export interface Together {
 }
 
 export interface Choice {
+  /** Among all choices of the request. */
+  readonly index: number;
   readonly request: ChoiceRequest;
   readonly home: Home | null;
   /** Where others see how it goes, and what there is of it already; null: nobody looks. */
@@ -105,11 +110,27 @@ interface Search {
 export async function* answerChoice(
   deps: ChoiceDeps,
   together: Together,
+  choice: Choice,
+  signal: AbortSignal,
+): AsyncGenerator<string, ChoiceEnd> {
+  const { request, index, live } = choice;
+  const current = { progress: live?.from?.progress ?? emptyProgress() };
+  try {
+    return yield* attemptUntilDone(deps, together, choice, current, signal);
+  } finally {
+    const { parts } = current.progress;
+    deps.receipts?.keep(together.owner, request.requestId, { index, prompt: request.prompt, parts });
+  }
+}
+
+async function* attemptUntilDone(
+  deps: ChoiceDeps,
+  together: Together,
   { request, home, live }: Choice,
+  current: { progress: Progress },
   signal: AbortSignal,
 ): AsyncGenerator<string, ChoiceEnd> {
   const watch = new Stopwatch(deps.clock);
-  let progress = live?.from?.progress ?? emptyProgress();
   const search: Search = {
     prompt: request.prompt,
     home,
@@ -126,6 +147,7 @@ export async function* answerChoice(
   };
   for (;;) {
     // 1. The best provider that was not tried yet; wait a while when all are full or away.
+    const { progress } = current;
     const to = await nextCandidate(deps, together, search, { request, progress }, signal);
     search.tried.add(to.candidate.providerId);
     const held: Held = { to, progress, moves: 0 };
@@ -140,7 +162,6 @@ export async function* answerChoice(
     } catch (thrown) {
       // 3. Try elsewhere, if that can help and the next provider can continue.
       const error = toSkeinError(thrown);
-      progress = held.progress;
       search.attempts += held.moves;
       const hasYielded = to.madeRoom?.aborted === true && !signal.aborted;
       deps.metrics.attempted(signal.aborted ? "cancelled" : hasYielded ? "made_room" : error.code);
@@ -151,11 +172,13 @@ export async function* answerChoice(
       }
       if (hasYielded) {
         search.refused = true;
-        keepOrRestart(to.candidate.offer, search, progress, together, error);
+        keepOrRestart(to.candidate.offer, search, held.progress, together, error);
         continue;
       }
-      countFailure(search, progress, error);
-      considerRetry(deps, held.to, search, progress, together, error);
+      countFailure(search, held.progress, error);
+      considerRetry(deps, held.to, search, held.progress, together, error);
+    } finally {
+      current.progress = held.progress;
     }
   }
 }
@@ -173,6 +196,7 @@ function endOf(
     cachedTokens: progress.cachedTokens,
     outputTokens: progress.position,
     slices: progress.slices,
+    receipt: receiptName(progress.parts),
     attempts,
     ttftMs: watch.firstMs ?? watch.elapsedMs,
     totalMs: watch.elapsedMs,

@@ -135,12 +135,14 @@ function choicesOf(
   return request.prompts.flatMap((prompt, promptIndex) => {
     const home: Home | null = request.n > 1 ? { providerId: null } : null;
     return Array.from({ length: request.n }, (_, i) => {
-      const number = promptIndex * request.n + i;
-      const seed = choiceSeed(request.sampling.seed, number);
+      const index = promptIndex * request.n + i;
+      const seed = choiceSeed(request.sampling.seed, index);
       const sampling = { ...request.sampling, seed };
       const { stop, outputTokensMax } = request;
-      const live = lives?.[number] ?? null;
-      return { request: { requestId, prompt, sampling, stop, outputTokensMax }, home, live };
+      const live = lives?.[index] ?? null;
+      const chargesPrompt = i === 0;
+      const asked = { requestId, prompt, sampling, stop, outputTokensMax, chargesPrompt };
+      return { index, request: asked, home, live };
     });
   });
 }

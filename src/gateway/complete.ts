@@ -54,7 +54,10 @@ export async function complete(
     throw error;
   }
   const named = { "x-request-id": `req_${requestId}` };
-  if (!request.stream) return Response.json(await collect(frame, first, events), { headers: named });
+  if (!request.stream) {
+    const ends = await collect(first, events);
+    return Response.json(completionObject(frame, ends), { headers: { ...named, ...receiptHeader(ends) } });
+  }
   // 5. Stream; a client that may come back reads from a record.
   const source = sseEvents(frame, first, events, written !== null);
   if (written !== null) {
@@ -200,11 +203,16 @@ function inWordsOf(endpoint: CompletionRequest["endpoint"], error: SkeinError): 
   });
 }
 
+/** Hashes of the choices' receipts, if all have one. */
+function receiptHeader(ends: readonly ChoiceEnd[]): Record<string, string> {
+  const names = ends.flatMap(({ receipt }) => receipt ?? []);
+  return names.length === ends.length ? { "x-skein-receipt": names.join(",") } : {};
+}
+
 async function collect(
-  frame: Frame,
   first: IteratorResult<AnswerEvent, void>,
   events: Events,
-): Promise<object> {
+): Promise<readonly ChoiceEnd[]> {
   // Texts come with the ends: until then an answer may still begin anew elsewhere.
   const ends: ChoiceEnd[] = [];
   const take = (event: AnswerEvent): void => {
@@ -212,5 +220,5 @@ async function collect(
   };
   if (first.done !== true) take(first.value);
   for await (const event of events) take(event);
-  return completionObject(frame, ends);
+  return ends;
 }

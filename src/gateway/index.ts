@@ -6,6 +6,7 @@ import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
 import type { ProviderSession } from "../network/session.ts";
 import type { GatewayView, ProviderView, RequestView } from "../protocol/gateway-api.ts";
+import type { ReceiptDocumentView } from "../receipt/document.ts";
 import { PrefixCache } from "../router/prefix-cache.ts";
 import { toHex } from "../util/bytes.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
@@ -26,9 +27,10 @@ import { createMetrics } from "./metrics.ts";
 import { ModelAccess } from "./model-access.ts";
 import type { GatewayDeps, GatewayOptions } from "./options.ts";
 import { quote } from "./quote.ts";
+import { Receipts } from "./receipts.ts";
 import { modelNotFound } from "./refusals.ts";
 import { ResumableStreams } from "./resumable-streams.ts";
-import { cancelAnswer, resumeAnswer } from "./resume-endpoint.ts";
+import { cancelAnswer, plainId, resumeAnswer } from "./resume-endpoint.ts";
 import { checkApiKey, checkOrigin, ownerOf } from "./security.ts";
 import { listModels, type ListedModel, providerView } from "./views.ts";
 import { Ticker } from "./ticker.ts";
@@ -66,6 +68,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     ticker: new Ticker(deps.clock, options.policy.move),
     cloud: options.cloud === null ? null : new Cloud({ directory, share }, options.cloud),
     metrics,
+    receipts: options.receipts === undefined ? null : new Receipts(deps, options.receipts),
     limits: options.limits,
     cloudPrice: options.cloudPrice,
     streams,
@@ -107,7 +110,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     app.use(
       cors({
         origin: [...options.corsOrigins],
-        exposeHeaders: ["x-request-id", "x-skein-resume", "retry-after"],
+        exposeHeaders: ["x-request-id", "x-skein-resume", "x-skein-receipt", "retry-after"],
       }),
     );
   }
@@ -140,6 +143,9 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   app.get("/v1/requests/:id/events", (c) => resumeAnswer(path, c.req.raw, c.req.param("id"), asker(c)));
   app.delete("/v1/requests/:id/events", (c) => cancelAnswer(path, c.req.param("id"), asker(c)));
   app.post("/v1/quote", async (c) => c.json(await quote(path, c.req.raw, asker(c).owner)));
+  app.get("/v1/requests/:id/receipt", async (c) =>
+    c.json(await findReceipt(path, c.req.param("id"), asker(c).owner)),
+  );
   app.get("/v1/requests/:id", (c) => c.json(findRequest(path, c.req.param("id"), asker(c).owner)));
   app.get("/skein/v1/gateway", (c) => c.json(gatewayView(deps, options, directory)));
   app.get("/skein/v1/providers", (c) =>
@@ -167,6 +173,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     "/healthz",
     "/metrics",
     "/v1/requests/:id/events",
+    "/v1/requests/:id/receipt",
   ]) {
     app.all(known, (c) => wrongMethod(c, "GET"));
   }
@@ -209,10 +216,22 @@ function findModel(directory: Directory, models: readonly ListedModel[], id: str
 
 /** @param id as it stands in `skein.request_id`, in the answer's `id`, or in the header `x-request-id` */
 function findRequest({ decisions }: CompleteDeps, id: string, owner: string): RequestView {
-  const found = decisions.view(id.replace(/^(?:req_|chatcmpl-|cmpl-)/, ""), owner);
+  const found = decisions.view(plainId(id), owner);
   if (found !== null) return found;
   throw new SkeinError("not_found", `There is no request '${id.slice(0, 100)}'.`, {
     hint: "The latest ones are kept, and shown only to the API key that asked.",
+  });
+}
+
+async function findReceipt(
+  { receipts }: CompleteDeps,
+  id: string,
+  owner: string,
+): Promise<ReceiptDocumentView> {
+  const found = (await receipts?.view(owner, plainId(id))) ?? null;
+  if (found !== null) return found;
+  throw new SkeinError("not_found", `There is no receipt of '${id.slice(0, 100)}'.`, {
+    hint: "Receipts are kept for a while (receiptHours), and shown only to the API key that asked.",
   });
 }
 

@@ -6,6 +6,7 @@ import type { BatchOptions } from "./batches/index.ts";
 import type { CloudOptions } from "./cloud.ts";
 import type { FileLimits } from "./files/file-store.ts";
 import type { ModelAccessOptions } from "./model-access.ts";
+import type { ReceiptOptions } from "./receipts.ts";
 import type { Random } from "../util/random.ts";
 
 export interface CloudPrice {
@@ -68,6 +69,8 @@ export interface GatewayOptions {
   readonly batches?: BatchOptions;
   /** What model names mean here, and who may use which; absent: everybody all. */
   readonly modelAccess?: ModelAccessOptions;
+  /** Absent: providers are not asked for receipts. */
+  readonly receipts?: ReceiptOptions;
 }
 
 /** A request body: the longest contexts fit many times. */

@@ -41,7 +41,7 @@ export async function cancelAnswer(deps: CompleteDeps, id: string, { owner }: As
 }
 
 /** As in `x-request-id`, in the `id` of chunks, or bare. */
-function plainId(id: string): string {
+export function plainId(id: string): string {
   return id.replace(/^(?:req_|chatcmpl-|cmpl-)/, "");
 }
 

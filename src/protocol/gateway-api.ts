@@ -44,6 +44,8 @@ export interface ServedView {
   engine: EngineKind;
   /** Attempts made, the successful one included. */
   attempts: number;
+  /** Hash of the last attempt's receipt, hexadecimal; null: there is none. */
+  receipt: string | null;
 }
 
 /** One entry of GET /skein/v1/providers. */

@@ -34,6 +34,8 @@ export interface GatewayConfig {
   readonly files: FileLimits;
   readonly batches: BatchOptions;
   readonly modelAccess: ModelAccessOptions;
+  /** How long receipts are kept; 0: not at all. */
+  readonly receiptRetentionMs: number;
   /** Share of slots kept free for answers that lose their provider. */
   readonly headroom: number;
   /** Gateways of the same network to gossip with. */
@@ -97,6 +99,8 @@ export interface ProviderConfig {
   readonly role: "provider";
   readonly identityFile: string;
   readonly identityCacheFolder: string;
+  /** The provider's receipts, in order. */
+  readonly receiptsFile: string;
   readonly join: readonly string[];
   readonly joinToken: string | null;
   readonly lan: boolean;

@@ -168,6 +168,7 @@ function gatewayOptionsOf(config: GatewayConfig, network: Network, join: JoinPol
     batches: config.batches,
     modelAccess: config.modelAccess,
     policy: { ...defaultPolicy, headroom: config.headroom },
+    receipts: { retentionMs: config.receiptRetentionMs },
   };
 }
 

@@ -5,6 +5,7 @@ import type { GenerateEvent, GenerateRequest } from "../../protocol/generate.ts"
 import { AnswerWriter } from "../answer-writer.ts";
 import { unreadEventsMax } from "../hosted/messages.ts";
 import type { PieceTable } from "../piece-decoder.ts";
+import { RowHashes } from "./row-hashes.ts";
 import type { Slot } from "./slots.ts";
 
 export class Sequence {
@@ -19,6 +20,8 @@ export class Sequence {
   /** Bits do not depend on how a prompt is cut into steps. */
   readonly chunkMax: number = Number.POSITIVE_INFINITY;
   unreadEvents = 0;
+  /** Null: no receipt is wanted. */
+  readonly rowHashes: RowHashes | null;
   readonly #isEnd: (tokenId: number) => boolean;
   readonly #parameters: SamplerParameters;
   /** How often each token occurs in the answer; empty where no penalty asks for it. */
@@ -41,6 +44,7 @@ export class Sequence {
     this.promptLength = promptTokens.length;
     this.tokens = [...promptTokens, ...request.emitted.tokenIds];
     this.cachedTokens = Math.min(slot.cells.length, this.promptLength);
+    this.rowHashes = request.terms === undefined ? null : new RowHashes(slot.rows);
     this.#isEnd = vocabulary.isEnd;
     this.#parameters = samplerParameters(request.sampling);
     this.#countsTokens = this.#parameters.presencePenalty !== 0 || this.#parameters.frequencyPenalty !== 0;
@@ -63,6 +67,12 @@ export class Sequence {
 
   /** Draws the next token: logits, seed, position and the answer so far decide, nothing else. */
   draw(logits: Int32Array): GenerateEvent[] {
+    const events = this.#draw(logits);
+    const rows = this.rowHashes?.take();
+    return rows === undefined ? events : events.map((event, i) => (i === 0 ? withRows(event, rows) : event));
+  }
+
+  #draw(logits: Int32Array): GenerateEvent[] {
     const tokenId = sampleToken(logits, this.#parameters, this.#counts, this.answer.outputTokens);
     if (this.#isEnd(tokenId)) return this.answer.endOfGeneration();
     this.tokens.push(tokenId);
@@ -73,4 +83,8 @@ export class Sequence {
   #count(tokenId: number): void {
     if (this.#countsTokens) this.#counts.set(tokenId, (this.#counts.get(tokenId) ?? 0) + 1);
   }
+}
+
+function withRows(event: GenerateEvent, rows: Uint8Array): GenerateEvent {
+  return event.type === "tokens" || event.type === "end" ? { ...event, rows } : event;
 }

@@ -69,12 +69,18 @@ export class Service {
     checkLogitBias(request.sampling, prompt.vocabularySize);
     checkTokenIds(request.emitted.tokenIds, prompt.vocabularySize);
     checkContext(promptTokens.length, request.emitted.tokenIds.length, contextTokens);
-    const slot = this.#slots.take([...promptTokens, ...request.emitted.tokenIds]);
+    const hasRows = request.terms !== undefined;
+    const slot = this.#slots.take([...promptTokens, ...request.emitted.tokenIds], { hasRows });
     if (slot === null) throw new SkeinError("overloaded", "The engine has no free slot.");
     const sequence = new Sequence({ id, request, promptTokens, slot, contextTokens }, vocabulary);
     this.#byId.set(id, sequence);
     const events: GenerateEvent[] = [
-      { type: "start", promptTokens: promptTokens.length, cachedTokens: sequence.cachedTokens },
+      {
+        type: "start",
+        promptTokens: promptTokens.length,
+        cachedTokens: sequence.cachedTokens,
+        ...(hasRows ? { promptTokenIds: promptTokens } : {}),
+      },
       ...sequence.answer.replayEmitted(),
     ];
     this.#send({ type: "step", events: events.map((event) => [id, event] as const) });

@@ -151,10 +151,15 @@ export class Service {
   }
 
   #start(sequence: Sequence): void {
-    const { id, promptLength, cachedTokens } = sequence;
+    const { id, promptLength, cachedTokens, tokens, request } = sequence;
     this.#byId.set(id, sequence);
     const events: GenerateEvent[] = [
-      { type: "start", promptTokens: promptLength, cachedTokens },
+      {
+        type: "start",
+        promptTokens: promptLength,
+        cachedTokens,
+        ...(request.terms !== undefined ? { promptTokenIds: tokens.slice(0, promptLength) } : {}),
+      },
       ...sequence.answer.replayEmitted(),
     ];
     this.#send({ type: "step", events: events.map((event) => [id, event] as const) });
