@@ -68,6 +68,8 @@ export async function createHostedEngine<H extends Host>(
   const calls = new Map<number, Call>();
   /** Until the host answers, also when the asker does not wait any more: a hang is noticed by what is owed. */
   const counts = new Map<number, Count>();
+  /** Requests that the host was asked to forget and has not yet: a hang must not hide behind askers who gave up. */
+  const cancels = new Set<number>();
   const listeners = new Set<(status: EngineStatus) => void>();
   let status: EngineStatus = { state: "ready" };
   let running: H | null = null;
@@ -90,6 +92,8 @@ export async function createHostedEngine<H extends Host>(
       const error = fromWire(message.error);
       calls.get(message.id)?.events.fail(error);
       takeCount(message.id)?.reject(error);
+    } else if (message.type === "cancelled") {
+      cancels.delete(message.id);
     } else {
       takeCount(message.id)?.resolve(message.promptTokens);
     }
@@ -111,6 +115,7 @@ export async function createHostedEngine<H extends Host>(
     for (const call of calls.values()) call.events.fail(error);
     for (const count of counts.values()) count.reject(error);
     counts.clear();
+    cancels.clear();
     admission.refuseAll(error);
   }
 
@@ -156,7 +161,11 @@ export async function createHostedEngine<H extends Host>(
 
   /** Whether the host owes somebody something. */
   function isAwaited(): boolean {
-    return counts.size > 0 || [...calls.values()].some(({ events }) => events.length < unreadEventsMax / 2);
+    return (
+      counts.size > 0 ||
+      cancels.size > 0 ||
+      [...calls.values()].some(({ events }) => events.length < unreadEventsMax / 2)
+    );
   }
 
   /** Before something is asked: silence counts from when it began to matter. */
@@ -194,8 +203,14 @@ export async function createHostedEngine<H extends Host>(
     // At once, not when the consumer reads again: it may never do that.
     const onAbort = (): void => {
       events.fail(abortError(signal));
-      if (!ended) host.send({ type: "cancel", id });
+      cancel();
+    };
+    const cancel = (): void => {
+      if (ended) return;
       ended = true;
+      // A host that has ended since owes nothing.
+      if (running === host) cancels.add(id);
+      host.send({ type: "cancel", id });
     };
     beginWaiting();
     calls.set(id, { events });
@@ -212,7 +227,7 @@ export async function createHostedEngine<H extends Host>(
     } finally {
       signal.removeEventListener("abort", onAbort);
       calls.delete(id);
-      if (!ended) host.send({ type: "cancel", id });
+      cancel();
     }
   }
 
