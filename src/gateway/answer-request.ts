@@ -1,7 +1,8 @@
 /** All choices of one request, side by side, as one stream of events. */
 import { fee } from "../protocol/price.ts";
 import { SkeinError } from "../util/errors.ts";
-import { answerChoice, type Choice, type ChoiceEnd, type Home, type Together } from "./answer-choice.ts";
+import { answerChoice, type Choice, type ChoiceEnd } from "./answer-choice.ts";
+import type { Home, Together } from "./search.ts";
 import type { ChoiceDeps, Slice } from "./attempt.ts";
 import type { LiveChoice } from "./journal.ts";
 import type { CompletionRequest } from "./parse-request.ts";
