@@ -69,11 +69,17 @@ function engineConfigOf(context: Context): EngineConfig {
   const name = (flags["name"] as string | undefined) ?? null;
   const common = { name, contextTokens: settings.context, parallel: settings.parallel };
   const kind = engineKindOf(flags);
+  if (kind !== "openai" && flags["resumeBy"] !== undefined) {
+    throw new SkeinError("invalid_config", `--resume-by is for --engine openai, not for ${kind}.`, {
+      hint: "Leave it out: this engine goes on at the same token.",
+    });
+  }
   if (kind === "openai") {
     return {
       kind,
       url: flags["url"] as string,
       upstreamModel: (flags["upstreamModel"] as string | undefined) ?? null,
+      resumeByText: flags["resumeBy"] === "text",
       apiKey: settings.upstreamKey,
       ...common,
     };

@@ -1,6 +1,6 @@
 /** One try at one provider. */
 import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
-import type { ModelOffer } from "../protocol/offer.ts";
+import { continuesByText, type ModelOffer } from "../protocol/offer.ts";
 import type { Candidate } from "../router/predict.ts";
 import { errorKinds, SkeinError, toSkeinError } from "../util/errors.ts";
 import { believedOutputTokens, believedPromptTokens } from "./claims.ts";
@@ -153,10 +153,10 @@ export async function* runAttempt(
   }
 }
 
-/** Whether an answer can go on there: by token ids; or, where an upstream has none, by text behind a prompt of text. */
+/** Whether an answer can go on there: by token ids; or, where an upstream has none, by text. */
 export function canContinue({ position, idsComplete }: Progress, offer: ModelOffer, prompt: Prompt): boolean {
   if (position === 0) return true;
-  return idsComplete ? offer.resumable : offer.engine === "openai" && prompt.kind === "text";
+  return idsComplete ? offer.resumable : continuesByText(offer, prompt);
 }
 
 type Continuation = Pick<GenerateRequest, "emitted" | "outputTokensMax">;

@@ -118,6 +118,7 @@ export function providerView(entry: ProviderEntry): ProviderView {
       context_tokens_max: offer.contextTokensMax,
       parallel_max: offer.parallelMax,
       resumable: offer.resumable,
+      continues_text: offer.continuesText ?? "none",
       forwards_prompts: offer.forwardsPrompts === true,
       price: priceView(offer.price),
     })),

@@ -79,6 +79,8 @@ export interface ProviderView {
     context_tokens_max: number;
     parallel_max: number;
     resumable: boolean;
+    /** Without token ids: which answers can go on by their text. */
+    continues_text: "none" | "completions" | "all";
     /** Whether prompts leave the provider's machine. */
     forwards_prompts: boolean;
     price: PriceView;
