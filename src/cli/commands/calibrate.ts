@@ -2,7 +2,12 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import type { Command } from "commander";
-import { type CalibrationGroup, type CalibrationRecord, calibrationRecord } from "../../audit/calibration.ts";
+import {
+  type CalibrationRecord,
+  calibrationRecord,
+  samplingClasses,
+  samplingClassOf,
+} from "../../audit/calibration.ts";
 import { honestMargins, samplingKinds, type Scoring, streamRequest } from "../../audit/honest-streams.ts";
 import { modelIdOfGguf } from "../../engine/gguf/identity.ts";
 import { inspectGguf } from "../../engine/gguf/inspect.ts";
@@ -104,7 +109,12 @@ export async function calibrate(command: Command): Promise<void> {
   progress.end();
   // 3. The record.
   const record = calibrationRecord(
-    [...groups].map(([name, found]): CalibrationGroup => ({ name, streams: found })),
+    samplingClasses.map((name) => ({
+      name,
+      streams: [...groups]
+        .filter(([kind]) => samplingClassOf(samplingKinds[kind]!) === name)
+        .flatMap(([, found]) => found),
+    })),
     {
       model_id: modelId,
       runtime: runtimeOf(moduleFolder, backend),
@@ -154,14 +164,14 @@ function runtimeOf(moduleFolder: string, backend: string): string {
 }
 
 function tell(record: CalibrationRecord, file: string, took: string): void {
-  const { groups, scales, streams, tokens } = record;
+  const { groups, clips, streams, tokens } = record;
   const rows = groups.map(({ name, tokens: n, off, means, means_max: most }) => [
     name,
     n,
     `${((100 * off) / n).toFixed(2)} %`,
-    ...scales.map((_, i) => `${means[i]!.toExponential(1)} (≤ ${most[i]!.toExponential(1)})`),
+    ...clips.map((_, i) => `${means[i]!.toExponential(1)} (≤ ${most[i]!.toExponential(1)})`),
   ]);
-  const heads = scales.map(({ clip }) => `mean of margin / ${clip.toFixed(3)} nats`);
+  const heads = clips.map((clip) => `mean of margin / ${clip.toFixed(3)} nats`);
   console.log(table(["sampling", "tokens", "another token", ...heads], rows));
   console.log(`\n≤: upper bounds that hold together with ${100 * record.confidence} %`);
   step("done", `${file}: ${streams} answers, ${tokens} tokens (${took})`);
