@@ -1,7 +1,8 @@
 /**
  * Audits of the float tier on the demo models: how often honest providers are flagged, and how many tokens it takes to
  * flag dishonest ones. Calibration and checks use different prompts, seeds, thread counts and batch sizes.
- * --quick: a tenth of the streams; --full: more than 10,000 honest ones (about an hour).
+ * --quick: a tenth of the streams; --full: more than 10,000 honest ones (an hour or two on two cores);
+ * --honest <n>: so many honest ones of each kind of sampling; --honest-only: no dishonest ones.
  */
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -36,7 +37,9 @@ import { openModelFile, writeChangedModel } from "./lib/model-file.ts";
 const size = process.argv.includes("--quick") ? 0.1 : process.argv.includes("--full") ? 10 : 1;
 /** For each kind of sampling. */
 const calibrationStreams = Math.ceil(200 * size);
-const honestStreams = Math.ceil(160 * size);
+const honestAt = process.argv.indexOf("--honest");
+const honestStreams = honestAt === -1 ? Math.ceil(160 * size) : Number(process.argv[honestAt + 1]);
+const isHonestOnly = process.argv.includes("--honest-only");
 /** Twenty providers' histories are put together from these in different orders. */
 const cheatStreams = Math.ceil(60 * Math.min(3, size));
 const histories = 20;
@@ -252,10 +255,11 @@ try {
     ],
     ["Swap", "1 % of tokens replaced by a likely one", withSwaps(single, reader, 0.01, seededRandom(5))],
   ];
-  console.log(
-    `\nTokens until a provider is flagged at α = ${flagAlpha}, over ${histories} orders of its answers:`,
-  );
-  for (const [name, what, answerer] of cheats) {
+  if (!isHonestOnly)
+    console.log(
+      `\nTokens until a provider is flagged at α = ${flagAlpha}, over ${histories} orders of its answers:`,
+    );
+  for (const [name, what, answerer] of isHonestOnly ? [] : cheats) {
     const found: Audited[] = [];
     for (const [k, kind] of kinds.entries()) {
       // Greedy answers have no seed to be wrong.
