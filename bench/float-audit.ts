@@ -98,6 +98,8 @@ interface Audited {
   readonly kind: string;
   readonly class: SamplingClass;
   readonly margins: readonly number[];
+  /** Tokens that the auditor read at once; null: its own choice. */
+  readonly chunkTokens: number | null;
 }
 
 async function measured(
@@ -110,21 +112,28 @@ async function measured(
   const all: Audited[] = [];
   for (const [k, kind] of kinds.entries()) {
     const requests = await requestsOf(set, kind, count, firstSeed + 100_000 * k);
-    const streams: number[][] = [];
+    const streams: Audited[] = [];
     let at = 0;
     for (const { provider, shapes, share } of engines) {
       for (const shape of shapes) {
         const some = requests.slice(at, (at += Math.ceil((count * share) / shapes.length)));
-        streams.push(...(await honestMargins({ provider, auditor }, some, shape, { signal: never })));
+        const margins = await honestMargins({ provider, auditor }, some, shape, { signal: never });
+        streams.push(...margins.map((one) => auditedOf(kind, one, shape.chunkTokens)));
       }
     }
-    all.push(...streams.map((margins) => auditedOf(kind, margins)));
+    all.push(...streams);
   }
   return all;
 }
 
-function auditedOf(kind: string, margins: readonly number[]): Audited {
-  return { kind, class: samplingClassOf(samplingKinds[kind]!), margins };
+function auditedOf(kind: string, margins: readonly number[], chunkTokens: number | null): Audited {
+  return { kind, class: samplingClassOf(samplingKinds[kind]!), margins, chunkTokens };
+}
+
+/** Share of tokens that are not the auditor's own. */
+function otherTokens(audited: readonly Audited[]): number {
+  const margins = audited.flatMap((one) => one.margins);
+  return margins.filter((margin) => margin > 0).length / margins.length;
 }
 
 /** Whether this order of answers is flagged, and after how many tokens; null: never. */
@@ -224,10 +233,13 @@ try {
         falseAlpha,
       ) !== null,
   );
-  const honestMarginsAll = honest.flatMap(({ margins }) => margins);
-  const honestTokens = honestMarginsAll.length;
+  const honestTokens = honest.reduce((sum, { margins }) => sum + margins.length, 0);
+  const own = [...calibrating, ...honest].filter(({ chunkTokens }) => chunkTokens === null);
   console.log(
     `\nHonest: ${honest.length} answers, ${honestTokens} tokens; flagged at α = ${falseAlpha}: ${falseAlarms} answers, ${falseHistories} of ${groupsOf20.length} histories of 20 answers, ${falseByKind.length} of ${kinds.length} histories of one kind of sampling`,
+  );
+  console.log(
+    `Other tokens of honest providers: ${(100 * otherTokens(honest)).toFixed(2)} %; where the auditor chooses how many tokens it reads at once: ${(100 * otherTokens(own)).toFixed(2)} %`,
   );
   Object.assign(result, {
     trials: honest.length,
@@ -237,7 +249,8 @@ try {
     floatFalseHistories: falseHistories,
     histories: groupsOf20.length,
     floatFalseKinds: falseByKind.length,
-    honestOtherTokens: round(honestMarginsAll.filter((margin) => margin > 0).length / honestTokens),
+    honestOtherTokens: round(otherTokens(honest)),
+    honestOtherTokensOwnChunks: round(otherTokens(own)),
   });
 
   // 3. Dishonest ones.
@@ -269,12 +282,11 @@ try {
         const answer = await answerer(request);
         const chunkTokens = [null, 33, 300][i % 3]!;
         const { margins } = await auditor.score({ request, ...answer, chunkTokens }, never);
-        found.push(auditedOf(kind, margins));
+        found.push(auditedOf(kind, margins, chunkTokens));
       }
     }
-    const all = found.flatMap(({ margins }) => margins);
-    const tokens = all.length;
-    const off = all.filter((margin) => margin > 0).length / tokens;
+    const tokens = found.reduce((sum, { margins }) => sum + margins.length, 0);
+    const off = otherTokens(found);
     const needed = Array.from({ length: histories }, () =>
       tokensToFlag(shuffled(found, random), calibration, flagAlpha),
     )
