@@ -50,10 +50,12 @@ interface Runner {
 }
 
 /**
+ * The attempt itself where there is nothing to hedge: every token passes through one generator less.
+ *
  * @param second finds and occupies another provider; null: there is none
- * @throws what the attempt that went on, or the first one, failed with
+ * @throws (the generator) what the attempt that went on, or the first one, failed with
  */
-export async function* runHedged(
+export function runHedged(
   deps: ChoiceDeps,
   request: ChoiceRequest,
   held: Held,
@@ -63,7 +65,19 @@ export async function* runHedged(
 ): AsyncGenerator<string, End> {
   const delayMs = hedgeDelayMs(deps, held);
   deps.hedges.attempted();
-  if (delayMs === null) return yield* runAttempt(deps, request, held.to, held.progress, watch, signal);
+  return delayMs === null
+    ? runAttempt(deps, request, held.to, held.progress, watch, signal)
+    : race(deps, request, held, delayMs, { watch, signal, second });
+}
+
+async function* race(
+  deps: ChoiceDeps,
+  request: ChoiceRequest,
+  held: Held,
+  delayMs: number,
+  given: { watch: Stopwatch; signal: AbortSignal; second: () => Occupied | null },
+): AsyncGenerator<string, End> {
+  const { watch, signal, second } = given;
   const launch = (to: Occupied, progress: Progress): Runner =>
     startRunner(deps, request, { to, progress }, watch, signal);
   const runners = [launch(held.to, held.progress)];
