@@ -227,7 +227,8 @@ test("among many that only pass the probe, the one that has answered before is f
   };
   for (let seed = 1; seed <= 8; seed++) {
     const setup = testGateway({}, seed);
-    await setup.add("honest");
+    // Slower than who only claims to be quick.
+    await setup.add("honest", { msPerToken: 20, answerTokens: 4 });
     assert.equal((await ask(setup)).status, 200);
     const onToken = ({ requestId }: GenerateRequest): void => (requestId === "probe" ? undefined : failing());
     for (let i = 0; i < 6; i++) await setup.add(`liar ${i}`, { onToken });
@@ -236,6 +237,6 @@ test("among many that only pass the probe, the one that has answered before is f
     const { status, skein } = await ask(setup, { ...question, messages });
     assert.equal(status, 200, `seed ${seed}`);
     assert.equal(skein!.provider, "honest");
-    assert.ok(skein!.attempts <= 2);
+    assert.equal(skein!.attempts, 2);
   }
 });
