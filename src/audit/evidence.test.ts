@@ -158,7 +158,15 @@ test("a calibration takes a quantile for the clip, a bound for each class, and c
 });
 
 test("classes of sampling", () => {
-  const base = { temperature: 1, topP: 1, topK: 0, minP: 0, presencePenalty: 0, frequencyPenalty: 0 };
+  const base = {
+    temperature: 1,
+    topP: 1,
+    topK: 0,
+    minP: 0,
+    presencePenalty: 0,
+    frequencyPenalty: 0,
+    logitBias: [],
+  };
   assert.equal(samplingClassOf({ ...base, temperature: 0, topP: 0.5 }), "greedy");
   assert.equal(samplingClassOf(base), "plain");
   assert.equal(samplingClassOf({ ...base, minP: 0.05 }), "truncated");

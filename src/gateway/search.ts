@@ -151,6 +151,7 @@ function wishOf(together: Together, search: Search, request: ChoiceRequest, prog
     tried: search.tried,
     contextTokensMin: search.contextTokensMin,
     isResumed: progress.position > 0,
+    hasFailed: search.fruitlessAttempts > 0,
     // To continue, whoever has as much context as the answer began with: elsewhere it would end sooner.
     contextTokensBegan: progress.slices[0]?.offer.contextTokensMax ?? 0,
     canContinue: (offer) => canContinue(progress, offer, search.prompt),
