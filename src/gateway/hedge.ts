@@ -39,11 +39,7 @@ export interface Others {
  *
  * @throws (the generator) what the attempt that went on, or the first one, failed with
  */
-export function runHedged(
-  facts: RunnerFacts,
-  held: Held,
-  others: Others,
-): AsyncGenerator<string, End> {
+export function runHedged(facts: RunnerFacts, held: Held, others: Others): AsyncGenerator<string, End> {
   const { deps } = facts;
   const delayMs = hedgeDelayMs(deps, held);
   deps.hedges.attempted();
