@@ -15,6 +15,7 @@ import { freePriceSheet } from "../src/protocol/price.ts";
 import { signOffer } from "../src/protocol/signing.ts";
 import { createProvider } from "../src/provider/index.ts";
 import { defaultPolicy } from "../src/router/policy.ts";
+import { MemoryStore } from "../src/store/memory.ts";
 import { systemClock } from "../src/util/clock.ts";
 import { silentLogger } from "../src/util/log.ts";
 import { systemRandom } from "../src/util/random.ts";
@@ -80,19 +81,22 @@ async function serve(load: Load): Promise<FromSubject> {
   const seed = systemRandom.bytes(32);
   const client = await createLibp2pNetwork({ ...common, seed, listen: [] });
   const signer = await createSigner(seed);
-  const gateway = createGateway(deps, {
-    gatewayId: server.peerId,
-    version: software,
-    joinAddresses: () => server.addresses(),
-    join: "open",
-    apiKeys: [],
-    allowedHosts: [],
-    corsOrigins: [],
-    cloudPrice: null,
-    limits: defaultLimits,
-    policy: defaultPolicy,
-    cloud: null,
-  });
+  const gateway = createGateway(
+    { ...deps, store: new MemoryStore(deps.clock) },
+    {
+      gatewayId: server.peerId,
+      version: software,
+      joinAddresses: () => server.addresses(),
+      join: "open",
+      apiKeys: [],
+      allowedHosts: [],
+      corsOrigins: [],
+      cloudPrice: null,
+      limits: defaultLimits,
+      policy: defaultPolicy,
+      cloud: null,
+    },
+  );
   server.onConnection((connection) => {
     const options = { gatewayId: server.peerId, policy: { kind: "open" }, software } as const;
     void acceptProviderSession(deps, connection, options).then((session) => gateway.addSession(session));

@@ -14,6 +14,7 @@ import type { GenerateEvent, GenerateRequest } from "../../src/protocol/generate
 import { freePriceSheet } from "../../src/protocol/price.ts";
 import { type Signer, signOffer } from "../../src/protocol/signing.ts";
 import { createProvider, type Provider } from "../../src/provider/index.ts";
+import { MemoryStore } from "../../src/store/memory.ts";
 import { ManualClock } from "../../src/util/clock.ts";
 import { silentLogger } from "../../src/util/log.ts";
 import { type Random, seededRandom } from "../../src/util/random.ts";
@@ -215,19 +216,22 @@ class World {
     this.#hub = new MemoryHub({ clock, delayMs: () => 1 + random.next() * delayMaxMs });
     this.#server = this.#hub.create(gatewayId);
     const deps = { clock, random, log: silentLogger };
-    this.gateway = createGateway(deps, {
-      gatewayId,
-      version: "0.0.0",
-      joinAddresses: () => this.#server.addresses(),
-      join: "open",
-      apiKeys: [],
-      allowedHosts: null,
-      corsOrigins: [],
-      cloudPrice: null,
-      policy: defaultPolicy,
-      cloud: null,
-      limits: { ...defaultLimits, firstTokenTimeoutMs: 6_000, tokenTimeoutMs: 6_000 },
-    });
+    this.gateway = createGateway(
+      { ...deps, store: new MemoryStore(clock) },
+      {
+        gatewayId,
+        version: "0.0.0",
+        joinAddresses: () => this.#server.addresses(),
+        join: "open",
+        apiKeys: [],
+        allowedHosts: null,
+        corsOrigins: [],
+        cloudPrice: null,
+        policy: defaultPolicy,
+        cloud: null,
+        limits: { ...defaultLimits, firstTokenTimeoutMs: 6_000, tokenTimeoutMs: 6_000 },
+      },
+    );
     this.#server.onConnection((connection) => {
       const facts = { gatewayId, policy: { kind: "open" } as const, software };
       acceptProviderSession(deps, connection, facts).then(

@@ -38,6 +38,7 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
     networkPort: settings.networkPort,
     announce: settings.announce,
     identityFile: join(home, "gateway.key"),
+    storeFile: join(home, "gateway.db"),
     restrictJoin: isRestricted
       ? { token: secrets.joinToken?.text ?? null, allow: settings.allowProviders }
       : null,

@@ -6,6 +6,7 @@ import {
   type GenerateEvent,
   type GenerateRequest,
   greedySampling,
+  type TokenBias,
 } from "../protocol/generate.ts";
 import { SkeinError } from "../util/errors.ts";
 import { queueLengthMax } from "./admission.ts";
@@ -236,6 +237,42 @@ export function describeEngine(name: string, facts: SuiteFacts, make: () => Prom
           assert.equal(rest.outputTokens, end.outputTokens);
         }
       }
+    });
+
+    test("a bias bans and forces tokens, also in what goes on elsewhere", { skip: !exact }, async () => {
+      const biased = (logitBias: readonly TokenBias[], values: Partial<GenerateRequest> = {}) =>
+        answerOf(
+          engine,
+          requestOf(question, {
+            sampling: { ...greedySampling, temperature: 1, seed: 5, logitBias },
+            outputTokensMax: 8,
+            ...values,
+          }),
+        );
+      const { tokenIds: plain } = await biased([]);
+      const [first, , third] = plain as [number, number, number];
+      const banned = [...new Set(plain)].map((id) => [id, -100] as const);
+      const without = await biased(banned);
+      assert.ok(without.tokenIds.length > 0);
+      assert.ok(without.tokenIds.every((id) => !plain.includes(id)));
+      const forced = await biased([
+        [first, -100],
+        [third, 100],
+      ]);
+      assert.deepEqual(forced.tokenIds, Array(8).fill(third));
+      for (const { logitBias, whole } of [
+        { logitBias: banned, whole: without },
+        { logitBias: [[third, 100] as const], whole: forced },
+      ]) {
+        const emitted = { tokenIds: whole.tokenIds.slice(0, 3), text: "" };
+        const rest = await biased(logitBias, { emitted });
+        assert.deepEqual(rest.tokenIds, whole.tokenIds.slice(3));
+      }
+      await assert.rejects(
+        biased([[2 ** 32 - 1, 1]]),
+        (error) => hasCode("invalid_request")(error) && (error as SkeinError).param === "logit_bias",
+      );
+      await slotsAreFree();
     });
 
     test("after closing, whatever runs or comes fails clearly", async () => {

@@ -8,6 +8,7 @@ import { SkeinError } from "../util/errors.ts";
 import { abortError, throwIfAborted } from "../util/abort.ts";
 import { Admission } from "./admission.ts";
 import type { Engine, EngineStatus } from "./port.ts";
+import { checkLogitBias } from "./prompt.ts";
 import { StopMatcher } from "./stop-matcher.ts";
 
 /** Words, and characters whose UTF-8 bytes are spread over several tokens. */
@@ -74,6 +75,7 @@ export function createNaiveEngine(
     const promptTokens = countTokens(request.prompt);
     const used = promptTokens + request.emitted.tokenIds.length;
     if (used > options.contextTokensMax) throw tooLong(used, options.contextTokensMax);
+    checkLogitBias(request.sampling, vocabulary.length);
     const signal = AbortSignal.any([outer, closed.signal]);
     const askedMs = deps.clock.monotonicMs();
     const leave = await admission.enter(signal);
@@ -97,6 +99,7 @@ export function createNaiveEngine(
     const key =
       hashText(JSON.stringify(request.prompt)) ^
       (request.sampling.temperature > 0 ? request.sampling.seed : 0);
+    const bias = new Map(request.sampling.logitBias);
     const decoder = new TextDecoder();
     const stop = new StopMatcher(request.stop);
     // Text comes again that an earlier attempt delivered, what it held back until its lost end included.
@@ -125,7 +128,7 @@ export function createNaiveEngine(
     while (position < Math.min(limit, natural) && !stopped) {
       await sleep(deps.clock, options.msPerToken, signal);
       if (options.onToken !== undefined) await orAborted(options.onToken(request, position), signal);
-      const id = tokenAt(key, position);
+      const id = biased(tokenAt(key, position), bias);
       const pushed = push(id);
       stopped = pushed.stopped;
       yield { type: "tokens", position, tokenIds: [id], tokenCount: 1, text: pushed.text };
@@ -182,6 +185,14 @@ function tokenAt(key: number, position: number): number {
     if (start >= 0 && isEmojiStart(key, start)) return emojiStart + back;
   }
   return mix(key, position) % words.length;
+}
+
+/** Logit of the token that the hash chose; that of all others is 0. */
+const chosenNats = 10;
+
+function biased(chosen: number, bias: ReadonlyMap<number, number>): number {
+  const logit = (id: number): number => (id === chosen ? chosenNats : 0) + (bias.get(id) ?? 0);
+  return [...vocabulary.keys()].reduce((best, id) => (logit(id) > logit(best) ? id : best), chosen);
 }
 
 function isEmojiStart(key: number, position: number): boolean {

@@ -34,6 +34,7 @@ export class Dialect {
       ...(sampling.minP > 0 ? { min_p: sampling.minP } : {}),
       ...(sampling.presencePenalty !== 0 ? { presence_penalty: sampling.presencePenalty } : {}),
       ...(sampling.frequencyPenalty !== 0 ? { frequency_penalty: sampling.frequencyPenalty } : {}),
+      ...(sampling.logitBias.length > 0 ? { logit_bias: Object.fromEntries(sampling.logitBias) } : {}),
       ...(stop.length > 0 ? { stop } : {}),
       ...(outputTokensMax === null ? {} : { [limitName]: outputTokensMax }),
     };

@@ -103,6 +103,17 @@ test("an upstream that never answers, or answers without a token, is left", asyn
   await closed;
 });
 
+test("a bias goes along, and no other request knows the parameter", async () => {
+  streamOf(piece("a"), finish(), usage(1), "[DONE]");
+  await withEngine({}, async (engine) => {
+    const { sampling } = requestOf("hi");
+    await answerOf(engine, requestOf("hi", { sampling: { ...sampling, logitBias: [[7, -1.5]] } }));
+    await answerOf(engine, requestOf("hi"));
+  });
+  assert.deepEqual(asked[0]?.["logit_bias"], { 7: -1.5 });
+  assert.equal(Object.hasOwn(asked[1]!, "logit_bias"), false);
+});
+
 test("an upstream that falls silent is left", async () => {
   complete = (_, response) => void begin(response, piece("Moo"));
   await fails("upstream_failed", /sent nothing for 0\.05 seconds/, { tokenTimeoutMs: 50 });

@@ -1,5 +1,5 @@
 /** From a request's prompt to token ids, and what is refused on the way: the same for every engine with a tokenizer. */
-import type { Prompt } from "../protocol/generate.ts";
+import type { Prompt, Sampling } from "../protocol/generate.ts";
 import { SkeinError } from "../util/errors.ts";
 import { type ChatTemplate, renderChat, type Segment } from "./chat-template.ts";
 
@@ -50,6 +50,17 @@ export function checkTokenIds(tokenIds: readonly number[], vocabularySize: numbe
       `Token id ${wrong} is not in the vocabulary of ${vocabularySize}.`,
     );
   }
+}
+
+/** @throws SkeinError `invalid_request` for a token that does not exist */
+export function checkLogitBias({ logitBias }: Sampling, vocabularySize: number): void {
+  const wrong = logitBias.find(([id]) => id >= vocabularySize);
+  if (wrong === undefined) return;
+  throw new SkeinError(
+    "invalid_request",
+    `Token id ${wrong[0]} in 'logit_bias' is not in this model's vocabulary of ${vocabularySize}.`,
+    { param: "logit_bias", hint: "Use token ids of the model that answers." },
+  );
 }
 
 /** There must be room for one more token, unless the answer so far fills the context exactly. */

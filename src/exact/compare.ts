@@ -1,14 +1,13 @@
 /** Two executors side by side: whether they agree in every bit that is committed to, and where not. */
-import { equalBytes, type Sha256 } from "./commitment/commitment.ts";
+import type { Sha256 } from "./commitment/commitment.ts";
+import { differingPart, type FirstDifference } from "./commitment/difference.ts";
 import { CommitmentRecorder } from "./commitment/recorder.ts";
 import type { Executor, Sequence } from "./executor.ts";
+import { type ReplayedRow, replayRows } from "./replay.ts";
 import { type SamplerParameters, sampleToken } from "./sampler/sampler.ts";
 
-export interface Difference {
+export interface Difference extends FirstDifference {
   readonly sequence: number;
-  readonly position: number;
-  /** The first layer whose residual vector, keys or values differ (0: embedding); null: only the logits do. */
-  readonly layer: number | null;
 }
 
 export interface Comparison {
@@ -27,7 +26,7 @@ export interface CompareOptions {
   readonly sampler: SamplerParameters;
 }
 
-/** A sequence in one of the executors. */
+/** A sequence in the quick executor. */
 interface Run {
   readonly sequence: Sequence;
   readonly recorder: CommitmentRecorder;
@@ -44,30 +43,34 @@ export function* compareExecutors(
   reference: Executor,
   { prompts, positions, sampler }: CompareOptions,
 ): Generator<Comparison> {
-  const start = (executor: Executor): Run[] =>
-    prompts.map((prompt) => ({
-      sequence: executor.newSequence(),
-      recorder: new CommitmentRecorder(sha256, { keepsLeaves: true }),
-      tokens: prompt.slice(0, positions),
-    }));
   // 1. Prompts and draws, mixed with those of the other sequences.
-  const quickRuns = start(quick);
+  const quickRuns = prompts.map((prompt): Run => ({
+    sequence: quick.newSequence(),
+    recorder: new CommitmentRecorder(sha256, { keepsLeaves: true }),
+    tokens: prompt.slice(0, positions),
+  }));
   while (quickRuns.some(({ sequence }) => sequence.length < positions)) {
     stepMixed(quick, quickRuns, positions, sampler);
   }
-  // 2. The same tokens one by one, each sequence in its turn.
+  for (const { sequence } of quickRuns) sequence.free();
+  // 2. The same tokens one by one, each sequence in its turn. Logits of all positions count.
+  const replays = quickRuns.map(({ tokens }) =>
+    replayRows([reference], { sha256, tokens, promptLength: 1, chunkRows: 1 }),
+  );
   const total = positions * prompts.length;
   let compared = 0;
-  const slowRuns = start(reference);
-  for (let position = 0; position < positions; position++) {
-    for (const [index, run] of slowRuns.entries()) {
-      const other = quickRuns[index]!;
-      step(reference, [{ run, tokens: [other.tokens[position]!] }]);
-      const layer = differenceAt(position, run.recorder, other.recorder);
-      const difference = layer === undefined ? null : { sequence: index, position, layer };
-      yield { positions: ++compared, total, difference };
-      if (difference !== null) return;
+  try {
+    for (let position = 0; position < positions; position++) {
+      for (const [sequence, rows] of replays.entries()) {
+        const { value } = rows.next() as IteratorYieldResult<ReplayedRow>;
+        const part = differingPart(value.leaves, quickRuns[sequence]!.recorder.leaves[position]!);
+        const difference = part === null ? null : { sequence, position, part };
+        yield { positions: ++compared, total, difference };
+        if (difference !== null) return;
+      }
     }
+  } finally {
+    for (const rows of replays) rows.return(undefined as never);
   }
 }
 
@@ -112,15 +115,4 @@ function step(executor: Executor, shares: readonly { run: Run; tokens: readonly 
     run.recorder.close(tokens, own);
     return own.at(-1)!;
   });
-}
-
-/** Undefined: none. */
-function differenceAt(
-  position: number,
-  a: CommitmentRecorder,
-  b: CommitmentRecorder,
-): Difference["layer"] | undefined {
-  if (equalBytes(a.rows[position]!, b.rows[position]!)) return undefined;
-  const layer = a.leaves[position]!.findIndex((leaf, i) => !equalBytes(leaf, b.leaves[position]![i]!));
-  return layer === -1 ? null : layer;
 }

@@ -5,6 +5,7 @@
 import { packResidual, unpackResidual } from "./commitment/hidden.ts";
 import type { Executor, LayerListener, Sequence, StepRow } from "./executor.ts";
 import { type Dice, randomInputs } from "./random-model.suite.ts";
+import { stepStages } from "./stages.ts";
 
 type Input = StepRow["input"];
 
@@ -132,22 +133,9 @@ function runThrough(
   rows: readonly JourneyRow[],
   onLayer: LayerListener,
 ): (Int32Array | null)[] {
-  let inputs: readonly Input[] = rows.map(({ input }) => input);
-  let outputs: (Int32Array | null)[] = [];
-  for (const [i, stage] of stages.entries()) {
-    outputs = stage.step(
-      rows.map(({ journey, wantsLogits }, row) => ({
-        sequence: journey.sequences[i]!,
-        input: inputs[row]!,
-        wantsLogits,
-      })),
-      onLayer,
-    );
-    if (i + 1 < stages.length) {
-      inputs = outputs.map((residual) => unpackResidual(packResidual(residual!), stage.shape.dim));
-    }
-  }
-  return outputs;
+  const { dim } = stages[0]!.shape;
+  const staged = rows.map(({ journey, ...row }) => ({ ...row, sequences: journey.sequences }));
+  return stepStages(stages, staged, onLayer, (residual) => unpackResidual(packResidual(residual), dim));
 }
 
 function advance(

@@ -19,6 +19,7 @@ const expectations: Record<string, string> = {
   min_p: "a number from 0 to 1",
   presence_penalty: "a number from -2 to 2",
   frequency_penalty: "a number from -2 to 2",
+  logit_bias: "an object of at most 1024 token ids, each with a number from -100 to 100",
   seed: "an integer of at most 53 bits",
   n: "an integer from 1 to 128",
   stop: "a text, or a list of at most 4 texts, each of 1 to 1000 characters",

@@ -25,6 +25,8 @@ const sweepMs = 5_000;
 /** Names remembered as served once; providers come and go with names of their own choosing. */
 const knownNamesMax = 1_000;
 
+type DirectoryDeps = Omit<GatewayDeps, "store">;
+
 /** One model at one provider. */
 export interface Offered {
   readonly entry: ProviderEntry;
@@ -32,7 +34,7 @@ export interface Offered {
 }
 
 export class Directory {
-  readonly #deps: GatewayDeps;
+  readonly #deps: DirectoryDeps;
   readonly policy: RoutingPolicy;
   readonly #index = new OfferIndex<Offered>();
   readonly #entries = new Map<string, ProviderEntry>();
@@ -42,7 +44,7 @@ export class Directory {
   readonly #reliability: Reliability;
   #cancelSweep = (): void => undefined;
 
-  constructor(deps: GatewayDeps, policy: RoutingPolicy = defaultPolicy) {
+  constructor(deps: DirectoryDeps, policy: RoutingPolicy = defaultPolicy) {
     this.#deps = deps;
     this.policy = policy;
     this.#reliability = new Reliability(deps.clock);

@@ -4,6 +4,7 @@ import { createNaiveEngine, naiveDefaults, type NaiveEngineOptions } from "../en
 import type { ProviderSession } from "../network/session.ts";
 import type { PriceSheet } from "../protocol/price.ts";
 import { defaultPolicy } from "../router/policy.ts";
+import { MemoryStore } from "../store/memory.ts";
 import { type Clock, systemClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { silentLogger } from "../util/log.ts";
@@ -98,7 +99,7 @@ export function testGateway(
   clock: Clock = systemClock,
 ): TestGateway {
   const gateway = createGateway(
-    { clock, random: seededRandom(seed), log: silentLogger },
+    { clock, random: seededRandom(seed), log: silentLogger, store: new MemoryStore(clock) },
     {
       gatewayId: "gateway",
       version: "0.0.0",

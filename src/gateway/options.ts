@@ -1,4 +1,5 @@
 import type { RoutingPolicy } from "../router/policy.ts";
+import type { Store } from "../store/port.ts";
 import type { Clock } from "../util/clock.ts";
 import type { Logger } from "../util/log.ts";
 import type { CloudOptions } from "./cloud.ts";
@@ -15,6 +16,8 @@ export interface GatewayDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
+  /** What outlives the process. Whoever opened it sweeps and closes it. */
+  readonly store: Store;
 }
 
 export interface GatewayLimits {

@@ -1,7 +1,7 @@
 /** From the JSON of OpenAI's endpoints to what is asked of the network. */
 import { z } from "zod";
 import { frameBytesMax } from "../network/port.ts";
-import type { ChatMessage, Prompt, Sampling } from "../protocol/generate.ts";
+import { type ChatMessage, logitBiasMax, type Prompt, type Sampling } from "../protocol/generate.ts";
 import type { RoutingHints } from "../router/hints.ts";
 import { utf8 } from "../util/bytes.ts";
 import { SkeinError } from "../util/errors.ts";
@@ -39,7 +39,25 @@ const message = z.looseObject({
   name: z.string().max(200).nullish(),
 });
 
+const tokenIdMax = 0xffff_ffff;
+
 const count = z.number().int().min(1).max(Number.MAX_SAFE_INTEGER).nullish();
+
+/** By hand: zod would look at each of a million entries before it counts them. */
+const logitBias = z.custom<Record<string, number>>((value) => {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return false;
+  const entries = Object.entries(value);
+  return (
+    entries.length <= logitBiasMax &&
+    entries.every(
+      ([id, bias]) =>
+        /^(0|[1-9]\d{0,9})$/.test(id) &&
+        Number(id) <= tokenIdMax &&
+        typeof bias === "number" &&
+        Math.abs(bias) <= 100,
+    )
+  );
+});
 
 const shared = {
   model: z.string().min(1).max(300),
@@ -51,6 +69,7 @@ const shared = {
   min_p: z.number().min(0).max(1).nullish(),
   presence_penalty: z.number().min(-2).max(2).nullish(),
   frequency_penalty: z.number().min(-2).max(2).nullish(),
+  logit_bias: logitBias.nullish(),
   seed: z.number().int().nullish(),
   n: z.number().int().min(1).max(choicesMax).nullish(),
   stop: z.union([z.string().min(1).max(1000), z.array(z.string().min(1).max(1000)).max(4)]).nullish(),
@@ -64,7 +83,7 @@ const chatSchema = z.looseObject({
   max_completion_tokens: count,
 });
 
-const tokenIds = z.array(z.number().int().min(0).max(0xffff_ffff)).min(1).max(1_000_000);
+const tokenIds = z.array(z.number().int().min(0).max(tokenIdMax)).min(1).max(1_000_000);
 const textSchema = z.looseObject({
   ...shared,
   prompt: z.union([
@@ -160,6 +179,7 @@ function common(request: Shared, random: Random) {
       minP: request.min_p ?? 0,
       presencePenalty: request.presence_penalty ?? 0,
       frequencyPenalty: request.frequency_penalty ?? 0,
+      logitBias: Object.entries(request.logit_bias ?? {}).map(([id, nats]) => [Number(id), nats] as const),
       seed: request.seed == null ? randomSeed(random) : seedOf(request.seed),
     },
   };

@@ -101,6 +101,7 @@ const bodies: Record<string, object> = {
     stop: ["the goosey", "🪿!"],
   },
   "several choices": { ...question, seed: 2, temperature: 1, n: 3 },
+  "a bias": { ...question, seed: 5, temperature: 1, logit_bias: { 0: 20, 3: -100, 4: 9.5 } },
   "a length": { ...question, seed: 5, temperature: 1, max_tokens: 17 },
 };
 

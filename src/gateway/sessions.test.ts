@@ -45,6 +45,7 @@ const body = fc.record({
   min_p: any(fc.double({ min: 0, max: 1, noNaN: true })),
   top_k: any(fc.nat(1_000_000)),
   presence_penalty: any(fc.double({ min: -2, max: 2, noNaN: true })),
+  logit_bias: any(fc.dictionary(fc.nat(13).map(String), fc.double({ min: -100, max: 100, noNaN: true }))),
   seed: any(fc.maxSafeInteger()),
   stop: any(
     fc.oneof(

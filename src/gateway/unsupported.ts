@@ -8,8 +8,6 @@ type Neutral = (value: unknown) => boolean;
 
 const empty: Neutral = (value) => Array.isArray(value) && value.length === 0;
 const off: Neutral = (value) => value === false || value === 0;
-const emptyObject: Neutral = (value) =>
-  typeof value === "object" && Object.keys(value as object).length === 0;
 const oneOf =
   (...values: unknown[]): Neutral =>
   (value) =>
@@ -17,7 +15,6 @@ const oneOf =
 const never: Neutral = () => false;
 
 const everywhere: Record<string, Neutral> = {
-  logit_bias: emptyObject,
   response_format: (value) => (value as { type?: unknown }).type === "text",
 };
 

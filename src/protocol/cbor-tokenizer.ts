@@ -10,8 +10,8 @@ const depthMax = 16;
 const mapEntriesMax = 32;
 /** Values other than token ids and counts: 10,000 chat messages of three fields, keys included, fit. */
 const otherValuesMax = 80_000;
-/** Numbers with a fraction: no message has more than a dozen. Each is encoded again to see its shortest form. */
-const fractionsMax = 64;
+/** Numbers with a fraction: a bias of 1,024 tokens and a dozen others. Each is encoded again to see its shortest form. */
+const fractionsMax = 1_088;
 
 interface Container {
   readonly isMap: boolean;

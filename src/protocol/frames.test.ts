@@ -60,6 +60,9 @@ const frames: fc.Arbitrary<Frame> = fc.oneof(
       sampling: fc.record({
         ...mapConstant(greedySampling),
         temperature: fc.double({ min: 0, max: 2, noNaN: true }),
+        logitBias: fc.uniqueArray(fc.tuple(u32, fc.double({ min: -100, max: 100, noNaN: true })), {
+          selector: ([id]) => id,
+        }),
         seed: u32,
       }),
       stop: fc.array(

@@ -27,9 +27,16 @@ export interface Sampling {
   readonly minP: number;
   readonly presencePenalty: number;
   readonly frequencyPenalty: number;
+  /** Added to the logits of single tokens, in nats; each token id at most once, `logitBiasMax` entries at most. */
+  readonly logitBias: readonly TokenBias[];
   /** Belongs to the request; with the position it keys every draw. An unsigned 32-bit integer. */
   readonly seed: number;
 }
+
+export type TokenBias = readonly [tokenId: number, nats: number];
+
+/** Entries of one request's bias. */
+export const logitBiasMax = 1_024;
 
 /** What earlier attempts at the same request already produced; empty at the first attempt. */
 export interface Emitted {
@@ -98,5 +105,6 @@ export const greedySampling: Sampling = {
   minP: 0,
   presencePenalty: 0,
   frequencyPenalty: 0,
+  logitBias: [],
   seed: 0,
 };

@@ -1,6 +1,6 @@
 /** Schemas of the control messages inside frames. What is decoded has passed them. */
 import { type ZodType, z } from "zod";
-import type { GenerateRequest, Prompt } from "./generate.ts";
+import { type GenerateRequest, logitBiasMax, type Prompt } from "./generate.ts";
 import type { ProviderStatus, SignedEnvelope } from "./offer.ts";
 import { nonceBytes } from "./join-proof.ts";
 
@@ -81,6 +81,10 @@ export const generateSchema: ZodType<GenerateRequest> = z.strictObject({
     minP: z.number().min(0).max(1),
     presencePenalty: z.number().min(-10).max(10),
     frequencyPenalty: z.number().min(-10).max(10),
+    logitBias: z
+      .array(z.tuple([u32, z.number().min(-100).max(100)]))
+      .max(logitBiasMax)
+      .refine((entries) => new Set(entries.map(([id]) => id)).size === entries.length, "an id comes twice"),
     seed: u32,
   }),
   stop: z.array(z.string().min(1).max(10_000)).max(64),

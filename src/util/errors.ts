@@ -56,6 +56,7 @@ export const errorKinds = {
   connection_failed: { status: 502, type: "server_error", retry: "here" },
   cancelled: { status: 499, type: "server_error", retry: "never" },
   // On this machine.
+  store_failed: { status: 500, type: "server_error", retry: "never" },
   invalid_config: { status: 500, type: "server_error", retry: "never" },
   invalid_model_file: { status: 500, type: "server_error", retry: "never" },
   unsupported_model: { status: 500, type: "server_error", retry: "never" },

@@ -88,7 +88,9 @@ function checkHome({ home }: Context): Check {
   } catch {
     return fail(`${home} cannot be written`, "Mend its permissions, or point SKEIN_HOME to another folder.");
   }
-  const secrets = ["gateway.key", "join.token", "api.key", "config.json"].map((name) => join(home, name));
+  const secrets = ["gateway.key", "gateway.db", "join.token", "api.key", "config.json"].map((name) =>
+    join(home, name),
+  );
   const open =
     platform() === "win32"
       ? []

@@ -11,6 +11,8 @@ export interface GatewayConfig {
   readonly networkPort: number;
   readonly announce: readonly string[];
   readonly identityFile: string;
+  /** Records that survive a restart. */
+  readonly storeFile: string;
   /** Null: anybody may join (loopback, or `--open`). */
   readonly restrictJoin: { readonly token: string | null; readonly allow: readonly string[] } | null;
   readonly apiKeys: readonly string[];

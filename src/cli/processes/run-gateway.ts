@@ -13,11 +13,13 @@ import type { Network } from "../../network/port.ts";
 import type { JoinPolicy, SessionDeps } from "../../network/session.ts";
 import { resolveJoinTarget } from "../../client/join-address.ts";
 import { defaultPolicy } from "../../router/policy.ts";
+import type { Store } from "../../store/port.ts";
 import { systemClock } from "../../util/clock.ts";
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
 import type { Logger } from "../../util/log.ts";
 import { systemRandom } from "../../util/random.ts";
 import { budgetFile } from "../budget-file.ts";
+import { openGatewayStore } from "../gateway-store.ts";
 import { loadOrCreateIdentity } from "../home.ts";
 import { hostAndPort } from "../listen-address.ts";
 import { createLogger } from "../logger.ts";
@@ -44,16 +46,20 @@ export async function runGateway(
   // 2. The gateway itself.
   const policy: JoinPolicy =
     config.restrictJoin === null ? { kind: "open" } : { kind: "restricted", ...config.restrictJoin };
-  const gateway = createGateway(deps, {
-    ...gatewayOptionsOf(config, network, policy.kind),
-    cloud: await openCloud(deps, config.cloud),
-  });
-  admitProviders(deps, network, gateway, policy);
-  // 3. The door for clients.
+  let store: Store | null = null;
+  let gateway: Gateway;
   let listening: Listening;
   try {
+    store = await openGatewayStore(deps, config.storeFile);
+    gateway = createGateway(
+      { ...deps, store },
+      { ...gatewayOptionsOf(config, network, policy.kind), cloud: await openCloud(deps, config.cloud) },
+    );
+    admitProviders(deps, network, gateway, policy);
+    // 3. The door for clients.
     listening = await listen((request) => gateway.fetch(request), config);
   } catch (error) {
+    await store?.close();
     await network.close();
     throw error;
   }
@@ -76,6 +82,7 @@ export async function runGateway(
       gateway.close();
       await listening.close();
       await network.close();
+      await store.close();
     },
   };
 }

@@ -2,7 +2,7 @@
 import type { GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
 import { type FromHost, type ToHost, toWire } from "../hosted/messages.ts";
-import { checkContext, checkTokenIds, tokenizePrompt } from "../prompt.ts";
+import { checkContext, checkLogitBias, checkTokenIds, tokenizePrompt } from "../prompt.ts";
 import { BatchLoop } from "./batch-loop.ts";
 import type { LoadedModel } from "./load.ts";
 import { Sequence } from "./sequence.ts";
@@ -66,6 +66,7 @@ export class Service {
     const contextTokens = facts.contextTokensMax;
     const request = { ...asked, emitted: this.#loaded.withTokenIds(asked.emitted) };
     const promptTokens = tokenizePrompt(prompt, request.prompt);
+    checkLogitBias(request.sampling, prompt.vocabularySize);
     checkTokenIds(request.emitted.tokenIds, prompt.vocabularySize);
     checkContext(promptTokens.length, request.emitted.tokenIds.length, contextTokens);
     const slot = this.#slots.take([...promptTokens, ...request.emitted.tokenIds]);

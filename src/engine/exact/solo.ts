@@ -3,7 +3,7 @@ import { setImmediate as afterSignals } from "node:timers/promises";
 import type { CommitmentRecorder } from "../../exact/commitment/recorder.ts";
 import type { GenerateEvent, GenerateRequest } from "../../protocol/generate.ts";
 import { throwIfAborted } from "../../util/abort.ts";
-import { checkContext, tokenizePrompt } from "../prompt.ts";
+import { checkContext, checkLogitBias, tokenizePrompt } from "../prompt.ts";
 import type { LoadedModel } from "./load.ts";
 import { Sequence } from "./sequence.ts";
 import { SlotTable } from "./slots.ts";
@@ -18,6 +18,7 @@ export async function* answerAlone(
   const { executor, facts, vocabulary } = loaded;
   const contextTokens = facts.contextTokensMax;
   const promptTokens = tokenizePrompt(loaded.prompt, request.prompt);
+  checkLogitBias(request.sampling, loaded.prompt.vocabularySize);
   checkContext(promptTokens.length, 0, contextTokens);
   const slot = new SlotTable(executor, 1).take(promptTokens)!;
   const sequence = new Sequence({ id: 0, request, promptTokens, slot, contextTokens }, vocabulary);

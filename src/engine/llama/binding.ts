@@ -18,6 +18,9 @@ export interface SamplerConfig {
   repeatPenaltyMaxTokens?: number;
   repeatPenaltyPresencePenalty?: number;
   repeatPenaltyFrequencyPenalty?: number;
+  /** Token ids, and what is added to the logits of each; of the same length. */
+  tokenBiasKeys?: Uint32Array;
+  tokenBiasValues?: Float32Array;
 }
 
 export interface NativeSampler {

@@ -83,6 +83,10 @@ export class Sequence {
       if (sampling.topP < 1) config.topP = sampling.topP;
       if (sampling.minP > 0) config.minP = sampling.minP;
     }
+    if (sampling.logitBias.length > 0) {
+      config.tokenBiasKeys = Uint32Array.from(sampling.logitBias, ([tokenId]) => tokenId);
+      config.tokenBiasValues = Float32Array.from(sampling.logitBias, ([, nats]) => nats);
+    }
     if (penalized) {
       const from = Math.max(this.promptLength, this.tokens.length - penaltyTokensMax);
       config.repeatPenaltyTokens = Uint32Array.from(this.tokens.slice(from));

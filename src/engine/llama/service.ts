@@ -2,7 +2,7 @@
 import type { Emitted, GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
 import { commonPrefix } from "../common-prefix.ts";
 import { type FromHost, toWire } from "../hosted/messages.ts";
-import { checkContext, checkTokenIds, tokenizePrompt } from "../prompt.ts";
+import { checkContext, checkLogitBias, checkTokenIds, tokenizePrompt } from "../prompt.ts";
 import { BatchLoop } from "./batch-loop.ts";
 import type { NativeSampler } from "./binding.ts";
 import type { LoadedModel } from "./load.ts";
@@ -54,6 +54,7 @@ export class Service {
       const { info, contextTokens } = this.#loaded;
       const request = { ...asked, emitted: this.#withTokenIds(asked.emitted) };
       const promptTokens = this.#tokenize(request.prompt);
+      checkLogitBias(request.sampling, info.vocabularySize);
       checkTokenIds(request.emitted.tokenIds, info.vocabularySize);
       const tokens = [...promptTokens, ...request.emitted.tokenIds];
       checkContext(promptTokens.length, request.emitted.tokenIds.length, contextTokens);

@@ -11,9 +11,10 @@ import {
   logitsLeaf,
   merklePath,
   merkleRoot,
-  rowRoot,
+  rowLeaves,
   tokenLeaf,
 } from "./commitment.ts";
+import { findFirstDifference } from "./difference.ts";
 import { layerLeafBytes } from "./leaf.ts";
 import { CommitmentRecorder } from "./recorder.ts";
 
@@ -125,10 +126,10 @@ test("what is hashed begins with its kind", () => {
   assert.deepEqual(layerLeafBytes(logits, null), concatBytes([Uint8Array.of(1), little]));
   assert.deepEqual(tokenLeaf(sha256, 258), sha256(fromHex("0302010000")));
   const layers = leavesOf(3);
-  const row = rowRoot(sha256, 258, layers, logits);
+  const row = merkleRoot(sha256, rowLeaves(sha256, 258, layers, logits));
   assert.deepEqual(row, treeHash([...layers, logitsLeaf(sha256, logits), tokenLeaf(sha256, 258)]));
   assert.deepEqual(
-    rowRoot(sha256, 258, layers, null),
+    merkleRoot(sha256, rowLeaves(sha256, 258, layers, null)),
     treeHash([...layers, new Uint8Array(32), tokenLeaf(sha256, 258)]),
   );
   assert.deepEqual(
@@ -170,13 +171,14 @@ test("a recorder gives the same whatever steps a sequence is computed in", async
     const again = record(cuts);
     assert.deepEqual(again.execRoot(), whole.execRoot());
     assert.deepEqual(again.chain, whole.chain);
-    assert.equal(whole.firstDifference(again.rows), -1);
+    assert.equal(findFirstDifference(whole, again), null);
   }
   assert.equal(whole.leaves.length, tokens.length);
-  assert.equal(whole.leaves[0]!.length, 3);
+  assert.equal(whole.leaves[0]!.length, 3 + 2);
   // One token changed: every row from there on differs, none before.
   const changed = record([8], 5);
-  assert.equal(whole.firstDifference(changed.rows), 5);
+  assert.deepEqual(findFirstDifference(whole, changed), { position: 5, part: 0 });
   assert.notDeepEqual(changed.chain, whole.chain);
-  assert.equal(whole.firstDifference(whole.rows.slice(0, 4)), 4);
+  assert.deepEqual(findFirstDifference(whole, { rows: changed.rows }), { position: 5, part: null });
+  assert.deepEqual(findFirstDifference({ rows: whole.rows.slice(0, 4) }, whole), { position: 4, part: null });
 });

@@ -85,15 +85,18 @@ export function tokenLeaf(sha256: Sha256, token: number): Uint8Array {
   return sha256(tags.token, littleEndian(Int32Array.of(token)));
 }
 
-/** One position: what each layer made of `token`, and the logits that followed (null where none were computed). */
-export function rowRoot(
+/**
+ * Leaves of one position's tree: what each layer made of `token`, the logits that followed (null where none are
+ * committed to), the token.
+ */
+export function rowLeaves(
   sha256: Sha256,
   token: number,
   layerLeaves: readonly Uint8Array[],
   logits: Int32Array | null,
-): Uint8Array {
+): Uint8Array[] {
   const last = logits === null ? new Uint8Array(hashBytes) : logitsLeaf(sha256, logits);
-  return merkleRoot(sha256, [...layerLeaves, last, tokenLeaf(sha256, token)]);
+  return [...layerLeaves, last, tokenLeaf(sha256, token)];
 }
 
 /** The chain's next head; before the first position it is 32 zeros. */

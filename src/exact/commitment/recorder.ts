@@ -1,22 +1,30 @@
 /** Collects the commitments of one sequence while an executor runs. */
 import type { LayerListener } from "../executor.ts";
-import { chainHead, equalBytes, hashBytes, merkleRoot, rowRoot, type Sha256 } from "./commitment.ts";
+import { chainHead, hashBytes, merkleRoot, rowLeaves, type Sha256 } from "./commitment.ts";
+
+/** What one position commits to. */
+export interface ClosedRow {
+  /** Leaves of the row's tree: layers, logits, token. */
+  readonly leaves: readonly Uint8Array[];
+  readonly row: Uint8Array;
+  /** Head of the chain after it. */
+  readonly chain: Uint8Array;
+}
 
 export class CommitmentRecorder {
   readonly #sha256: Sha256;
   readonly #rows: Uint8Array[] = [];
-  readonly #leaves: Uint8Array[][] = [];
+  readonly #leaves: (readonly Uint8Array[])[] = [];
+  readonly #keepsLeaves: boolean;
   #chain: Uint8Array = new Uint8Array(hashBytes);
-  /** Leaves of rows that still lack their logits. */
+  /** Leaves of a step's rows that still lack their logits. */
   #open: Uint8Array[][] = [];
 
+  /** @param options whether each row's leaves are kept, to prove single ones later */
   constructor(sha256: Sha256, options: { readonly keepsLeaves: boolean } = { keepsLeaves: false }) {
     this.#sha256 = sha256;
-    this.keepsLeaves = options.keepsLeaves;
+    this.#keepsLeaves = options.keepsLeaves;
   }
-
-  /** Whether each row's leaves are kept, to prove single ones later. */
-  readonly keepsLeaves: boolean;
 
   /** Give this to `Executor.step`; `rowOf` maps its rows to those of this sequence, from 0, or −1 for others. */
   listener(rowOf: (row: number) => number = (row) => row): LayerListener {
@@ -27,22 +35,26 @@ export class CommitmentRecorder {
     };
   }
 
-  /** Closes the rows of a step, in order: their tokens, and the logits behind each (null where none were wanted). */
+  /** Closes the rows of a step, in order: their tokens, and the logits behind each (null where none are committed to). */
   close(tokens: readonly number[], logits: readonly (Int32Array | null)[]): void {
-    for (const [i, token] of tokens.entries()) {
-      const leaves = this.#open[i]!;
-      const row = rowRoot(this.#sha256, token, leaves, logits[i]!);
-      this.#rows.push(row);
-      if (this.keepsLeaves) this.#leaves.push(leaves);
-      this.#chain = chainHead(this.#sha256, this.#chain, token, row);
-    }
-    this.#open = [];
+    for (const [i, token] of tokens.entries()) this.closeNext(token, logits[i]!);
+  }
+
+  /** Closes the next row of a step alone. */
+  closeNext(token: number, logits: Int32Array | null): ClosedRow {
+    const leaves = rowLeaves(this.#sha256, token, this.#open.shift()!, logits);
+    const row = merkleRoot(this.#sha256, leaves);
+    this.#rows.push(row);
+    if (this.#keepsLeaves) this.#leaves.push(leaves);
+    this.#chain = chainHead(this.#sha256, this.#chain, token, row);
+    return { leaves, row, chain: this.#chain };
   }
 
   get rows(): readonly Uint8Array[] {
     return this.#rows;
   }
 
+  /** Leaves of each row's tree; empty unless they are kept. */
   get leaves(): readonly (readonly Uint8Array[])[] {
     return this.#leaves;
   }
@@ -53,10 +65,5 @@ export class CommitmentRecorder {
 
   execRoot(): Uint8Array {
     return merkleRoot(this.#sha256, this.#rows);
-  }
-
-  /** First position whose row differs, or −1. */
-  firstDifference(rows: readonly Uint8Array[]): number {
-    return this.#rows.findIndex((row, i) => rows[i] === undefined || !equalBytes(row, rows[i]));
   }
 }

@@ -6,11 +6,8 @@ const one: number = 2 ** 16;
 /** Nats in 2^−12; penalties and bias of OpenAI's API stay far below. */
 const natsMax = 1_000;
 
-export function samplerParameters(
-  sampling: Sampling,
-  bias: ReadonlyMap<number, number> = new Map(),
-): SamplerParameters {
-  const { temperature, topK, topP, minP, presencePenalty, frequencyPenalty, seed } = sampling;
+export function samplerParameters(sampling: Sampling): SamplerParameters {
+  const { temperature, topK, topP, minP, presencePenalty, frequencyPenalty, logitBias, seed } = sampling;
   return {
     inverseTemperature:
       temperature > 0 ? Math.max(1, Math.min(inverseTemperatureMax, Math.round(one / temperature))) : 0,
@@ -19,7 +16,7 @@ export function samplerParameters(
     minP: fraction(minP),
     presencePenalty: nats(presencePenalty),
     frequencyPenalty: nats(frequencyPenalty),
-    bias: new Map([...bias].map(([id, value]) => [id, nats(value)])),
+    bias: new Map(logitBias.map(([id, value]) => [id, nats(value)])),
     key: [seed >>> 0, 0],
   };
 }

@@ -252,6 +252,7 @@ function sampling(given: Partial<Sampling>): Sampling {
     minP: 0,
     presencePenalty: 0,
     frequencyPenalty: 0,
+    logitBias: [],
     seed: 0,
     ...given,
   };
@@ -269,6 +270,6 @@ test("a request's parameters become integers, and absurd ones the nearest possib
   assert.equal(of({ minP: 0.05 }).minP, 3_277);
   assert.equal(of({ presencePenalty: 0.5, frequencyPenalty: -2 }).frequencyPenalty, -8_192);
   assert.equal(of({ presencePenalty: 1e9 }).presencePenalty, 4_096_000);
-  assert.deepEqual(samplerParameters(sampling({}), new Map([[3, -100]])).bias, new Map([[3, -409_600]]));
+  assert.deepEqual(of({ logitBias: [[3, -100]] }).bias, new Map([[3, -409_600]]));
   assert.deepEqual(of({ seed: 2 ** 32 - 1 }).key, [2 ** 32 - 1, 0]);
 });

@@ -74,7 +74,8 @@ export function runTrace(
       head = chainHead(sha256, head, token, recorder.rows[first + i]!);
       const chain = toHex(head);
       const logits = outputs[i] === null ? null : toHex(logitsLeaf(sha256, outputs[i]!));
-      const leaves = recorder.leaves[first + i]!.map(toHex);
+      // Of the layers; the two behind them follow from logits and token.
+      const leaves = recorder.leaves[first + i]!.slice(0, -2).map(toHex);
       rows.push(
         hasLeaves
           ? { token, leaves, logits, row: toHex(recorder.rows[first + i]!), chain }

@@ -63,8 +63,8 @@ function viewOf({ modelId, positions, total, difference }: CheckedModel) {
 function tell({ modelId, shape, positions, total, difference }: CheckedModel, took: string): void {
   step("done", `every hash is right: ${modelId}`);
   if (difference !== null) {
-    const { sequence, position, layer } = difference;
-    const where = layer === null ? "logits" : layer === 0 ? "embedding" : `layer ${layer}`;
+    const { sequence, position, part } = difference;
+    const where = typeof part !== "number" ? part : part === 0 ? "embedding" : `layer ${part}`;
     step(
       "failed",
       `this machine computes something else than the reference: sequence ${sequence}, position ${position}, ${where}`,
