@@ -65,19 +65,6 @@ export function repeated(item: string, min: number, max: number | null): string 
   return min === 1 && max === 1 ? item : min === 0 && max === 1 ? `${item}?` : `${item}{${min},${max}}`;
 }
 
-/** One of the characters of inclusive ranges of code points. */
-export function characterClass(ranges: readonly (readonly [number, number])[]): string {
-  const spelt = ranges.map(([low, high]) =>
-    low === high ? inClass(low) : `${inClass(low)}-${inClass(high)}`,
-  );
-  return `[${spelt.join("")}]`;
-}
-
-function inClass(codePoint: number): string {
-  const character = String.fromCodePoint(codePoint);
-  return /[0-9A-Za-z]/.test(character) ? character : escaped(character);
-}
-
 function escaped(character: string): string {
   const hex = character.codePointAt(0)!.toString(16);
   return hex.length <= 4 ? `\\u${hex.padStart(4, "0")}` : `\\U${hex.padStart(8, "0")}`;

@@ -1,5 +1,6 @@
+import { characterClass } from "./character-class.ts";
 import { type CharacterSet, characters, complement, intersection, setOf } from "./character-set.ts";
-import { characterClass, type GrammarWriter, literal } from "./grammar-writer.ts";
+import { type GrammarWriter, literal } from "./grammar-writer.ts";
 import { colon, whiteSpace } from "./json-text.ts";
 import { invalid, listOf, type Schema, type SchemaObject } from "./schema-keywords.ts";
 

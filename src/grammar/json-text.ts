@@ -2,8 +2,9 @@
  * JSON as grammar rules (RFC 8259), with bounds where a model could go on for ever without saying anything: white space,
  * digits. Texts are valid UTF-8, and `\u` escapes never half a character.
  */
+import { characterClass } from "./character-class.ts";
 import { type CharacterSet, characters, complement, intersection, setOf } from "./character-set.ts";
-import { characterClass, either, type GrammarWriter, literal } from "./grammar-writer.ts";
+import { either, type GrammarWriter, literal } from "./grammar-writer.ts";
 
 const controls: CharacterSet = [[0, 0x1f]];
 /** What stands for itself between the quotes. */
