@@ -6,13 +6,18 @@ import { either } from "./grammar-writer.ts";
  * (The ranges of UTF-8 sequences are found as Ken Thompson's grep did.)
  */
 export function characterClass(set: CharacterSet): string {
+  return either(characterClasses(set));
+}
+
+/** As alternatives: one for all of ASCII, others for longer sequences. */
+export function characterClasses(set: CharacterSet): string[] {
   const ascii: Range[] = [];
   const longer: string[] = [];
   for (const bytes of set.flatMap(([low, high]) => byteRanges(low, high))) {
     if (bytes.length === 1) ascii.push(bytes[0]!);
     else longer.push(bytes.map((range) => byteClass([range])).join(" "));
   }
-  return either([...(ascii.length > 0 ? [byteClass(ascii)] : []), ...longer]);
+  return [...(ascii.length > 0 ? [byteClass(ascii)] : []), ...longer];
 }
 
 type Range = readonly [number, number];

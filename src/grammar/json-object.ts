@@ -1,7 +1,7 @@
 import { characterClass } from "./character-class.ts";
 import { type CharacterSet, characters, complement, intersection, setOf } from "./character-set.ts";
 import { type GrammarWriter, literal } from "./grammar-writer.ts";
-import { colon, whiteSpace } from "./json-text.ts";
+import { colon, comma, type JsonText } from "./json-text.ts";
 import { invalid, listOf, type Schema, type SchemaObject } from "./schema-keywords.ts";
 
 /** A schema inside another one. */
@@ -20,7 +20,7 @@ interface Member {
  * `additionalProperties` asks for them, or where no property is named at all.
  */
 export function objectGrammar(
-  writer: GrammarWriter,
+  { writer }: JsonText,
   schema: SchemaObject,
   path: string,
   compile: (child: Child) => string,
@@ -38,7 +38,7 @@ export function objectGrammar(
     properties.set(name, schema["additionalProperties"] === undefined ? true : additional);
   }
   const member = (name: string, value: string): string =>
-    writer.rule(`${literal(JSON.stringify(name))} ${colon} ${value}`);
+    writer.rule(`${literal(JSON.stringify(name) + colon)} ${value}`);
   const members = [...properties].map(([name, each]): Member => {
     const value = compile({ schema: each, path: `${inside}properties.${name}` });
     return { text: member(name, value), isRequired: required.has(name) };
@@ -46,7 +46,7 @@ export function objectGrammar(
   let other: string | null = null;
   if (additional !== false) {
     const value = compile({ schema: additional, path: `${inside}additionalProperties` });
-    other = writer.rule(`${otherName(writer, [...properties.keys()])} ${colon} ${value}`);
+    other = writer.rule(`${otherName(writer, [...properties.keys()])} "${colon}" ${value}`);
   }
   return writer.rule(membersGrammar(writer, members, other));
 }
@@ -62,13 +62,12 @@ function propertiesOf(schema: SchemaObject, path: string): Map<string, Schema> {
 
 /** From behind: `after` is what follows when a member came already, `first` when none did. */
 function membersGrammar(writer: GrammarWriter, members: readonly Member[], other: string | null): string {
-  const ws = whiteSpace(writer);
-  let after = other === null ? `${ws} "}"` : writer.rule(`("," ${ws} ${other})* ${ws} "}"`);
-  let first = other === null ? '"}"' : `("}" | ${ws} ${other} ${after})`;
+  let after = other === null ? '"}"' : writer.rule(`(${comma} ${other})* "}"`);
+  let first = other === null ? '"}"' : `("}" | ${other} ${after})`;
   for (const { text, isRequired } of members.toReversed()) {
     const [next, nextFirst] = [after, first];
-    after = `"," ${ws} ${text} ${next}`;
-    first = `${ws} ${text} ${next}`;
+    after = `${comma} ${text} ${next}`;
+    first = `${text} ${next}`;
     if (isRequired) continue;
     after = writer.rule(`${after} | ${next}`);
     first = `(${first} | ${nextFirst})`;

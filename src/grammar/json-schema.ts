@@ -4,15 +4,7 @@
  */
 import { SkeinError } from "../util/errors.ts";
 import { either, GrammarWriter, literal, repeatMax, repeated } from "./grammar-writer.ts";
-import {
-  jsonCharacter,
-  jsonInteger,
-  jsonNumber,
-  jsonSpelling,
-  jsonString,
-  jsonValue,
-  whiteSpace,
-} from "./json-text.ts";
+import { comma, jsonSpelling, JsonText } from "./json-text.ts";
 import { numberGrammar } from "./json-number.ts";
 import { type Child, objectGrammar } from "./json-object.ts";
 import { areDisjoint, resolve } from "./schema-references.ts";
@@ -32,6 +24,8 @@ import {
 import { stringFormats } from "./string-formats.ts";
 
 const depthMax = 64;
+/** Each length is a state, for which a mask of the whole vocabulary is made. */
+const lengthMax = 256;
 const propertiesMax = 5_000;
 const enumValuesMax = 5_000;
 
@@ -43,6 +37,7 @@ export function jsonSchemaGrammar(schema: Schema): string {
 
 class SchemaCompiler {
   readonly writer = new GrammarWriter();
+  readonly #json = new JsonText(this.writer);
   readonly #root: Schema;
   readonly #rules = new Map<string, string>();
   #depth = 0;
@@ -63,7 +58,7 @@ class SchemaCompiler {
   }
 
   #compile(schema: Schema, path: string, chain: readonly string[]): string {
-    if (schema === true) return jsonValue(this.writer);
+    if (schema === true) return this.#json.value;
     if (schema === false) throw invalid(path, "'false' allows no value at all");
     if (typeof schema !== "object" || schema === null || Array.isArray(schema)) {
       throw invalid(path, "it must be an object, true or false");
@@ -79,7 +74,7 @@ class SchemaCompiler {
     const values = listOf(schema, "enum", path);
     if (values !== null) return this.#literals(schema, values, path);
     const types = typesOf(schema, keywords, path);
-    if (types === null) return jsonValue(this.writer);
+    if (types === null) return this.#json.value;
     return either(types.map((type) => this.#typed(type, schema, path)));
   }
 
@@ -140,13 +135,11 @@ class SchemaCompiler {
         return this.#string(schema, path);
       case "integer":
       case "number":
-        return (
-          numberGrammar(type, schema, path) ?? (type === "integer" ? jsonInteger : jsonNumber)(this.writer)
-        );
+        return numberGrammar(type, schema, path) ?? this.#json[type];
       case "array":
         return this.#array(schema, path);
       case "object":
-        return objectGrammar(this.writer, schema, path, (child) => this.#child(child));
+        return objectGrammar(this.#json, schema, path, (child) => this.#child(child));
     }
   }
 
@@ -166,13 +159,15 @@ class SchemaCompiler {
       }
       return this.writer.rule(`"\\"" ${patternOf(pattern, format, path)} "\\""`);
     }
-    if (min === 0 && max === null) return jsonString(this.writer);
+    if (min === 0 && max === null) return this.#json.string;
+    if (Math.max(min, max ?? 0) > lengthMax) {
+      throw unsupported(path, `'minLength' and 'maxLength' above ${lengthMax} are not supported`);
+    }
     const [least, most] = boundsOf(min, max, path, "Length");
-    return this.writer.rule(`"\\"" ${repeated(jsonCharacter(this.writer), least, most)} "\\""`);
+    return this.#json.stringOf(least, most);
   }
 
   #array(schema: SchemaObject, path: string): string {
-    const ws = whiteSpace(this.writer);
     const first = (listOf(schema, "prefixItems", path) ?? []) as readonly Schema[];
     const items = (schema["items"] ?? true) as Schema;
     const [min, max] = boundsOf(
@@ -191,20 +186,20 @@ class SchemaCompiler {
     if (items !== false && (most === null || most > listed.length)) {
       const item = this.#child({ schema: items, path: `${inside}items` });
       const left = most === null ? null : most - listed.length;
-      rest = itemsAfter(item, ws, listed.length, Math.max(0, min - listed.length), left);
+      rest = itemsAfter(item, listed.length, Math.max(0, min - listed.length), left);
     }
     // From behind: what follows an item comes only where it is there.
     const text = listed.reduceRight((behind, item, i) => {
-      const own = `${i === 0 ? "" : `"," ${ws} `}${item} ${behind}`;
+      const own = `${i === 0 ? "" : `${comma} `}${item} ${behind}`;
       return i < min ? own : `(${own})?`;
     }, rest);
-    return this.writer.rule(text === "" ? '"[" "]"' : `"[" ${ws} ${text} ${ws} "]"`);
+    return this.writer.rule(text === "" ? '"[" "]"' : `"[" ${text} "]"`);
   }
 }
 
 /** Items of the same kind behind `before` others. */
-function itemsAfter(item: string, ws: string, before: number, min: number, max: number | null): string {
-  const further = `("," ${ws} ${item})`;
+function itemsAfter(item: string, before: number, min: number, max: number | null): string {
+  const further = `(${comma} ${item})`;
   if (before > 0) return repeated(further, min, max);
   const more = repeated(further, Math.max(0, min - 1), max === null ? null : max - 1);
   return min === 0 ? `(${item} ${more})?` : `${item} ${more}`;

@@ -2,7 +2,7 @@
  * JSON as grammar rules (RFC 8259), with bounds where a model could go on for ever without saying anything: white space,
  * digits. Texts are valid UTF-8, and `\u` escapes never half a character.
  */
-import { characterClass } from "./character-class.ts";
+import { characterClass, characterClasses } from "./character-class.ts";
 import { type CharacterSet, characters, complement, intersection, setOf } from "./character-set.ts";
 import { either, type GrammarWriter, literal } from "./grammar-writer.ts";
 
@@ -25,28 +25,9 @@ export const fractionDigitsMax = 15;
 /** Exponents of two digits stay far from infinity. */
 const exponentDigitsMax = 2;
 
-/** Between values: nothing, a space, or a new line with its indentation. */
-export function whiteSpace(writer: GrammarWriter): string {
-  return writer.rule('(" " | "\\n" [ \\t]{0,32})?');
-}
-
-/** After a property's name. */
-export const colon = '":" " "?';
-
-/** One character inside a JSON text, spelt plainly or as an escape. */
-export function jsonCharacter(writer: GrammarWriter): string {
-  const unit = writer.rule(
-    either([
-      `([0-9abcefABCEF] ${hex} | [dD] [0-7]) ${hex} ${hex}`,
-      `[dD] [89abAB] ${hex} ${hex} "\\\\u" [dD] [c-fC-F] ${hex} ${hex}`,
-    ]),
-  );
-  return writer.rule(either([characterClass(plain), `"\\\\" ([\\u0022\\u005c\\u002fbfnrt] | "u" ${unit})`]));
-}
-
-export function jsonString(writer: GrammarWriter): string {
-  return writer.rule(`"\\"" ${jsonCharacter(writer)}* "\\""`);
-}
+/** Between a name and its value, and between values: one way to write it, so that a model cannot dwell on white space. */
+export const colon = ": ";
+export const comma = '", "';
 
 /** Any character of a set, as JSON spells it: escaped only where it must be. Null for the empty set. */
 export function jsonSpelling(set: CharacterSet): string | null {
@@ -61,40 +42,75 @@ export function jsonSpelling(set: CharacterSet): string | null {
   return alternatives.length === 0 ? null : either(alternatives);
 }
 
-export function jsonInteger(writer: GrammarWriter): string {
-  return writer.rule(either(['"0"', `"-"? [1-9] [0-9]{0,${integerDigitsMax - 1}}`]));
-}
+/** Any value, and the rules of its parts, each written once. */
+export class JsonText {
+  readonly writer: GrammarWriter;
+  #tail: string | null = null;
+  #value: string | null = null;
 
-export function jsonNumber(writer: GrammarWriter): string {
-  return writer.rule(
-    `"-"? ("0" | [1-9] [0-9]{0,${integerDigitsMax - 1}}) ("." [0-9]{1,${fractionDigitsMax}})? ` +
-      `([eE] [\\u002b\\u002d]? [0-9]{1,${exponentDigitsMax}})?`,
-  );
-}
+  constructor(writer: GrammarWriter) {
+    this.writer = writer;
+  }
 
-/** Every value that JSON has. */
-export function jsonValue(writer: GrammarWriter): string {
-  const existing = values.get(writer);
-  if (existing !== undefined) return existing;
-  const value = writer.reserve();
-  values.set(writer, value);
-  const ws = whiteSpace(writer);
-  const member = writer.rule(`${jsonString(writer)} ${colon} ${value}`);
-  const listOf = (open: string, item: string, close: string): string =>
-    `${open} (${ws} ${item} ("," ${ws} ${item})* ${ws})? ${close}`;
-  const words = ['"true"', '"false"', '"null"'];
-  writer.define(
-    value,
-    [
-      jsonString(writer),
-      jsonNumber(writer),
-      listOf('"{"', member, '"}"'),
-      listOf('"["', value, '"]"'),
+  get string(): string {
+    return `"\\"" ${this.#stringTail()}`;
+  }
+
+  /** Lengths count code points. Each more is a rule more. */
+  stringOf(min: number, max: number | null): string {
+    let rest = max === null ? this.#stringTail() : '"\\""';
+    for (let length = (max ?? min) - 1; length >= 0; length--) {
+      const ends = length >= min ? ['"\\""'] : [];
+      rest = this.writer.rule([...ends, ...beforeRest(rest)].join(" | "));
+    }
+    return `"\\"" ${rest}`;
+  }
+
+  get integer(): string {
+    return this.writer.rule(`"0" | "-"? [1-9] [0-9]{0,${integerDigitsMax - 1}}`);
+  }
+
+  get number(): string {
+    return this.writer.rule(
+      `"-"? ("0" | [1-9] [0-9]{0,${integerDigitsMax - 1}}) ("." [0-9]{1,${fractionDigitsMax}})? ` +
+        `([eE] [\\u002b\\u002d]? [0-9]{1,${exponentDigitsMax}})?`,
+    );
+  }
+
+  get value(): string {
+    if (this.#value !== null) return this.#value;
+    const value = (this.#value = this.writer.reserve());
+    const member = this.writer.rule(`${this.string} "${colon}" ${value}`);
+    const listOf = (open: string, item: string, close: string): string =>
+      `"${open}" (${item} (${comma} ${item})*)? "${close}"`;
+    const words = ['"true"', '"false"', '"null"'];
+    const alternatives = [
+      this.string,
+      this.number,
+      listOf("{", member, "}"),
+      listOf("[", value, "]"),
       ...words,
-    ].join(" | "),
-  );
-  return value;
+    ];
+    this.writer.define(value, alternatives.join(" | "));
+    return value;
+  }
+
+  /** Characters up to the closing quote. */
+  #stringTail(): string {
+    if (this.#tail !== null) return this.#tail;
+    this.#tail = this.writer.reserve();
+    this.writer.define(this.#tail, ['"\\""', ...beforeRest(this.#tail)].join(" | "));
+    return this.#tail;
+  }
 }
 
-/** `jsonValue` refers to itself, so that its rule cannot be found by its text. */
-const values = new WeakMap<GrammarWriter, string>();
+/** One character, plain or escaped, and then `rest`: by recursion, which costs masks far less than repeating a choice. */
+function beforeRest(rest: string): string[] {
+  return [
+    ...characterClasses(plain),
+    '"\\\\" [\\u0022\\u005c\\u002fbfnrt]',
+    `"\\\\u" [0-9abcefABCEF] ${hex} ${hex} ${hex}`,
+    `"\\\\u" [dD] [0-7] ${hex} ${hex}`,
+    `"\\\\u" [dD] [89abAB] ${hex} ${hex} "\\\\u" [dD] [c-fC-F] ${hex} ${hex}`,
+  ].map((character) => `${character} ${rest}`);
+}

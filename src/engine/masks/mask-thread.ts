@@ -5,7 +5,7 @@ import { SkeinError } from "../../util/errors.ts";
 import type { FromMaskThread, ToMaskThread, Vocabulary } from "./messages.ts";
 
 /** From the grammar's text to its first mask; the usual takes some milliseconds, a hostile one for ever. */
-const compileTimeoutMs = 10_000;
+const compileTimeoutMs = 20_000;
 
 export class MaskThread {
   readonly #worker: Worker;

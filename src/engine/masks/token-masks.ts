@@ -10,7 +10,7 @@ import { outcomes, shared, type Vocabulary } from "./messages.ts";
 /** Each takes some tens of megabytes, with large vocabularies more. */
 const threadsMax = 4;
 /** A mask takes some microseconds; who is later than this delays everybody. */
-const maskTimeoutMs = 500;
+const maskTimeoutMs = 1_000;
 /** Compiled grammars that each keeps for the next requests. */
 const grammarsMax = 16;
 /** Grammars that wait for a thread: no more than an engine has slots. */
