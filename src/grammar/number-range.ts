@@ -13,69 +13,80 @@ const digit = "[0-9]";
 /** Decimal integers without leading zeros from `low` to `high`, both included. Null: there are none. */
 export function integersBetween(low: bigint, high: bigint): string | null {
   if (low > high) return null;
-  const negative = low < 0n ? naturals(high < 0n ? -high : 1n, -low) : [];
-  const positive = high >= 0n ? naturals(low > 0n ? low : 0n, high) : [];
-  return either([...negative.map((text) => `"-" ${text}`), ...positive]);
-}
-
-/** Alternatives, one for each number of digits. */
-function naturals(low: bigint, high: bigint): string[] {
-  const alternatives: string[] = [];
-  for (let length = String(low).length; length <= String(high).length; length++) {
-    const least = length === 1 ? 0n : 10n ** BigInt(length - 1);
-    const most = 10n ** BigInt(length) - 1n;
-    alternatives.push(sameLength(String(low > least ? low : least), String(high < most ? high : most)));
-  }
-  return alternatives;
-}
-
-/** Digit strings between two of the same length. */
-function sameLength(low: string, high: string): string {
-  if (low === "") return '""';
-  const [first, last, rest] = [Number(low[0]), Number(high[0]), low.length - 1];
-  const isFree = /^0*$/.test(low.slice(1)) && /^9*$/.test(high.slice(1));
-  if (isFree) return `${digits(first, last)} ${exactly(rest)}`;
-  if (first === last) return `"${first}" ${sameLength(low.slice(1), high.slice(1))}`;
-  const alternatives = [
-    `"${first}" ${sameLength(low.slice(1), "9".repeat(rest))}`,
-    `"${last}" ${sameLength("0".repeat(rest), high.slice(1))}`,
-  ];
-  if (first + 1 < last) alternatives.push(`${digits(first + 1, last - 1)} ${exactly(rest)}`);
-  return either(alternatives);
-}
-
-function digits(from: number, to: number): string {
-  return from === to ? `"${from}"` : `[${from}-${to}]`;
-}
-
-function exactly(count: number): string {
-  return repeated(digit, count, count);
+  const ends = (): string => '""';
+  const negative = low < 0n ? naturals(high < 0n ? -high : 1n, -low, ends) : null;
+  const positive = high >= 0n ? naturals(low > 0n ? low : 0n, high, ends) : null;
+  const parts = [...(negative === null ? [] : [`"-" ${negative}`]), ...(positive === null ? [] : [positive])];
+  return parts.length === 0 ? null : either(parts);
 }
 
 /** Decimal fractions without exponents between two bounds that are not negative. Null: there are none. */
 export function decimalsBetween(low: Bound, high: Bound): string | null {
-  const [lowWhole, lowRest] = split(low);
-  const [highWhole, highRest] = split(high);
-  const alternatives: (string | null)[] = [];
-  const withFraction = (whole: bigint, from: Edge | null, to: Edge | null): void => {
-    const rest = fraction(from, to);
-    alternatives.push(rest === null ? null : `"${whole}" ${rest}`);
-  };
-  if (lowWhole > highWhole) return null;
-  const [from, to] = [
-    { rest: lowRest, isExclusive: low.isExclusive },
-    { rest: highRest, isExclusive: high.isExclusive },
-  ];
-  if (lowWhole === highWhole) {
-    withFraction(lowWhole, from, to);
-  } else {
-    withFraction(lowWhole, from, null);
-    withFraction(highWhole, null, to);
-    const between = integersBetween(lowWhole + 1n, highWhole - 1n);
-    if (between !== null) alternatives.push(`${between} ${fraction(null, null)}`);
+  const [from, to] = [edgeOf(low), edgeOf(high)];
+  if (from.whole > to.whole) return null;
+  return naturals(from.whole, to.whole, (isLow, isHigh) => fraction(isLow ? from : null, isHigh ? to : null));
+}
+
+/** What may follow the last digit of a number: whether it is the lowest one, the highest one. */
+type Ending = (isLow: boolean, isHigh: boolean) => string | null;
+
+/** Numbers of one length: how many digits are left, and of the bounds what the digits so far have not decided. */
+interface Open {
+  readonly left: number;
+  readonly low: string | null;
+  readonly high: string | null;
+}
+
+/** Every digit leads to one place only: XGrammar 0.1.27 loses its way in large choices between similar beginnings. */
+function naturals(low: bigint, high: bigint, ending: Ending): string | null {
+  const [shortest, longest] = [String(low).length, String(high).length];
+  const open = Array.from({ length: longest - shortest + 1 }, (_, i): Open => {
+    const left = shortest + i;
+    return {
+      left,
+      low: left === shortest ? String(low) : `1${"0".repeat(left - 1)}`,
+      high: left === longest ? String(high) : null,
+    };
+  });
+  return digitsOf(open, ending);
+}
+
+function digitsOf(open: readonly Open[], ending: Ending): string | null {
+  const isFree = open.every((each) => each.low === null && each.high === null);
+  if (isFree) {
+    const end = ending(false, false);
+    const [least, most] = [open[0]!.left, open.at(-1)!.left];
+    return end === null ? null : `${repeated(digit, least, most)} ${end}`;
   }
-  const possible = alternatives.filter((text) => text !== null);
-  return possible.length === 0 ? null : either(possible);
+  const alternatives: string[] = [];
+  const done = open.find(({ left }) => left === 0);
+  const end = done === undefined ? null : ending(done.low !== null, done.high !== null);
+  if (end !== null) alternatives.push(end);
+  for (let next = 0; next <= 9;) {
+    const after = afterDigit(open, next);
+    const key = JSON.stringify(after);
+    const first = next;
+    while (next <= 9 && JSON.stringify(afterDigit(open, next)) === key) next += 1;
+    const rest = after.length === 0 ? null : digitsOf(after, ending);
+    if (rest !== null) alternatives.push(`${digits(first, next - 1)} ${rest}`);
+  }
+  return alternatives.length === 0 ? null : either(alternatives);
+}
+
+function afterDigit(open: readonly Open[], next: number): Open[] {
+  return open.flatMap(({ left, low, high }) => {
+    const [least, most] = [Number(low?.[0] ?? 0), Number(high?.[0] ?? 9)];
+    if (left === 0 || next < least || next > most) return [];
+    return {
+      left: left - 1,
+      low: low !== null && next === least ? low.slice(1) : null,
+      high: high !== null && next === most ? high.slice(1) : null,
+    };
+  });
+}
+
+function digits(from: number, to: number): string {
+  return from === to ? `"${from}"` : `[${from}-${to}]`;
 }
 
 /** The digits of a bound that are still to come, without zeros at the end. */
@@ -84,9 +95,9 @@ interface Edge {
   readonly isExclusive: boolean;
 }
 
-function split({ digits: text }: Bound): [bigint, string] {
+function edgeOf({ digits: text, isExclusive }: Bound): Edge & { readonly whole: bigint } {
   const [whole, rest] = text.split(".");
-  return [BigInt(whole!), (rest ?? "").replace(/0+$/, "")];
+  return { whole: BigInt(whole!), rest: (rest ?? "").replace(/0+$/, ""), isExclusive };
 }
 
 /** A point and digits, or nothing. */
