@@ -57,6 +57,8 @@ async function direct(load: Load): Promise<FromSubject> {
         emitted: { tokenIds: [], text: "" },
         sampling: greedySampling,
         stop: [],
+        constraint: null,
+        logprobs: null,
         outputTokensMax: null,
         timeoutMs: 600_000,
       } as const;

@@ -67,7 +67,13 @@ export async function createOpenAiEngine(
   clock.schedule(healthIntervalMs, () => void watch());
 
   async function* generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
-    const { emitted, prompt } = request;
+    const { emitted, prompt, constraint, logprobs } = request;
+    if (logprobs !== null || (constraint !== null && constraint.responseFormat === null)) {
+      throw new SkeinError(
+        "unsupported_parameter",
+        "This engine knows no log probabilities and no grammars.",
+      );
+    }
     if (emitted.tokenIds.length > 0 || (emitted.text !== "" && prompt.kind !== "text")) {
       throw new SkeinError("invalid_request", "This engine cannot continue an answer.", {
         retry: "elsewhere",
@@ -94,6 +100,8 @@ export async function createOpenAiEngine(
       parallelMax: options.parallel,
       trustTier: "unverified",
       resumable: false,
+      // Those it refuses, it refuses with a reason.
+      features: ["json"],
     },
     generate,
     async countPromptTokens(prompt, signal) {

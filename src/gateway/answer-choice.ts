@@ -23,6 +23,7 @@ import {
   type Wish,
 } from "./choose-provider.ts";
 import { type Held, runHedged } from "./hedge.ts";
+import type { Piece, PlacedLogprob } from "./logprobs.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
 import { allBusy, noneFits, noProvider, notOffered } from "./refusals.ts";
 import { Stopwatch } from "./stopwatch.ts";
@@ -31,6 +32,8 @@ import type { Place } from "./waiting-room.ts";
 export interface ChoiceEnd {
   readonly finishReason: FinishReason;
   readonly text: string;
+  /** Of the whole text; null: not asked for. */
+  readonly logprobs: readonly PlacedLogprob[] | null;
   readonly promptTokens: number;
   readonly cachedTokens: number;
   readonly outputTokens: number;
@@ -85,7 +88,7 @@ interface Search {
 }
 
 /**
- * Yields text as it becomes certain and returns how the choice ended.
+ * Yields pieces of text as they become certain and returns how the choice ended.
  *
  * @throws SkeinError when no attempt can succeed or the request is cancelled
  */
@@ -94,7 +97,7 @@ export async function* answerChoice(
   together: Together,
   { request, home }: { request: ChoiceRequest; home: Home | null },
   signal: AbortSignal,
-): AsyncGenerator<string, ChoiceEnd> {
+): AsyncGenerator<Piece, ChoiceEnd> {
   const watch = new Stopwatch(deps.clock);
   let progress = emptyProgress();
   const search: Search = {
@@ -121,7 +124,8 @@ export async function* answerChoice(
       const second = (): Occupied | null => secondProvider(deps, together, search, request);
       const end = yield* runHedged(deps, request, held, watch, signal, second);
       deps.metrics.attempted("ok");
-      return endOf(held.progress, watch, end.finishReason, search.attempts + 1);
+      const logprobs = request.logprobs === null ? null : held.progress.logprobs.released;
+      return { ...endOf(held.progress, watch, end.finishReason, search.attempts + 1), logprobs };
     } catch (thrown) {
       // 3. Try elsewhere, if that can help and the next provider can continue.
       const error = toSkeinError(thrown);
@@ -143,7 +147,7 @@ function endOf(
   watch: Stopwatch,
   finishReason: FinishReason,
   attempts: number,
-): ChoiceEnd {
+): Omit<ChoiceEnd, "logprobs"> {
   return {
     finishReason,
     text: progress.text,

@@ -3,10 +3,11 @@ import { fee } from "../protocol/price.ts";
 import { SkeinError } from "../util/errors.ts";
 import { answerChoice, type ChoiceEnd, type Home, type Together } from "./answer-choice.ts";
 import type { ChoiceDeps, ChoiceRequest, Slice } from "./attempt.ts";
+import type { Piece } from "./logprobs.ts";
 import type { CompletionRequest } from "./parse-request.ts";
 
 export type AnswerEvent =
-  | { readonly type: "text"; readonly choice: number; readonly text: string }
+  | ({ readonly type: "text"; readonly choice: number } & Piece)
   | { readonly type: "end"; readonly choice: number; readonly end: ChoiceEnd };
 
 /** What a request consumed in all, once. */
@@ -17,7 +18,7 @@ export interface Bill {
   readonly feeAmount: bigint;
 }
 
-type Choice = AsyncGenerator<string, ChoiceEnd>;
+type Choice = AsyncGenerator<Piece, ChoiceEnd>;
 
 /**
  * Runs the choices concurrently and yields their events as they come. The first failure ends all.
@@ -61,7 +62,7 @@ async function* eventsOf(choice: Choice): AsyncGenerator<AnswerEvent> {
   for (;;) {
     const { done, value } = await choice.next();
     if (done === true) return yield { type: "end", choice: 0, end: value };
-    yield { type: "text", choice: 0, text: value };
+    yield { type: "text", choice: 0, ...value };
   }
 }
 
@@ -76,7 +77,7 @@ async function* merge(choices: readonly Choice[]): AsyncGenerator<AnswerEvent> {
         ready.push(
           done === true
             ? { type: "end", choice: index, end: value }
-            : { type: "text", choice: index, text: value },
+            : { type: "text", choice: index, ...value },
         );
         wake();
       },
@@ -113,8 +114,8 @@ function choicesOf(
     return Array.from({ length: request.n }, (_, i) => {
       const seed = choiceSeed(request.sampling.seed, promptIndex * request.n + i);
       const sampling = { ...request.sampling, seed };
-      const { stop, outputTokensMax } = request;
-      return { request: { requestId, prompt, sampling, stop, outputTokensMax }, home };
+      const { stop, outputTokensMax, constraint, logprobs } = request;
+      return { request: { requestId, prompt, sampling, stop, outputTokensMax, constraint, logprobs }, home };
     });
   });
 }

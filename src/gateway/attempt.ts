@@ -9,6 +9,7 @@ import type { Cloud } from "./cloud.ts";
 import type { Decisions } from "./decisions.ts";
 import type { FairShare } from "./fair-share.ts";
 import type { HedgeBudget } from "./hedge.ts";
+import { LogprobQueue, type Piece } from "./logprobs.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "./options.ts";
 import { Sighting } from "./sighting.ts";
@@ -43,6 +44,7 @@ export interface Progress {
   /** Whether `tokenIds` is all there is, so that another provider can continue. */
   idsComplete: boolean;
   position: number;
+  logprobs: LogprobQueue;
   promptTokens: number;
   cachedTokens: number;
   slices: Slice[];
@@ -54,6 +56,7 @@ export function emptyProgress(): Progress {
     text: "",
     idsComplete: true,
     position: 0,
+    logprobs: new LogprobQueue(),
     promptTokens: 0,
     cachedTokens: 0,
     slices: [],
@@ -68,7 +71,7 @@ type EndEvent = Extract<GenerateEvent, { type: "end" }>;
 export type ChoiceRequest = Omit<GenerateRequest, "modelId" | "emitted" | "timeoutMs">;
 
 /**
- * Yields text as it becomes certain, and returns the provider's `end`.
+ * Yields pieces of text as they become certain, and returns the provider's `end`.
  *
  * @throws SkeinError as `attemptError` puts it
  */
@@ -79,7 +82,7 @@ export async function* runAttempt(
   progress: Progress,
   watch: Stopwatch,
   signal: AbortSignal,
-): AsyncGenerator<string, EndEvent> {
+): AsyncGenerator<Piece, EndEvent> {
   const { limits, clock } = deps;
   const { candidate, entry } = to;
   const attempt = new Stopwatch(clock);
@@ -103,7 +106,8 @@ export async function* runAttempt(
         // Only the provider's silence counts, not the time that the client takes to read.
         guard.limit(null, "");
         sighting.handOut();
-        if (event.text !== "") yield event.text;
+        const piece = pieceOf(progress, event, request);
+        if (piece !== null) yield piece;
         sighting.takenUp();
         stall.wait(attempt.elapsedMs);
         guard.limit(stall.timeoutMs, "send its next token");
@@ -118,6 +122,8 @@ export async function* runAttempt(
         work.end = event;
         const observation = sighting.observation(event, progress.position);
         deps.directory.reportAnswer(entry, modelId, observation);
+        const rest = request.logprobs === null ? [] : progress.logprobs.rest(request.stop.length === 0);
+        if (rest.length > 0) yield { text: "", logprobs: rest };
         return event;
       }
     }
@@ -155,6 +161,18 @@ function take(progress: Progress, event: TokensEvent): void {
   if (event.tokenIds.length !== event.tokenCount) progress.idsComplete = false;
   progress.position += event.tokenCount;
   progress.text += event.text;
+}
+
+/** What of an event the client is told; null: nothing yet. */
+function pieceOf(
+  { logprobs }: Progress,
+  { text, logprobs: more }: TokensEvent,
+  request: ChoiceRequest,
+): Piece | null {
+  if (request.logprobs === null) return text === "" ? null : { text, logprobs: null };
+  if (more !== undefined) logprobs.add(more);
+  const released = logprobs.release(text);
+  return text === "" && released.length === 0 ? null : { text, logprobs: released };
 }
 
 function begin(progress: Progress, start: StartEvent, { prompt }: ChoiceRequest): void {

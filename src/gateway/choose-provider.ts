@@ -157,6 +157,7 @@ const forGood: ReadonlySet<RejectReason> = new Set([
   "denied",
   "other_region",
   "too_expensive",
+  "unable",
 ]);
 
 function isHome({ candidate }: Scored, homeId: string | null): boolean {

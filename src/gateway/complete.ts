@@ -156,7 +156,7 @@ async function* sseEvents(
     let text = "";
     if (!opened.has(event.choice) && chunks.opening !== null) text += sseData(chunks.opening(event.choice));
     opened.add(event.choice);
-    if (event.type === "text") return text + sseText(chunks.text(event.choice, event.text));
+    if (event.type === "text") return text + sseText(chunks.text(event.choice, event));
     ends[event.choice] = event.end;
     return text + sseData(chunks.end(event.choice, event.end));
   };

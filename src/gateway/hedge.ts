@@ -6,6 +6,7 @@ import type { GenerateEvent } from "../protocol/generate.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
 import { type ChoiceDeps, type ChoiceRequest, emptyProgress, type Progress, runAttempt } from "./attempt.ts";
 import type { Occupied } from "./choose-provider.ts";
+import type { Piece } from "./logprobs.ts";
 import type { Stopwatch } from "./stopwatch.ts";
 
 /** Second attempts per attempt, so that duplicate work stays below 3 % even when a whole network slows down. */
@@ -37,13 +38,13 @@ export interface Held {
 }
 
 type End = Extract<GenerateEvent, { type: "end" }>;
-type Step = IteratorResult<string, End>;
+type Step = IteratorResult<Piece, End>;
 
 interface Runner {
   readonly to: Occupied;
   readonly progress: Progress;
   readonly startMs: number;
-  readonly texts: AsyncGenerator<string, End>;
+  readonly texts: AsyncGenerator<Piece, End>;
   /** Never rejects. */
   readonly first: Promise<{ runner: Runner; step: Step | null; error: unknown }>;
   stop(): void;
@@ -60,7 +61,7 @@ export async function* runHedged(
   watch: Stopwatch,
   signal: AbortSignal,
   second: () => Occupied | null,
-): AsyncGenerator<string, End> {
+): AsyncGenerator<Piece, End> {
   const delayMs = hedgeDelayMs(deps, held);
   deps.hedges.attempted();
   if (delayMs === null) return yield* runAttempt(deps, request, held.to, held.progress, watch, signal);

@@ -50,6 +50,7 @@ const reasonWords: Record<RejectReason, string> = {
   denied: "in skein.deny",
   other_region: "in another region than skein.region",
   too_expensive: "above skein.max_price",
+  unable: "without what the request asks for (response_format, logprobs)",
   too_slow: "predicted to begin later than skein.max_ttft_ms",
   full: "full",
   reserved: "with no slot but those kept free for answers that lost their provider",
@@ -60,6 +61,13 @@ const reasonWords: Record<RejectReason, string> = {
 
 /** There are providers, but none that the request accepts. */
 export function noneFits(model: string, refused: ReadonlyMap<RejectReason, number>): SkeinError {
+  if (refused.size === 1 && refused.has("unable")) {
+    return new SkeinError(
+      "unsupported_parameter",
+      `No provider of '${model.slice(0, 100)}' can do what the request asks for with 'response_format' or 'logprobs'.`,
+      { hint: "`skein providers` shows who can.", retry: "never" },
+    );
+  }
   const counts = [...refused].map(([reason, count]) => `${count} ${reasonWords[reason]}`).join(", ");
   return new SkeinError(
     "no_provider",

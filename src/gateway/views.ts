@@ -102,6 +102,7 @@ export function providerView(entry: ProviderEntry): ProviderView {
       context_tokens_max: offer.contextTokensMax,
       parallel_max: offer.parallelMax,
       resumable: offer.resumable,
+      features: offer.features,
       price: priceView(offer.price),
     })),
   };

@@ -2,10 +2,9 @@
  * Writes grammars in the EBNF that XGrammar reads: rules of literals, character classes, sequences, alternatives and
  * bounded repetitions. Everything here is a text; a rule that was written already is used again.
  */
+import { grammarCharsMax } from "../protocol/generate.ts";
 import { SkeinError } from "../util/errors.ts";
 
-/** One grammar travels in a request's frame, beside its prompt. */
-export const grammarCharsMax: number = 256 * 1024;
 /** Beyond it nobody notices a difference: contexts end sooner. */
 export const repeatMax = 10_000;
 

@@ -78,6 +78,7 @@ export interface ProviderView {
     context_tokens_max: number;
     parallel_max: number;
     resumable: boolean;
+    features: readonly string[];
     price: PriceView;
   }[];
 }

@@ -42,6 +42,7 @@ const modelOffer: ZodType<ModelOffer> = z.strictObject({
   contextTokensMax: count.min(1),
   parallelMax: count.min(1),
   resumable: z.boolean(),
+  features: z.array(z.string().max(40)).max(32),
   price: z.strictObject({
     inputPerMillionTokens: amount,
     outputPerMillionTokens: amount,

@@ -1,5 +1,5 @@
 /** What a client asks of the provider, and why an offer does not come into question. */
-import type { ModelOffer } from "../protocol/offer.ts";
+import type { Feature, ModelOffer } from "../protocol/offer.ts";
 
 export interface RoutingHints {
   /** Declared region, or the beginning of one: `eu` also means `eu-west`. Null: any. */
@@ -15,6 +15,8 @@ export interface RoutingHints {
   /** Provider ids; null: all. */
   readonly allow: ReadonlySet<string> | null;
   readonly deny: ReadonlySet<string>;
+  /** What the request cannot be answered without. */
+  readonly needs: readonly Feature[];
 }
 
 export const noHints: RoutingHints = {
@@ -23,6 +25,7 @@ export const noHints: RoutingHints = {
   ttftMaxMs: null,
   allow: null,
   deny: new Set(),
+  needs: [],
 };
 
 /** Why a provider was not chosen from, in words that are part of the API. */
@@ -31,6 +34,8 @@ export type RejectReason =
   | "denied"
   | "other_region"
   | "too_expensive"
+  /** It lacks what the request asks for: `response_format`, `logprobs`. */
+  | "unable"
   | "too_slow"
   | "full"
   /** It has slots, but the headroom keeps them. */
@@ -51,6 +56,7 @@ export function refusedByHints(
   if (hints.region !== null && region !== hints.region && !region.startsWith(`${hints.region}-`)) {
     return "other_region";
   }
+  if (hints.needs.some((feature) => !offer.features.includes(feature))) return "unable";
   if (hints.priceMax === null) return null;
   const { input, output, second } = hints.priceMax;
   const { price } = offer;

@@ -4,7 +4,9 @@ import { type SamplerParameters, sampleToken } from "../../exact/sampler/sampler
 import type { GenerateEvent, GenerateRequest } from "../../protocol/generate.ts";
 import { AnswerWriter } from "../answer-writer.ts";
 import { unreadEventsMax } from "../hosted/messages.ts";
+import type { TokenMask } from "../masks/token-masks.ts";
 import type { PieceTable } from "../piece-decoder.ts";
+import { logprobOf } from "./logprobs.ts";
 import type { Slot } from "./slots.ts";
 
 export class Sequence {
@@ -19,6 +21,9 @@ export class Sequence {
   /** Bits do not depend on how a prompt is cut into steps. */
   readonly chunkMax: number = Number.POSITIVE_INFINITY;
   unreadEvents = 0;
+  readonly mask: TokenMask | null;
+  readonly #logprobs: number | null;
+  readonly #pieces: PieceTable;
   readonly #isEnd: (tokenId: number) => boolean;
   readonly #parameters: SamplerParameters;
   /** How often each token occurs in the answer; empty where no penalty asks for it. */
@@ -32,6 +37,8 @@ export class Sequence {
       readonly promptTokens: readonly number[];
       readonly slot: Slot;
       readonly contextTokens: number;
+      /** Null: any token may come. */
+      readonly mask: TokenMask | null;
     },
     vocabulary: { readonly pieces: PieceTable; readonly isEnd: (tokenId: number) => boolean },
   ) {
@@ -41,6 +48,9 @@ export class Sequence {
     this.promptLength = promptTokens.length;
     this.tokens = [...promptTokens, ...request.emitted.tokenIds];
     this.cachedTokens = Math.min(slot.cells.length, this.promptLength);
+    this.mask = given.mask;
+    this.#logprobs = request.logprobs;
+    this.#pieces = vocabulary.pieces;
     this.#isEnd = vocabulary.isEnd;
     this.#parameters = samplerParameters(request.sampling);
     this.#countsTokens = this.#parameters.presencePenalty !== 0 || this.#parameters.frequencyPenalty !== 0;
@@ -61,13 +71,22 @@ export class Sequence {
     return this.unreadEvents >= unreadEventsMax;
   }
 
-  /** Draws the next token: logits, seed, position and the answer so far decide, nothing else. */
+  /**
+   * Draws the next token: logits, seed, position, the answer so far and the request's constraint decide, nothing else.
+   * @throws SkeinError when the constraint can no longer be watched over
+   */
   draw(logits: Int32Array): GenerateEvent[] {
-    const tokenId = sampleToken(logits, this.#parameters, this.#counts, this.answer.outputTokens);
+    const allowed = this.mask?.allowed() ?? null;
+    if (this.mask !== null && allowed === null) return this.answer.endOfGeneration();
+    const position = this.answer.outputTokens;
+    const tokenId = sampleToken(logits, this.#parameters, this.#counts, position, allowed);
     if (this.#isEnd(tokenId)) return this.answer.endOfGeneration();
     this.tokens.push(tokenId);
     this.#count(tokenId);
-    return this.answer.accept(tokenId);
+    this.mask?.advance(tokenId);
+    const top = this.#logprobs;
+    const logprob = top === null ? null : logprobOf(logits, tokenId, top, this.#pieces);
+    return this.answer.accept(tokenId, this.mask, logprob);
   }
 
   #count(tokenId: number): void {

@@ -42,6 +42,36 @@ export interface NativeContext {
   copySequenceStateFromOtherSequence(target: number, source: number): Promise<number>;
 }
 
+/** What else the same context can do. */
+export interface ScoringContext {
+  /**
+   * Draws, and tells logits: those of the `mostLikely` first ones, then those of `ids`, each behind its token id; and the
+   * sum of exp(logit − largest logit) over all tokens. They are those that the sampler leaves.
+   */
+  sampleToken(
+    batchIndex: number,
+    sampler: NativeSampler,
+    wantsProbabilities: false,
+    wantsConfidence: false,
+    logits: readonly [
+      ids: readonly number[],
+      highest: false,
+      lowest: false,
+      selected: false,
+      mostLikely: number,
+    ],
+    wantsSum: true,
+  ): Promise<
+    readonly [
+      token: number,
+      probabilities: unknown,
+      confidence: unknown,
+      logits: readonly number[],
+      sum: number,
+    ]
+  >;
+}
+
 export interface NativeModel {
   tokenize(text: string, special: boolean): Uint32Array;
   detokenize(tokens: Uint32Array, special: boolean): string;

@@ -3,6 +3,8 @@ import type { Emitted, GenerateEvent, GenerateRequest, Prompt } from "../../prot
 import { commonPrefix } from "../common-prefix.ts";
 import { type FromHost, toWire } from "../hosted/messages.ts";
 import { checkContext, checkLogitBias, checkTokenIds, tokenizePrompt } from "../prompt.ts";
+import { ConstrainedStarts } from "../constraint.ts";
+import { type TokenMask, TokenMasks } from "../masks/token-masks.ts";
 import { BatchLoop } from "./batch-loop.ts";
 import type { NativeSampler } from "./binding.ts";
 import type { LoadedModel } from "./load.ts";
@@ -10,6 +12,7 @@ import { Sequence } from "./sequence.ts";
 import { SlotTable } from "./slots.ts";
 
 interface Waiting {
+  readonly mask: TokenMask | null;
   readonly id: number;
   readonly request: GenerateRequest;
   readonly promptTokens: number[];
@@ -24,6 +27,7 @@ export class Service {
   readonly #send: (message: FromHost) => void;
   readonly #slots: SlotTable;
   readonly #loop: BatchLoop;
+  readonly #starts: ConstrainedStarts;
   readonly #byId = new Map<number, Sequence>();
   #waiting: Waiting[] = [];
   /** Samplers of ended sequences: a running step may still use them. */
@@ -32,6 +36,14 @@ export class Service {
   constructor(loaded: LoadedModel, parallel: number, send: (message: FromHost) => void) {
     this.#loaded = loaded;
     this.#send = send;
+    const native = loaded.model._model;
+    this.#starts = new ConstrainedStarts(
+      new TokenMasks({
+        pieces: loaded.pieces,
+        isEnd: (tokenId) => native.isEogToken(tokenId),
+        vocabularySize: loaded.info.vocabularySize,
+      }),
+    );
     this.#slots = new SlotTable(loaded.context, parallel, loaded.contextTokens);
     this.#loop = new BatchLoop(loaded.context, this.#slots, {
       onPause: () => this.#admitWaiting(),
@@ -46,6 +58,10 @@ export class Service {
         }
         this.#slots.clear();
       },
+      onLost: (error, sequence) => {
+        send({ type: "failed", id: sequence.id, error: toWire(error) });
+        this.#release(sequence);
+      },
     });
   }
 
@@ -58,8 +74,13 @@ export class Service {
       checkTokenIds(request.emitted.tokenIds, info.vocabularySize);
       const tokens = [...promptTokens, ...request.emitted.tokenIds];
       checkContext(promptTokens.length, request.emitted.tokenIds.length, contextTokens);
-      this.#waiting.push({ id, request, promptTokens, tokens });
-      this.#loop.wake();
+      this.#starts.begin(id, request, {
+        start: (mask) => {
+          this.#waiting.push({ id, request, promptTokens, tokens, mask });
+          this.#loop.wake();
+        },
+        failed: (error) => this.#send({ type: "failed", id, error: toWire(error) }),
+      });
     });
   }
 
@@ -70,6 +91,8 @@ export class Service {
   }
 
   cancel(id: number): void {
+    this.#starts.cancel(id);
+    for (const { mask } of this.#waiting.filter((waiting) => waiting.id === id)) mask?.close();
     this.#waiting = this.#waiting.filter((waiting) => waiting.id !== id);
     const sequence = this.#byId.get(id);
     if (sequence !== undefined) this.#release(sequence);
@@ -114,10 +137,11 @@ export class Service {
         continue;
       }
       this.#waiting = this.#waiting.filter((other) => other !== waiting);
-      const { llama, model, pieces, contextTokens } = this.#loaded;
+      const { llama, model, pieces, contextTokens, info } = this.#loaded;
       const native = model._model;
-      const sampler = new llama._bindings.AddonSampler(native);
-      this.#start(new Sequence({ ...waiting, slot, contextTokens }, { model: native, pieces, sampler }));
+      const newSampler = (): NativeSampler => new llama._bindings.AddonSampler(native);
+      const given = { ...waiting, slot, contextTokens, vocabularySize: info.vocabularySize };
+      this.#start(new Sequence(given, { model: native, pieces, newSampler }));
     }
   }
 
@@ -137,7 +161,7 @@ export class Service {
     this.#byId.set(id, sequence);
     const events: GenerateEvent[] = [
       { type: "start", promptTokens: promptLength, cachedTokens },
-      ...sequence.answer.replayEmitted(),
+      ...sequence.answer.replayEmitted(sequence.mask),
     ];
     this.#send({ type: "step", events: events.map((event) => [id, event] as const) });
     if (events.at(-1)?.type === "end") this.#release(sequence);
@@ -147,7 +171,8 @@ export class Service {
   #release(sequence: Sequence): void {
     if (!this.#byId.delete(sequence.id)) return;
     this.#loop.remove(sequence);
-    this.#retired.push(sequence.sampler);
+    this.#retired.push(...sequence.samplers);
+    sequence.mask?.close();
     sequence.slot.busy = false;
     this.#loop.wake();
   }
