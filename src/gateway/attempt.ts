@@ -106,8 +106,7 @@ export async function* runAttempt(
         // Only the provider's silence counts, not the time that the client takes to read.
         guard.limit(null, "");
         sighting.handOut();
-        const piece = pieceOf(progress, event, request);
-        if (piece !== null) yield piece;
+        yield* piecesOf(progress, event, request);
         sighting.takenUp();
         stall.wait(attempt.elapsedMs);
         guard.limit(stall.timeoutMs, "send its next token");
@@ -120,10 +119,8 @@ export async function* runAttempt(
       } else {
         finish(progress, event, request, { offer: candidate.offer, work });
         work.end = event;
-        const observation = sighting.observation(event, progress.position);
-        deps.directory.reportAnswer(entry, modelId, observation);
-        const rest = request.logprobs === null ? [] : progress.logprobs.rest(request.stop.length === 0);
-        if (rest.length > 0) yield { text: "", logprobs: rest };
+        deps.directory.reportAnswer(entry, modelId, sighting.observation(event, progress.position));
+        yield* restOf(progress, request);
         return event;
       }
     }
@@ -163,16 +160,20 @@ function take(progress: Progress, event: TokensEvent): void {
   progress.text += event.text;
 }
 
-/** What of an event the client is told; null: nothing yet. */
-function pieceOf(
-  { logprobs }: Progress,
-  { text, logprobs: more }: TokensEvent,
+/** What of an event the client is told. */
+function* piecesOf(
+  progress: Progress,
+  { text, logprobs }: TokensEvent,
   request: ChoiceRequest,
-): Piece | null {
-  if (request.logprobs === null) return text === "" ? null : { text, logprobs: null };
-  if (more !== undefined) logprobs.add(more);
-  const released = logprobs.release(text);
-  return text === "" && released.length === 0 ? null : { text, logprobs: released };
+): Generator<Piece> {
+  if (logprobs !== undefined) progress.logprobs.add(logprobs);
+  const released = request.logprobs === null ? null : progress.logprobs.release(text);
+  if (text !== "" || (released !== null && released.length > 0)) yield { text, logprobs: released };
+}
+
+function* restOf({ logprobs: queue }: Progress, { logprobs, stop }: ChoiceRequest): Generator<Piece> {
+  const rest = logprobs === null ? [] : queue.rest(stop.length === 0);
+  if (rest.length > 0) yield { text: "", logprobs: rest };
 }
 
 function begin(progress: Progress, start: StartEvent, { prompt }: ChoiceRequest): void {

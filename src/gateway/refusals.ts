@@ -1,4 +1,5 @@
 /** What a client hears when no provider takes its request. */
+import type { Feature } from "../protocol/offer.ts";
 import type { RejectReason } from "../router/hints.ts";
 import { SkeinError } from "../util/errors.ts";
 import type { Directory } from "./directory.ts";
@@ -60,12 +61,17 @@ const reasonWords: Record<RejectReason, string> = {
 };
 
 /** There are providers, but none that the request accepts. */
-export function noneFits(model: string, refused: ReadonlyMap<RejectReason, number>): SkeinError {
+export function noneFits(
+  model: string,
+  refused: ReadonlyMap<RejectReason, number>,
+  needs: readonly Feature[],
+): SkeinError {
   if (refused.size === 1 && refused.has("unable")) {
+    const param = needs.some((need) => need !== "logprobs") ? "response_format" : "logprobs";
     return new SkeinError(
       "unsupported_parameter",
-      `No provider of '${model.slice(0, 100)}' can do what the request asks for with 'response_format' or 'logprobs'.`,
-      { hint: "`skein providers` shows who can.", retry: "never" },
+      `'${param}' is not supported as it is by any provider of '${model.slice(0, 100)}'.`,
+      { param, hint: "Leave it out, or choose another model.", retry: "never" },
     );
   }
   const counts = [...refused].map(([reason, count]) => `${count} ${reasonWords[reason]}`).join(", ");

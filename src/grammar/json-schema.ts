@@ -213,21 +213,21 @@ function boundsOf(min: number, max: number | null, path: string, what: string): 
 
 /** Validators' libraries give both: the pattern says more, the format is there for those that cannot read it. */
 function patternOf(pattern: unknown, format: unknown, path: string): string {
-  const known =
-    format === undefined
-      ? undefined
-      : Object.hasOwn(stringFormats, String(format)) && stringFormats[String(format)];
-  if (known === false)
-    throw unsupported(path, `the format '${String(format).slice(0, 50)}' is not supported`);
+  const known = format === undefined ? null : formatOf(format, path);
   if (pattern === undefined) return regexGrammar(known!, jsonSpelling);
   if (typeof pattern !== "string") throw invalid(path, "'pattern' must be a text");
   try {
     return regexGrammar(pattern, jsonSpelling);
   } catch (error) {
-    if (known !== undefined) return regexGrammar(known!, jsonSpelling);
+    if (known !== null) return regexGrammar(known, jsonSpelling);
     if (!(error instanceof SkeinError)) throw error;
     throw new SkeinError(error.code, `${error.message.slice(0, -1)} (at '${path.slice(-200)}').`);
   }
+}
+
+function formatOf(format: unknown, path: string): string {
+  if (typeof format === "string" && Object.hasOwn(stringFormats, format)) return stringFormats[format]!;
+  throw unsupported(path, `the format ${JSON.stringify(format).slice(0, 50)} is not supported`);
 }
 
 /** Null: any type. */

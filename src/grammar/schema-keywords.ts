@@ -37,7 +37,13 @@ export const keywordsOf: Readonly<Record<TypeName, readonly string[]>> = {
 };
 const supported = new Set([
   ...Object.values(keywordsOf).flat(),
-  ...["type", "enum", "const", "$ref", "anyOf", "oneOf", "allOf"],
+  "type",
+  "enum",
+  "const",
+  "$ref",
+  "anyOf",
+  "oneOf",
+  "allOf",
 ]);
 /** Values with which a keyword that is not supported asks for nothing. */
 const neutral: Readonly<Record<string, unknown>> = { uniqueItems: false, minProperties: 0, minContains: 0 };

@@ -125,8 +125,9 @@ function decodeStreamBody(kind: Kind, type: string, bytes: Uint8Array): { stream
   return { stream: viewOf(bytes).getUint32(1), body };
 }
 
-function encodeScored({ type: _, stream: streamId, ...body }: TokensFrame): Uint8Array<ArrayBuffer> {
-  return encodeBody(scoredTokens, streamId, body);
+function encodeScored(frame: TokensFrame): Uint8Array<ArrayBuffer> {
+  const { position, tokenCount, tokenIds, text, logprobs } = frame;
+  return encodeBody(scoredTokens, frame.stream, { position, tokenCount, tokenIds, text, logprobs });
 }
 
 function decodeScored(bytes: Uint8Array): TokensFrame {

@@ -23,7 +23,8 @@ export function logprobOf(
 
 function mostLikely(logits: Int32Array, count: number): number[] {
   const top: number[] = [];
-  for (let id = 0; id < logits.length && count > 0; id++) {
+  if (count === 0) return top;
+  for (let id = 0; id < logits.length; id++) {
     if (top.length === count && logits[id]! <= logits[top.at(-1)!]!) continue;
     const place = top.findIndex((other) => logits[other]! < logits[id]!);
     top.splice(place === -1 ? top.length : place, 0, id);

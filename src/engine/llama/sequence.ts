@@ -165,8 +165,8 @@ export class Sequence {
       keys[count] = tokenId;
       values[count++] = nats;
     }
-    for (let id = 0; allowed !== null && id < this.#vocabularySize; id++) {
-      if (!isAllowed(allowed, id)) keys[count++] = id;
+    for (let id = 0; id < keys.length - bias.length; id++) {
+      if (!isAllowed(allowed!, id)) keys[count++] = id;
     }
     return { tokenBiasKeys: keys.subarray(0, count), tokenBiasValues: values.subarray(0, count) };
   }
