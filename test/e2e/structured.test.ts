@@ -64,7 +64,7 @@ async function streamed(body: Omit<OpenAI.ChatCompletionCreateParamsStreaming, "
 for (const model of models) {
   test(`${model}: a zod schema is parsed by the official client`, async () => {
     let whole = 0;
-    for (const seed of [1, 2]) {
+    for (const seed of [1]) {
       const answer = await openai.chat.completions.create({ ...shared, model, seed, response_format });
       const [choice] = answer.choices;
       if (choice!.finish_reason !== "stop") continue;
@@ -72,7 +72,7 @@ for (const model of models) {
       Fox.parse(JSON.parse(choice!.message.content!));
       assert.equal(choice!.message.refusal, null);
     }
-    assert.ok(whole > 0, "one of two comes to an end");
+    assert.ok(whole > 0, "it comes to an end");
   });
 
   test(`${model}: JSON mode, an expression, a grammar`, async () => {
