@@ -1,28 +1,26 @@
 /** One side of `exact-speed.ts`: runs a prompt and then single tokens, and says what CPU time each took. */
-import { readFileSync } from "node:fs";
+import { loadModel } from "../src/engine/exact/load.ts";
 import { importNodeLlamaCpp } from "../src/engine/llama/binding.ts";
 import { CommitmentRecorder } from "../src/exact/commitment/recorder.ts";
-import { convertModel } from "../src/exact/import/convert.ts";
-import { importGguf } from "../src/exact/import/gguf.ts";
-import { exactShapeOf } from "../src/exact/import/shape.ts";
-import type { Quantization } from "../src/exact/model/model.ts";
-import { createWasmExecutor } from "../src/exact/wasm/executor.ts";
 import { sha256 } from "../src/engine/sha256.ts";
-import { memorySource } from "../src/formats/byte-source.ts";
 
 export interface SpeedSetup {
   readonly side: "exact" | "llama";
   readonly modelPath: string;
   readonly moduleFolder: string;
   readonly contextTokens: number;
-  /** Of the exact side. */
-  readonly quantization: Quantization;
+}
+
+/** The first message: the model can be used. */
+export interface SpeedLoaded {
+  /** By the clock, from opening the file on. */
+  readonly loadMs: number;
 }
 
 export interface SpeedTask {
   readonly prompt: readonly number[];
   readonly outputTokens: number;
-  /** Whether commitments are made (exact only). */
+  /** Whether every second token of the answer is committed to (exact only). */
   readonly commits: boolean;
 }
 
@@ -30,6 +28,8 @@ export interface SpeedTask {
 export interface SpeedReply {
   readonly prefillMs: number;
   readonly decodeMs: number;
+  /** Of each token of the answer (exact only); with commitments, those with odd indexes are committed to. */
+  readonly tokenMs: readonly number[];
   readonly residentBytes: number;
 }
 
@@ -41,33 +41,40 @@ function cpuMs(): number {
   return (user + system) / 1000;
 }
 
-async function prepareExact({ modelPath, contextTokens, quantization }: SpeedSetup): Promise<Run> {
-  const signal = new AbortController().signal;
-  const { source } = await importGguf([memorySource(modelPath, readFileSync(modelPath))], signal);
-  const shape = exactShapeOf(source.shape);
-  const { sink, executor } = createWasmExecutor(shape, { contextTokensMax: contextTokens });
-  await convertModel(source, shape, sink, { signal, quantization });
-  const runner = executor();
-  return async ({ prompt, outputTokens, commits }) => {
-    const sequence = runner.newSequence();
+async function prepareExact({ modelPath, contextTokens }: SpeedSetup): Promise<[Run, SpeedLoaded]> {
+  const startMs = performance.now();
+  const { executor } = await loadModel(
+    { modelPath, modelId: null, parallel: 1, contextTokens, threads: 1 },
+    () => undefined,
+  );
+  const loaded = { loadMs: performance.now() - startMs };
+  const run: Run = async ({ prompt, outputTokens, commits }) => {
+    const sequence = executor.newSequence();
     const recorder = new CommitmentRecorder(sha256);
-    const step = (tokens: readonly number[]): Int32Array => {
+    const step = (tokens: readonly number[], isCommitted: boolean): Int32Array => {
       const rows = tokens.map((input, i) => ({ sequence, input, wantsLogits: i === tokens.length - 1 }));
-      const outputs = runner.step(rows, commits ? recorder.listener() : undefined);
-      if (commits) recorder.close(tokens, outputs);
+      const outputs = executor.step(rows, isCommitted ? recorder.listener() : undefined);
+      if (isCommitted) recorder.close(tokens);
       return outputs.at(-1)!;
     };
-    const startMs = cpuMs();
+    const begunMs = cpuMs();
     let logits: Int32Array = new Int32Array();
-    for (let at = 0; at < prompt.length; at += runner.rowsMax) {
-      logits = step(prompt.slice(at, at + runner.rowsMax));
+    for (let at = 0; at < prompt.length; at += executor.rowsMax) {
+      logits = step(prompt.slice(at, at + executor.rowsMax), false);
     }
     const promptedMs = cpuMs();
-    for (let i = 0; i < outputTokens; i++) logits = step([largest(logits)]);
+    const tokenMs: number[] = [];
+    for (let i = 0; i < outputTokens; i++) {
+      const isCommitted = commits && i % 2 === 1;
+      const beforeMs = cpuMs();
+      logits = step([largest(logits)], isCommitted);
+      tokenMs.push(cpuMs() - beforeMs);
+    }
     const endMs = cpuMs();
     sequence.free();
-    return reply(promptedMs - startMs, endMs - promptedMs);
+    return reply(promptedMs - begunMs, endMs - promptedMs, tokenMs);
   };
+  return [run, loaded];
 }
 
 function largest(logits: Int32Array): number {
@@ -76,7 +83,11 @@ function largest(logits: Int32Array): number {
   return best;
 }
 
-async function prepareLlama({ modelPath, moduleFolder, contextTokens }: SpeedSetup): Promise<Run> {
+async function prepareLlama({
+  modelPath,
+  moduleFolder,
+  contextTokens,
+}: SpeedSetup): Promise<[Run, SpeedLoaded]> {
   const nodeLlamaCpp = await importNodeLlamaCpp(moduleFolder);
   const llama = await nodeLlamaCpp.getLlama({
     build: "never",
@@ -85,6 +96,7 @@ async function prepareLlama({ modelPath, moduleFolder, contextTokens }: SpeedSet
     logLevel: "error",
     gpu: false,
   });
+  const loadingMs = performance.now();
   const model = await llama.loadModel({ modelPath });
   const { _ctx: context } = await model.createContext({
     contextSize: contextTokens,
@@ -92,9 +104,10 @@ async function prepareLlama({ modelPath, moduleFolder, contextTokens }: SpeedSet
     batchSize: 512,
     threads: 1,
   });
+  const loaded = { loadMs: performance.now() - loadingMs };
   const sampler = new llama._bindings.AddonSampler(model._model);
   sampler.applyConfig({ temperature: 0 });
-  return async ({ prompt, outputTokens }) => {
+  const run: Run = async ({ prompt, outputTokens }) => {
     let position = 0;
     const step = async (tokens: readonly number[]): Promise<number> => {
       context.initBatch(tokens.length);
@@ -111,18 +124,19 @@ async function prepareLlama({ modelPath, moduleFolder, contextTokens }: SpeedSet
     for (let i = 0; i < outputTokens; i++) token = await step([token]);
     const endMs = cpuMs();
     context.disposeSequence(0);
-    return reply(promptedMs - startMs, endMs - promptedMs);
+    return reply(promptedMs - startMs, endMs - promptedMs, []);
   };
+  return [run, loaded];
 }
 
-function reply(prefillMs: number, decodeMs: number): SpeedReply {
-  return { prefillMs, decodeMs, residentBytes: process.memoryUsage().rss };
+function reply(prefillMs: number, decodeMs: number, tokenMs: readonly number[]): SpeedReply {
+  return { prefillMs, decodeMs, tokenMs, residentBytes: process.memoryUsage().rss };
 }
 
 const setup = JSON.parse(process.argv[2] ?? "{}") as SpeedSetup;
-const run = await (setup.side === "exact" ? prepareExact(setup) : prepareLlama(setup));
+const [run, loaded] = await (setup.side === "exact" ? prepareExact(setup) : prepareLlama(setup));
 process.on("message", (task: SpeedTask) => {
   void run(task).then((result) => process.send?.(result));
 });
 process.on("disconnect", () => process.exit(0));
-process.send?.("ready");
+process.send?.(loaded);

@@ -1,63 +1,102 @@
 /**
  * The exact engine's kernels beside llama.cpp on the same weights, in Q8_0 and with four bits in Q4_0, one thread each, in the same run: CPU time per
- * token of prefill and decode, and what commitments cost.
+ * token of prefill and decode, what commitments cost, and the time to load the model from a file that was just read.
+ *
+ * What commitments cost is measured within answers: every second token is committed to, and its CPU time (all threads)
+ * compared with that of its two neighbours. The figure is the median of all of these.
  *
  *   npm run bench -- exact-speed [--quick] [--model path.gguf]
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { basename, dirname, join } from "node:path";
+import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import Table from "cli-table3";
-import { shape120M, writeRandomGguf } from "../scripts/random-gguf.ts";
+import { type RandomGgufShape, writeRandomGguf } from "../scripts/random-gguf.ts";
+import { convertFile } from "../src/engine/exact/convert.ts";
 import type { Quantization } from "../src/exact/model/model.ts";
+import { opsHash } from "../src/exact/ops/version.ts";
+import { toHex } from "../src/util/bytes.ts";
+import { llamaModuleFolder } from "./lib/llama-module.ts";
+import { cachedFile } from "./lib/model-cache.ts";
 import { openModelFile, writeChangedModel } from "./lib/model-file.ts";
-import type { SpeedReply, SpeedSetup, SpeedTask } from "./exact-speed-child.ts";
+import type { SpeedLoaded, SpeedReply, SpeedSetup, SpeedTask } from "./exact-speed-child.ts";
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const { values } = parseArgs({ options: { quick: { type: "boolean" }, model: { type: "string" } } });
 const runs = values.quick ? 2 : 5;
 const promptTokens = 384;
 const outputTokens = values.quick ? 32 : 96;
 const contextTokens = 512;
 
-async function benchmarkModel(): Promise<string> {
-  if (values.model !== undefined) return values.model;
-  const path = join(tmpdir(), "skein-bench", `random-120M-${shape120M.seed}.Q8_0.gguf`);
-  if (!existsSync(path)) {
-    await mkdir(dirname(path), { recursive: true });
-    await writeRandomGguf(path, shape120M);
-  }
-  return path;
+/** 128 million parameters: width, depth and vocabulary of GPT-2's size in Llama's form. */
+const shape: RandomGgufShape = {
+  family: "smollm",
+  layers: 12,
+  embedding: 768,
+  feedForward: 3072,
+  heads: 12,
+  headsKv: 4,
+  vocabularySize: 32_000,
+  contextTokens: 4096,
+  type: "Q8_0",
+  seed: 1,
+};
+
+function benchmarkModel(): Promise<string> {
+  if (values.model !== undefined) return Promise.resolve(values.model);
+  return cachedFile(`random-128M-${shape.seed}.Q8_0.gguf`, (path) => writeRandomGguf(path, shape));
 }
 
 /** The same weights in four bits, for llama.cpp. */
-async function fourBitModel(path: string): Promise<string> {
-  const target = join(tmpdir(), "skein-bench", `${basename(path, ".gguf").replace(/\.Q8_0$/, "")}.Q4_0.gguf`);
-  if (!existsSync(target)) {
-    await mkdir(dirname(target), { recursive: true });
-    await writeChangedModel(target, path, await openModelFile(path), "Q4_0");
-  }
-  return target;
+function fourBitModel(path: string): Promise<string> {
+  return cachedFile(`${stemOf(path)}.Q4_0.gguf`, async (target) =>
+    writeChangedModel(target, path, await openModelFile(path), "Q4_0"),
+  );
 }
 
-async function start(
-  side: SpeedSetup["side"],
-  modelPath: string,
-  quantization: Quantization,
-): Promise<ChildProcess> {
-  const moduleFolder = join(root, "engines", "llama", "node_modules", "node-llama-cpp");
-  const setup: SpeedSetup = { side, modelPath, moduleFolder, contextTokens, quantization };
+/** The model as the exact engine loads it. */
+function convertedModel(path: string, quantization: Quantization): Promise<string> {
+  const signal = new AbortController().signal;
+  const name = `${stemOf(path)}-${toHex(opsHash).slice(0, 8)}-${quantization}.skein`;
+  return cachedFile(name, (target) => convertFile(path, target, { signal, quantization }));
+}
+
+function stemOf(path: string): string {
+  return basename(path, ".gguf").replace(/\.Q8_0$/, "");
+}
+
+/** A process that has loaded the model, and how long that took. */
+async function start(side: SpeedSetup["side"], modelPath: string): Promise<[ChildProcess, SpeedLoaded]> {
+  const moduleFolder = llamaModuleFolder;
+  const setup: SpeedSetup = { side, modelPath, moduleFolder, contextTokens };
   const file = fileURLToPath(new URL("exact-speed-child.ts", import.meta.url));
   const child = fork(file, [JSON.stringify(setup)], {
     execArgv: ["--disable-warning=ExperimentalWarning"],
   });
-  await once(child, "message");
-  return child;
+  const [loaded] = (await once(child, "message")) as [SpeedLoaded];
+  return [child, loaded];
+}
+
+/** Loads in processes of their own, in turns. */
+async function measureLoads(path: string, rivalPath: string): Promise<number> {
+  const ratios: number[] = [];
+  for (let run = -1; run < runs; run++) {
+    const times: number[] = [];
+    for (const [side, file] of [
+      ["exact", path],
+      ["llama", rivalPath],
+    ] as const) {
+      const [child, { loadMs }] = await start(side, file);
+      child.disconnect();
+      await once(child, "exit");
+      times.push(loadMs);
+    }
+    // The first round brings the files into the system's cache.
+    if (run >= 0) ratios.push(times[1]! / times[0]!);
+    console.error(`loading: exact ${times[0]!.toFixed(0)} ms, llama.cpp ${times[1]!.toFixed(0)} ms`);
+  }
+  return median(ratios);
 }
 
 async function ask(child: ChildProcess, task: SpeedTask): Promise<SpeedReply> {
@@ -84,9 +123,9 @@ interface Round {
 
 /** Both take turns. */
 async function measure(quantization: Quantization, path: string, rivalPath: string): Promise<Round[]> {
-  const [exact, llama] = await Promise.all([
-    start("exact", path, quantization),
-    start("llama", rivalPath, quantization),
+  const [[exact], [llama]] = await Promise.all([
+    start("exact", await convertedModel(path, quantization)),
+    start("llama", rivalPath),
   ]);
   const results: Round[] = [];
   // The first round warms up: compilers, caches, clock speed.
@@ -109,14 +148,20 @@ const rows = [
 
 function show(rival: string, results: readonly Round[]): void {
   const table = new Table({
-    head: ["CPU ms per token (medians)", "exact", "exact, committed", `llama.cpp ${rival}`],
+    head: ["CPU ms per token (medians)", "exact", `llama.cpp ${rival}`],
   });
   for (const [name, key, tokens] of rows) {
-    const of = (side: keyof Round): string =>
+    const of = (side: "exact" | "llama"): string =>
       (median(results.map((result) => result[side][key])) / tokens).toFixed(2);
-    table.push([name, of("exact"), of("committed"), of("llama")]);
+    table.push([name, of("exact"), of("llama")]);
   }
   console.log(table.toString());
+}
+
+/** What each committed token took more than its two neighbours, as a share. */
+function overheads(tokenMs: readonly number[]): number[] {
+  const inner = [...tokenMs.entries()].slice(1, -1).filter(([i]) => i % 2 === 1);
+  return inner.map(([i, ms]) => (2 * ms) / (tokenMs[i - 1]! + tokenMs[i + 1]!) - 1);
 }
 
 function figuresOf(results: readonly Round[], bits: 8 | 4): Record<string, number> {
@@ -144,15 +189,15 @@ const eight = await measure("int8-row", modelPath, modelPath);
 show("Q8_0", eight);
 const four = await measure("int4-group32", modelPath, await fourBitModel(modelPath));
 show("Q4_0", four);
-const overhead = median(
-  eight.map(({ exact: plain, committed }) => (committed.decodeMs / plain.decodeMs - 1) * 100),
-);
+const overhead = 100 * median(eight.flatMap(({ committed }) => overheads(committed.tokenMs)));
+const loadRatio = await measureLoads(await convertedModel(modelPath, "int8-row"), modelPath);
 console.log(
   JSON.stringify({
     runs,
     model: modelPath.split("/").at(-1),
     ...figuresOf(eight, 8),
     commitOverheadPercent: round(overhead),
+    loadRatio: round(loadRatio),
     ...figuresOf(four, 4),
   }),
 );

@@ -7,7 +7,13 @@
  */
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { demoModel, readTokenizer, shapeMetadata, writeGguf } from "../bench/lib/gguf-writer.ts";
+import {
+  demoModel,
+  padTokenizer,
+  readTokenizer,
+  shapeMetadata,
+  writeGguf,
+} from "../bench/lib/gguf-writer.ts";
 import {
   createRandomModel,
   type RandomFamily,
@@ -30,6 +36,8 @@ export interface RandomGgufShape {
   /** The residual stream's width divided by the heads unless given. */
   readonly headDim?: number;
   readonly contextTokens: number;
+  /** The tokenizer's unless given; larger ones are filled up with unused tokens. */
+  readonly vocabularySize?: number;
   readonly type: WeightType;
   readonly seed: number;
 }
@@ -52,7 +60,8 @@ export async function writeRandomGguf(
   shape: RandomGgufShape = shape120M,
   tokenizerFrom: string = demoModel,
 ): Promise<RandomModel> {
-  const tokenizer = await readTokenizer(tokenizerFrom);
+  const own = await readTokenizer(tokenizerFrom);
+  const tokenizer = shape.vocabularySize === undefined ? own : padTokenizer(own, shape.vocabularySize);
   const family = shape.family ?? "llama2";
   const rope = ropeOf(family, shape.contextTokens);
   const model = createRandomModel({

@@ -29,6 +29,7 @@ const valueTypes = { u32: 4, f32: 6, string: 8 } as const;
 const alignmentBytes = 32;
 const chunkElements = 1 << 18;
 const controlTokenType = 3;
+const unusedTokenType = 5;
 
 /** Writes `path` whole or not at all; matrices are stored as `type`, vectors as F32. */
 export async function writeGguf(
@@ -72,6 +73,25 @@ export async function readTokenizer(path: string): Promise<Tokenizer> {
     vocabularySize: types.length,
     controlTokens: firstPlain < 0 ? types.length : firstPlain,
   };
+}
+
+/** With tokens that no text becomes, up to a vocabulary of this size: as large as those of usual models. */
+export function padTokenizer(tokenizer: Tokenizer, vocabularySize: number): Tokenizer {
+  const count = vocabularySize - tokenizer.vocabularySize;
+  const names = Array.from({ length: count }, (_, i) => text(`<|unused-${i}|>`));
+  const types = Array.from({ length: count }, () => u32(unusedTokenType).bytes);
+  const more: Readonly<Record<string, readonly Uint8Array[]>> = {
+    "tokenizer.ggml.tokens": names,
+    "tokenizer.ggml.token_type": types,
+  };
+  const metadata = tokenizer.metadata.map(([key, { type, bytes }]) => {
+    const items = more[key];
+    if (items === undefined) return [key, { type, bytes }] as const;
+    // A list: the type of its items, their number, and the items.
+    const all = [bytes.subarray(0, 4), u64(vocabularySize), bytes.subarray(12), ...items];
+    return [key, { type, bytes: Buffer.concat(all) }] as const;
+  });
+  return { ...tokenizer, metadata, vocabularySize };
 }
 
 /** What llama.cpp needs to know of a model besides its tokenizer. */

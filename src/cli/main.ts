@@ -1,7 +1,7 @@
 /** The command line: which commands there are. Each is loaded only when it is used. */
 import { Command, Option } from "commander";
 import { endWithReader, exitCodeOf, exitCodesHelp, explain } from "./exit.ts";
-import { collectList, numberBetween, wholeNumber } from "./flags.ts";
+import { collectBias, collectList, collectTexts, numberBetween, wholeNumber } from "./flags.ts";
 import { endWithLauncher } from "./launcher.ts";
 import { packageVersion } from "./package-info.ts";
 
@@ -35,6 +35,12 @@ const bitsOption = (): Option =>
     "--bits <n>",
     "of weights converted for the exact engine: 8, or 4 for half the size at some loss (default: 8)",
   ).choices(["8", "4"]);
+
+const threadsOption = (): Option =>
+  new Option(
+    "--threads <n>",
+    "CPU threads of the model, at most one for each core (default: one core is left free)",
+  );
 
 /** A command that talks to a gateway. */
 function client(name: string, description: string): Command {
@@ -127,10 +133,7 @@ program
     "--context <tokens>",
     "prompt and answer together (default: the model's, up to 8192; exact: what fits)",
   )
-  .option(
-    "--threads <n>",
-    "CPU threads of the model, at most one for each core (default: one core is left free)",
-  )
+  .addOption(threadsOption())
   .addOption(
     new Option("--gpu <mode>", "auto or off, for llama.cpp (default: auto)").choices(["auto", "off"]),
   )
@@ -194,6 +197,23 @@ client("doctor", "check this machine, and say what to do about every failure")
   .option("--model <file>", "also check this GGUF file")
   .action(async (_, command: Command) => (await import("./commands/doctor.ts")).doctor(command));
 
+program
+  .command("calibrate")
+  .description("measure what honest answers of a model look like to an auditor, for the float tier's tests")
+  .requiredOption("--model <file>", "GGUF file")
+  .option("--streams <n>", "answers to generate and score (default: 700)", wholeNumber(20, 1_000_000))
+  .option("--max-tokens <n>", "tokens of an answer (default: 128)", wholeNumber(1, 100_000))
+  .option("--context <tokens>", "prompt and answer together (default: the model's, up to 8192)")
+  .option("--threads <n>", "CPU threads beside one alone (default: one core is left free)")
+  .addOption(new Option("--gpu <mode>", "auto or off (default: auto)").choices(["auto", "off"]))
+  .option("--output <file>", "where to write the record (default: calibrations/ in Skein's folder)")
+  .addOption(jsonOption())
+  .addHelpText(
+    "after",
+    "\nAnswers come from several prompts, kinds of sampling, thread counts and batch sizes, and are scored by reading them.\ndocs/VERIFICATION.md says what the record is for.",
+  )
+  .action(async (_, command: Command) => (await import("./commands/calibrate.ts")).calibrate(command));
+
 const config = program
   .command("config")
   .description("show every setting and where its value comes from")
@@ -245,6 +265,28 @@ exact
     "draw from the most likely tokens up to this share (default: 1)",
     numberBetween(0, 1),
   )
+  .option(
+    "--top-k <n>",
+    "draw from so many of the most likely tokens (default: all)",
+    wholeNumber(0, 1_000_000),
+  )
+  .option(
+    "--min-p <n>",
+    "draw from tokens at least so likely as a share of the best (default: 0)",
+    numberBetween(0, 1),
+  )
+  .option(
+    "--presence-penalty <n>",
+    "-2 to 2, against tokens the answer has (default: 0)",
+    numberBetween(-2, 2),
+  )
+  .option(
+    "--frequency-penalty <n>",
+    "-2 to 2, each time the answer has them (default: 0)",
+    numberBetween(-2, 2),
+  )
+  .option("--logit-bias <id=n>", "-100 to 100, for or against a token; may be repeated", collectBias)
+  .option("--stop <text>", "end the answer before this text; may be repeated", collectTexts)
   .option("--seed <n>", "another seed gives another answer (default: 0)", wholeNumber(0, 2 ** 32 - 1))
   .option(
     "--max-tokens <n>",
@@ -252,6 +294,8 @@ exact
     wholeNumber(1, answerTokensMax),
   )
   .option("--context <tokens>", "prompt and answer together (default: the model's, as far as it fits)")
+  .addOption(bitsOption())
+  .addOption(threadsOption())
   .option("--commit", "also print the execution root: a hash over every number that was computed")
   .addOption(jsonOption())
   .addHelpText(
@@ -270,6 +314,8 @@ exact
     "positions to compare (default: a few, for at most 20 s)",
     wholeNumber(1, 1_000_000),
   )
+  .addOption(bitsOption())
+  .addOption(threadsOption())
   .addOption(jsonOption())
   .addHelpText("after", "\nNeeds memory for the weights twice. Ends with code 1 when a single bit differs.")
   .action(async (file: string, _, command: Command) =>

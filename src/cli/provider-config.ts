@@ -6,7 +6,7 @@ import { SkeinError } from "../util/errors.ts";
 import type { Context } from "./context.ts";
 import { requireLlamaEngine } from "./engine-install.ts";
 import type { EngineConfig, ProviderConfig } from "./processes/config.ts";
-import { quantizationOf } from "./quantization.ts";
+import { quantizationOf, quantizationOption } from "./quantization.ts";
 
 /**
  * One core stays free unless somebody says otherwise: threads wait for each other actively, and starve when one has to
@@ -69,6 +69,11 @@ function engineConfigOf(context: Context): EngineConfig {
   const name = (flags["name"] as string | undefined) ?? null;
   const common = { name, contextTokens: settings.context, parallel: settings.parallel };
   const kind = engineKindOf(flags);
+  if (kind !== "exact" && quantizationOf(flags) !== undefined) {
+    throw new SkeinError("invalid_config", `--bits is for the exact engine, not for ${kind}.`, {
+      hint: "Add --engine exact, or leave --bits out.",
+    });
+  }
   if (kind === "openai") {
     return {
       kind,
@@ -82,9 +87,8 @@ function engineConfigOf(context: Context): EngineConfig {
   if (kind === "exact") {
     const parallel = resolved.sources.parallel === "default" ? null : settings.parallel;
     const threads = threadsOf(settings.threads);
-    const quantization = quantizationOf(flags);
     const cacheFolder = exactCacheFolder(home);
-    return { kind, modelPath, quantization, cacheFolder, ...common, parallel, threads };
+    return { kind, modelPath, ...quantizationOption(flags), cacheFolder, ...common, parallel, threads };
   }
   return {
     kind,

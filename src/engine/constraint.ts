@@ -33,7 +33,8 @@ export class ConstrainedStarts {
     );
   }
 
-  cancel(id: number): void {
-    this.#waiting.delete(id);
+  /** Whether it was still being prepared: then nobody hears of it again. */
+  cancel(id: number): boolean {
+    return this.#waiting.delete(id);
   }
 }

@@ -1,13 +1,16 @@
 /** Two executors side by side: whether they agree in every bit that is committed to, and where not. */
-import type { Sha256 } from "./commitment/commitment.ts";
-import { differingPart, type FirstDifference } from "./commitment/difference.ts";
+import { equalBytes, logitsHash, type Sha256 } from "./commitment/commitment.ts";
+import { differingPart, type RowPart } from "./commitment/difference.ts";
 import { CommitmentRecorder } from "./commitment/recorder.ts";
 import type { Executor, Sequence } from "./executor.ts";
 import { type ReplayedRow, replayRows } from "./replay.ts";
 import { type SamplerParameters, sampleToken } from "./sampler/sampler.ts";
 
-export interface Difference extends FirstDifference {
+export interface Difference {
   readonly sequence: number;
+  readonly position: number;
+  /** The first part that differs; `logits`: only they do. */
+  readonly part: RowPart | "logits";
 }
 
 export interface Comparison {
@@ -31,6 +34,8 @@ interface Run {
   readonly sequence: Sequence;
   readonly recorder: CommitmentRecorder;
   readonly tokens: number[];
+  /** Hashes of the logits of each position. */
+  readonly logits: Uint8Array[];
 }
 
 /**
@@ -48,9 +53,10 @@ export function* compareExecutors(
     sequence: quick.newSequence(),
     recorder: new CommitmentRecorder(sha256, { keepsLeaves: true }),
     tokens: prompt.slice(0, positions),
+    logits: [],
   }));
   while (quickRuns.some(({ sequence }) => sequence.length < positions)) {
-    stepMixed(quick, quickRuns, positions, sampler);
+    stepMixed(sha256, quick, quickRuns, positions, sampler);
   }
   for (const { sequence } of quickRuns) sequence.free();
   // 2. The same tokens one by one, each sequence in its turn. Logits of all positions count.
@@ -63,7 +69,10 @@ export function* compareExecutors(
     for (let position = 0; position < positions; position++) {
       for (const [sequence, rows] of replays.entries()) {
         const { value } = rows.next() as IteratorYieldResult<ReplayedRow>;
-        const part = differingPart(value.leaves, quickRuns[sequence]!.recorder.leaves[position]!);
+        const { recorder, logits } = quickRuns[sequence]!;
+        const isSame = equalBytes(logitsHash(sha256, value.logits!), logits[position]!);
+        const inLogits = isSame ? null : ("logits" as const);
+        const part = differingPart(value.leaves, recorder.leaves[position]!) ?? inLogits;
         const difference = part === null ? null : { sequence, position, part };
         yield { positions: ++compared, total, difference };
         if (difference !== null) return;
@@ -76,6 +85,7 @@ export function* compareExecutors(
 
 /** One step with as many rows as fit; whoever has no token left draws one. */
 function stepMixed(
+  sha256: Sha256,
   executor: Executor,
   runs: readonly Run[],
   positions: number,
@@ -89,7 +99,7 @@ function stepMixed(
     room -= tokens.length;
     if (tokens.length > 0) shares.push({ run, tokens });
   }
-  for (const [i, logits] of step(executor, shares).entries()) {
+  for (const [i, logits] of step(sha256, executor, shares).entries()) {
     const { tokens, sequence } = shares[i]!.run;
     if (sequence.length < tokens.length || tokens.length >= positions) continue;
     tokens.push(sampleToken(logits, sampler, new Map(), tokens.length));
@@ -97,7 +107,11 @@ function stepMixed(
 }
 
 /** Evaluates and records; returns the last logits of each share. */
-function step(executor: Executor, shares: readonly { run: Run; tokens: readonly number[] }[]): Int32Array[] {
+function step(
+  sha256: Sha256,
+  executor: Executor,
+  shares: readonly { run: Run; tokens: readonly number[] }[],
+): Int32Array[] {
   const firsts = shares.map((_, i) => shares.slice(0, i).reduce((sum, { tokens }) => sum + tokens.length, 0));
   const listeners = shares.map(({ run, tokens }, i) =>
     run.recorder.listener((row) =>
@@ -112,7 +126,8 @@ function step(executor: Executor, shares: readonly { run: Run; tokens: readonly 
   });
   return shares.map(({ run, tokens }, i) => {
     const own = outputs.slice(firsts[i], firsts[i]! + tokens.length);
-    run.recorder.close(tokens, own);
+    run.recorder.close(tokens);
+    run.logits.push(...own.map((logits) => logitsHash(sha256, logits!)));
     return own.at(-1)!;
   });
 }

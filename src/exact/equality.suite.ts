@@ -21,7 +21,10 @@ export interface MakeOptions {
 const runsPerModel = 3;
 
 /** Makes the executor under test for the part of a model that `model` holds. */
-export type MakeExecutor = (model: ExactModel, options: MakeOptions) => Promise<Executor>;
+export type MakeExecutor = (
+  model: ExactModel,
+  options: MakeOptions,
+) => Promise<Executor & { close?: () => void }>;
 
 /** Shapes that random ones rarely are: each goes where a kernel changes its way. */
 export const rareShapes: readonly Partial<ExactShape>[] = [
@@ -71,12 +74,13 @@ export async function compareModel(
   // 2. In one piece or in stages, more than once: the reference takes most of the time.
   const sum = noComparison();
   for (let run = 0; run < runsPerModel; run++) {
-    const stages: Executor[] = [];
+    const stages: Awaited<ReturnType<MakeExecutor>>[] = [];
     for (const part of randomCut(dice, range)) {
       const rowsMax = dice.pick([1, 2, 3, 5, 8, 17, 64]);
       stages.push(await make(await sliceModel(model, part), { rowsMax }));
     }
     addComparison(sum, replay(stages, truth, dice));
+    for (const stage of stages) stage.close?.();
   }
   return sum;
 }

@@ -7,7 +7,7 @@
 import { throwIfAborted } from "../util/abort.ts";
 import { SkeinError } from "../util/errors.ts";
 import type { Sha256 } from "./commitment/commitment.ts";
-import { CommitmentRecorder } from "./commitment/recorder.ts";
+import { type ClosedRow, CommitmentRecorder } from "./commitment/recorder.ts";
 import type { Executor, Sequence } from "./executor.ts";
 import { checkCount } from "./step-checks.ts";
 import { checkWhole, stepStages } from "./stages.ts";
@@ -15,24 +15,22 @@ import { checkWhole, stepStages } from "./stages.ts";
 export interface ReplayOptions {
   readonly sha256: Sha256;
   readonly tokens: readonly number[];
-  /** Of them so many are the prompt's, at least one. Logits before its last position are not committed to. */
+  /** Of them so many are the prompt's, at least one. What is committed to does not depend on it. */
   readonly promptLength: number;
   /** Rows of a step at most; default: as many as all stages take, `chunkRowsMax`, and `logitsBytesMax` allow. */
   readonly chunkRows?: number;
-  /** `all`: also behind the prompt's earlier positions, which costs time but changes no commitment. Default: `answer`. */
-  readonly logits?: "answer" | "all";
+  /** Where logits are handed out, to check draws: nothing commits to them. Default: `answer`, the prompt's last position included. */
+  readonly logits?: "none" | "answer" | "all";
 }
 
 /** What was made of one token. */
-export interface ReplayedRow {
+export interface ReplayedRow extends ClosedRow {
   readonly position: number;
   readonly token: number;
-  /** Leaves of the row's tree: layers 0 (the embedding) …, logits, token. */
-  readonly leaves: readonly Uint8Array[];
-  readonly row: Uint8Array;
-  readonly chain: Uint8Array;
   /** Behind this token; null where none were asked for. */
   readonly logits: Int32Array | null;
+  /** Before the next row, many rows are computed. */
+  readonly endsStep: boolean;
 }
 
 /** What an answer commits to: compact, whatever its length. */
@@ -64,22 +62,21 @@ export function* replayRows(
   if (chunkRows !== undefined) checkCount("The number of rows", chunkRows, 1);
   const rowsMax = Math.min(chunkRows ?? chunkRowsMax, ...stages.map((stage) => stage.rowsMax));
   const logitRowsMax = Math.floor(logitsBytesMax / (4 * stages[0]!.shape.vocabularySize));
+  const logitsFrom = { none: tokens.length, answer: promptLength - 1, all: 0 }[wanted];
   const recorder = new CommitmentRecorder(sha256);
   const sequences: Sequence[] = [];
   try {
     for (const stage of stages) sequences.push(stage.newSequence());
     for (let at = 0; at < tokens.length;) {
       // Rows without logits first: those with logits are bounded by memory, too.
-      const isPrompt = wanted === "answer" && at < promptLength - 1;
-      const room = isPrompt ? promptLength - 1 - at : logitRowsMax;
+      const wantsLogits = at >= logitsFrom;
+      const room = wantsLogits ? logitRowsMax : logitsFrom - at;
       const chunk = tokens.slice(at, at + Math.max(1, Math.min(rowsMax, room)));
-      const rows = chunk.map((input) => ({ sequences, input, wantsLogits: !isPrompt }));
+      const rows = chunk.map((input) => ({ sequences, input, wantsLogits }));
       const outputs = stepStages(stages, rows, recorder.listener());
       for (const [i, token] of chunk.entries()) {
-        const position = at + i;
-        const logits = outputs[i]!;
-        const closed = recorder.closeNext(token, position < promptLength - 1 ? null : logits);
-        yield { position, token, ...closed, logits };
+        const closed = recorder.closeNext(token);
+        yield { position: at + i, token, ...closed, logits: outputs[i]!, endsStep: i + 1 === chunk.length };
       }
       at += chunk.length;
     }
@@ -89,11 +86,8 @@ export function* replayRows(
   }
 }
 
-/** After so many milliseconds others have their turn; a step is never interrupted. */
-const turnMs = 20;
-
 /**
- * `replayRows` to its end, with a turn for others between steps.
+ * `replayRows` to its end, with a turn for others between steps; a step is never interrupted.
  *
  * @throws SkeinError as `replayRows`, `cancelled`; whatever `onRow` throws ends the replay
  */
@@ -104,14 +98,12 @@ export async function replay(
 ): Promise<Commitment> {
   const rows = replayRows(stages, options);
   try {
-    for (let turnEndMs = performance.now() + turnMs; ;) {
+    for (;;) {
       throwIfAborted(signal);
       const { done, value } = rows.next();
       if (done === true) return value;
       onRow?.(value);
-      if (performance.now() < turnEndMs) continue;
-      await new Promise((resolve) => setTimeout(resolve));
-      turnEndMs = performance.now() + turnMs;
+      if (value.endsStep) await new Promise((resolve) => setTimeout(resolve));
     }
   } finally {
     rows.return?.(undefined as never);

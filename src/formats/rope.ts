@@ -1,11 +1,13 @@
 /**
  * Rotary frequencies as llama.cpp (`rope_yarn` of ggml) and Hugging Face transformers (`modeling_rope_utils.py`)
- * compute them. Both agree; where their parameters differ, the readers of their files say so.
+ * compute them. Both agree; where their parameters differ, the readers of their files say so. Powers and logarithms are rounded
+ * to the nearest double, everything else is IEEE 754 arithmetic: frequencies are the same on every platform.
  */
+import { nearestInversePower, nearestLog } from "./nearest.ts";
 
 /** Angle per position of pair i: base^(-2i / headDim) (RoPE, Su et al. 2021). */
 export function plainFrequencies(headDim: number, base: number): number[] {
-  return Array.from({ length: headDim / 2 }, (_, i) => base ** ((-2 * i) / headDim));
+  return Array.from({ length: headDim / 2 }, (_, i) => nearestInversePower(base, 2 * i, headDim));
 }
 
 export interface Llama3Scaling {
@@ -46,7 +48,7 @@ export function yarnFrequencies(frequencies: readonly number[], scaling: YarnSca
   const { base, factor, originalContext, betaFast, betaSlow, isTruncated } = scaling;
   const headDim = 2 * frequencies.length;
   const pairOf = (rotations: number): number =>
-    (headDim * Math.log(originalContext / (rotations * 2 * Math.PI))) / (2 * Math.log(base));
+    (headDim * nearestLog(originalContext / (rotations * 2 * Math.PI))) / (2 * nearestLog(base));
   const [fast, slow] = [pairOf(betaFast), pairOf(betaSlow)];
   const low = Math.max(0, isTruncated ? Math.floor(fast) : fast);
   const high = Math.min(headDim - 1, isTruncated ? Math.ceil(slow) : slow);
@@ -59,7 +61,7 @@ export function yarnFrequencies(frequencies: readonly number[], scaling: YarnSca
 
 /** What YaRN multiplies cosine and sine with. */
 export function yarnMagnitude(factor: number, multiplier = 1): number {
-  return factor <= 1 ? 1 : 0.1 * multiplier * Math.log(factor) + 1;
+  return factor <= 1 ? 1 : 0.1 * multiplier * nearestLog(factor) + 1;
 }
 
 export function areUsable(frequencies: readonly number[], magnitude: number): boolean {

@@ -15,6 +15,7 @@ import {
   type Slice,
 } from "./attempt.ts";
 import {
+  type Chosen,
   chooseProvider,
   type Decision,
   isHopeless,
@@ -22,10 +23,13 @@ import {
   occupy,
   type Wish,
 } from "./choose-provider.ts";
-import { type Held, runHedged } from "./hedge.ts";
-import type { Piece, PlacedLogprob } from "./logprobs.ts";
+import { type Others, runHedged } from "./hedge.ts";
+import type { LiveChoice } from "./journal.ts";
+import type { Elsewhere, MoveRecord } from "./move.ts";
+import { LogprobQueue, type Piece, type PlacedLogprob } from "./logprobs.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
-import { allBusy, noneFits, noProvider, notOffered } from "./refusals.ts";
+import { allBusy, noneFits, noProvider, notBackYet, notOffered } from "./refusals.ts";
+import type { End, Held } from "./runner.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import type { Place } from "./waiting-room.ts";
 
@@ -55,6 +59,13 @@ export interface Together {
   readonly isPrivate: boolean;
   /** Whether the client has seen nothing until the end, so that an answer may begin anew. */
   readonly restartable: boolean;
+}
+
+export interface Choice {
+  readonly request: ChoiceRequest;
+  readonly home: Home | null;
+  /** Where others see how it goes, and what there is of it already; null: nobody looks. */
+  readonly live: LiveChoice | null;
 }
 
 /** Where a choice of a prompt went, which therefore knows the prompt already. */
@@ -88,18 +99,19 @@ interface Search {
 }
 
 /**
- * Yields pieces of text as they become certain and returns how the choice ended.
+ * Yields text as it becomes certain and returns how the choice ended.
  *
  * @throws SkeinError when no attempt can succeed or the request is cancelled
  */
 export async function* answerChoice(
   deps: ChoiceDeps,
   together: Together,
-  { request, home }: { request: ChoiceRequest; home: Home | null },
+  { request, home, live }: Choice,
   signal: AbortSignal,
 ): AsyncGenerator<Piece, ChoiceEnd> {
   const watch = new Stopwatch(deps.clock);
-  let progress = emptyProgress();
+  let progress = live?.from?.progress ?? emptyProgress();
+  const queue = request.logprobs === null ? null : new LogprobQueue();
   const search: Search = {
     prompt: request.prompt,
     home,
@@ -112,24 +124,27 @@ export async function* answerChoice(
     refused: false,
     waitedMs: 0,
     contextTokensMin: 0,
-    failure: null,
+    failure: live?.isRestored === true ? notBackYet(together.model) : null,
   };
   for (;;) {
     // 1. The best provider that was not tried yet; wait a while when all are full or away.
     const to = await nextCandidate(deps, together, search, { request, progress }, signal);
     search.tried.add(to.candidate.providerId);
-    const held: Held = { to, progress };
+    const held: Held = { to, progress, moves: 0 };
+    if (live !== null) live.held = held;
     try {
-      // 2. One attempt, passed through as it comes.
-      const second = (): Occupied | null => secondProvider(deps, together, search, request);
-      const end = yield* runHedged(deps, request, held, watch, signal, second);
+      // 2. One attempt, passed through as it comes; a better one may take its place.
+      const others = othersFor(deps, together, search, request, held);
+      const texts = runHedged({ deps, request, watch, signal }, held, others);
+      const end = yield* queue === null ? unscored(texts) : scored(texts, held, request, queue);
       deps.metrics.attempted("ok");
-      const logprobs = request.logprobs === null ? null : held.progress.logprobs.released;
-      return { ...endOf(held.progress, watch, end.finishReason, search.attempts + 1), logprobs };
+      const attempts = search.attempts + held.moves + 1;
+      return { ...endOf(held.progress, watch, end.finishReason, attempts), logprobs: queue?.told ?? null };
     } catch (thrown) {
       // 3. Try elsewhere, if that can help and the next provider can continue.
       const error = toSkeinError(thrown);
       progress = held.progress;
+      search.attempts += held.moves;
       deps.metrics.attempted(signal.aborted ? "cancelled" : error.code);
       if (signal.aborted) throw signal.reason instanceof SkeinError ? signal.reason : error;
       if (error.code === "overloaded") {
@@ -139,6 +154,44 @@ export async function* answerChoice(
       countFailure(search, progress, error);
       considerRetry(deps, held.to, search, progress, together, error);
     }
+  }
+}
+
+type Texts = ReturnType<typeof runHedged>;
+
+async function* unscored(texts: Texts): AsyncGenerator<Piece, End> {
+  try {
+    for (;;) {
+      const { done, value } = await texts.next();
+      if (done === true) return value;
+      yield { text: value, logprobs: null };
+    }
+  } finally {
+    await texts.return(undefined as never);
+  }
+}
+
+/** With the log probabilities of each piece's tokens. */
+async function* scored(
+  texts: Texts,
+  held: Held,
+  { stop }: ChoiceRequest,
+  queue: LogprobQueue,
+): AsyncGenerator<Piece, End> {
+  try {
+    for (;;) {
+      const { done, value } = await texts.next();
+      const all = held.progress.logprobs;
+      if (done !== true) {
+        yield { text: value, logprobs: queue.release(all, value) };
+        continue;
+      }
+      const rest = queue.rest(all, stop.length === 0);
+      if (rest.length > 0) yield { text: "", logprobs: rest };
+      return value;
+    }
+  } finally {
+    await texts.return(undefined as never);
   }
 }
 
@@ -301,21 +354,47 @@ function wishOf(together: Together, search: Search, request: ChoiceRequest, prog
   };
 }
 
-/** Another one with a free slot, beside the one that is late. An upstream would cost its owner twice. */
-function secondProvider(
+/** Who may answer beside the one that does. */
+function othersFor(
   deps: ChoiceDeps,
   together: Together,
   search: Search,
   request: ChoiceRequest,
+  held: Held,
+): Others {
+  const second = (): Occupied | null =>
+    occupyFree(deps, search, wishOf(together, search, request, emptyProgress()));
+  // Who lost a race for the first token may win one for pace; only nobody is asked twice.
+  const tried = new Set<string>();
+  const elsewhere: Elsewhere = (progress, move, isWorth) => {
+    const { offer, providerId } = held.to.candidate;
+    const wish = wishOf({ ...together, modelId: offer.modelId }, search, request, progress);
+    // It has a provider: what is kept free for those that lost theirs is not for it.
+    const other = { ...wish, tried: tried.add(providerId), homeId: null, isResumed: false };
+    const found = occupyFree(deps, search, other, { move, isWorth });
+    if (found !== null) tried.add(found.candidate.providerId);
+    return found;
+  };
+  return { second, elsewhere };
+}
+
+/** Another one with a free slot. An upstream would cost its owner twice. */
+function occupyFree(
+  deps: ChoiceDeps,
+  search: Search,
+  wish: Wish,
+  how?: { move: MoveRecord; isWorth: (chosen: Chosen) => boolean },
 ): Occupied | null {
-  const decision = chooseProvider(deps, wishOf(together, search, request, emptyProgress()));
-  const candidate = decision.chosen?.candidate;
-  if (candidate === undefined || candidate.cooling || candidate.offer.engine === "openai") return null;
-  if (candidate.active >= candidate.offer.parallelMax) return null;
-  const occupied = occupy(deps, decision.chosen!);
+  const decision = chooseProvider(deps, wish);
+  const { chosen } = decision;
+  if (chosen === null) return null;
+  const { cooling, offer, active, providerId } = chosen.candidate;
+  if (cooling || offer.engine === "openai" || active >= offer.parallelMax) return null;
+  if (how !== undefined && !how.isWorth(chosen)) return null;
+  const occupied = occupy(deps, chosen);
   if (occupied === null) return null;
-  search.tried.add(candidate.providerId);
-  deps.decisions.decided(request.requestId, decision, candidate.providerId);
+  search.tried.add(providerId);
+  deps.decisions.decided(wish.request.requestId, decision, providerId, how?.move);
   return occupied;
 }
 

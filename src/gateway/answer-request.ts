@@ -1,8 +1,9 @@
 /** All choices of one request, side by side, as one stream of events. */
 import { fee } from "../protocol/price.ts";
 import { SkeinError } from "../util/errors.ts";
-import { answerChoice, type ChoiceEnd, type Home, type Together } from "./answer-choice.ts";
-import type { ChoiceDeps, ChoiceRequest, Slice } from "./attempt.ts";
+import { answerChoice, type Choice, type ChoiceEnd, type Home, type Together } from "./answer-choice.ts";
+import type { ChoiceDeps, Slice } from "./attempt.ts";
+import type { LiveChoice } from "./journal.ts";
 import type { Piece } from "./logprobs.ts";
 import type { CompletionRequest } from "./parse-request.ts";
 
@@ -18,11 +19,12 @@ export interface Bill {
   readonly feeAmount: bigint;
 }
 
-type Choice = AsyncGenerator<Piece, ChoiceEnd>;
+type Texts = AsyncGenerator<Piece, ChoiceEnd>;
 
 /**
  * Runs the choices concurrently and yields their events as they come. The first failure ends all.
  *
+ * @param lives one per choice where somebody writes down how they go; what they have already comes first
  * @throws SkeinError the first choice's failure
  */
 export async function* answerRequest(
@@ -30,6 +32,7 @@ export async function* answerRequest(
   { requestId, owner }: { requestId: string; owner: string },
   request: CompletionRequest,
   signal: AbortSignal,
+  lives: readonly LiveChoice[] | null = null,
 ): AsyncGenerator<AnswerEvent> {
   const abort = new AbortController();
   const onAbort = (): void => abort.abort(signal.reason);
@@ -37,15 +40,15 @@ export async function* answerRequest(
   signal.addEventListener("abort", onAbort, { once: true });
   const together: Together = {
     model: request.model,
-    modelId: null,
+    modelId: lives?.map(modelIdOf).find((modelId) => modelId !== null) ?? null,
     allowOtherModels: request.allowOtherModels,
     owner,
     hints: request.hints,
     isPrivate: request.isPrivate,
     restartable: !request.stream,
   };
-  const choices = choicesOf(requestId, request).map((choice) =>
-    answerChoice(deps, together, choice, abort.signal),
+  const choices = choicesOf(requestId, request, lives).map((choice) =>
+    told(choice, (again) => answerChoice(deps, again ?? together, choice, abort.signal), together),
   );
   try {
     if (choices.length === 1) yield* eventsOf(choices[0]!);
@@ -58,7 +61,7 @@ export async function* answerRequest(
   }
 }
 
-async function* eventsOf(choice: Choice): AsyncGenerator<AnswerEvent> {
+async function* eventsOf(choice: Texts): AsyncGenerator<AnswerEvent> {
   for (;;) {
     const { done, value } = await choice.next();
     if (done === true) return yield { type: "end", choice: 0, end: value };
@@ -67,7 +70,7 @@ async function* eventsOf(choice: Choice): AsyncGenerator<AnswerEvent> {
 }
 
 /** Each choice is asked for its next event only after the one before was taken: back-pressure reaches all. */
-async function* merge(choices: readonly Choice[]): AsyncGenerator<AnswerEvent> {
+async function* merge(choices: readonly Texts[]): AsyncGenerator<AnswerEvent> {
   const ready: AnswerEvent[] = [];
   let failure: { readonly error: unknown } | null = null;
   let wake = (): void => undefined;
@@ -105,17 +108,40 @@ function throwIfFailed(failure: { readonly error: unknown } | null): void {
   if (failure !== null) throw failure.error;
 }
 
+/** The identity that a choice began with, in an earlier process. */
+function modelIdOf({ from }: LiveChoice): string | null {
+  return from?.progress.slices.at(-1)?.offer.modelId ?? null;
+}
+
+/** What there is of a choice already, then how it goes on. */
+async function* told(
+  { live }: Choice,
+  goOn: (together: Together | null) => Texts,
+  together: Together,
+): Texts {
+  const from = live?.from ?? null;
+  if (live === null || from === null) return yield* goOn(null);
+  if (from.progress.text !== "") yield { text: from.progress.text, logprobs: null };
+  if (from.end !== null) return from.end;
+  // Where the request allows other identities, choices may have begun with different ones.
+  return yield* goOn({ ...together, modelId: modelIdOf(live) ?? together.modelId });
+}
+
 function choicesOf(
   requestId: string,
   request: CompletionRequest,
-): { request: ChoiceRequest; home: Home | null }[] {
+  lives: readonly LiveChoice[] | null,
+): Choice[] {
   return request.prompts.flatMap((prompt, promptIndex) => {
-    const home = request.n > 1 ? { providerId: null } : null;
+    const home: Home | null = request.n > 1 ? { providerId: null } : null;
     return Array.from({ length: request.n }, (_, i) => {
-      const seed = choiceSeed(request.sampling.seed, promptIndex * request.n + i);
+      const number = promptIndex * request.n + i;
+      const seed = choiceSeed(request.sampling.seed, number);
       const sampling = { ...request.sampling, seed };
       const { stop, outputTokensMax, constraint, logprobs } = request;
-      return { request: { requestId, prompt, sampling, stop, outputTokensMax, constraint, logprobs }, home };
+      const live = lives?.[number] ?? null;
+      const asked = { requestId, prompt, sampling, stop, outputTokensMax, constraint, logprobs };
+      return { request: asked, home, live };
     });
   });
 }

@@ -1,5 +1,5 @@
 /** One try at one provider. */
-import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
+import type { GenerateEvent, GenerateRequest, Prompt, TokenLogprob } from "../protocol/generate.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
 import type { Candidate } from "../router/predict.ts";
 import { errorKinds, SkeinError, toSkeinError } from "../util/errors.ts";
@@ -8,19 +8,20 @@ import type { ChooseDeps, Occupied } from "./choose-provider.ts";
 import type { Cloud } from "./cloud.ts";
 import type { Decisions } from "./decisions.ts";
 import type { FairShare } from "./fair-share.ts";
-import type { HedgeBudget } from "./hedge.ts";
-import { LogprobQueue, type Piece } from "./logprobs.ts";
+import type { HedgeBudget } from "./hedge-budget.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "./options.ts";
 import { Sighting } from "./sighting.ts";
 import { StallBound } from "./stall-bound.ts";
 import { Stopwatch } from "./stopwatch.ts";
+import type { Ticker } from "./ticker.ts";
 import type { WaitingRoom } from "./waiting-room.ts";
 
 export interface ChoiceDeps extends GatewayDeps, ChooseDeps {
   readonly waitingRoom: WaitingRoom;
   readonly share: FairShare;
   readonly hedges: HedgeBudget;
+  readonly ticker: Ticker;
   /** The provider of last resort; null: there is none. */
   readonly cloud: Cloud | null;
   readonly metrics: GatewayMetrics;
@@ -44,10 +45,13 @@ export interface Progress {
   /** Whether `tokenIds` is all there is, so that another provider can continue. */
   idsComplete: boolean;
   position: number;
-  logprobs: LogprobQueue;
+  /** Of all tokens, where they are asked for. */
+  logprobs: TokenLogprob[];
   promptTokens: number;
   cachedTokens: number;
   slices: Slice[];
+  /** Time of the attempt that runs in which it only repeated what came from another: nobody pays for it. */
+  repeatedMs: number;
 }
 
 export function emptyProgress(): Progress {
@@ -56,10 +60,11 @@ export function emptyProgress(): Progress {
     text: "",
     idsComplete: true,
     position: 0,
-    logprobs: new LogprobQueue(),
+    logprobs: [],
     promptTokens: 0,
     cachedTokens: 0,
     slices: [],
+    repeatedMs: 0,
   };
 }
 
@@ -70,24 +75,37 @@ type EndEvent = Extract<GenerateEvent, { type: "end" }>;
 /** A request without what differs from attempt to attempt. */
 export type ChoiceRequest = Omit<GenerateRequest, "modelId" | "emitted" | "timeoutMs">;
 
+/** One try, and what is measured of it. */
+export interface Attempt {
+  readonly to: Occupied;
+  readonly progress: Progress;
+  readonly startPosition: number;
+  readonly watch: Stopwatch;
+  readonly stall: StallBound;
+}
+
+export function newAttempt({ clock, limits }: ChoiceDeps, to: Occupied, progress: Progress): Attempt {
+  const stall = new StallBound(limits.tokenTimeoutMs, paceOf(to));
+  return { to, progress, startPosition: progress.position, watch: new Stopwatch(clock), stall };
+}
+
 /**
- * Yields pieces of text as they become certain, and returns the provider's `end`.
+ * Yields text as it becomes certain, and returns the provider's `end`. Once `signal` is aborted, `progress` is no longer
+ * changed by what is on its way.
  *
+ * @param watch of the whole choice
  * @throws SkeinError as `attemptError` puts it
  */
 export async function* runAttempt(
   deps: ChoiceDeps,
   request: ChoiceRequest,
-  to: Occupied,
-  progress: Progress,
+  { to, progress, watch: attempt, stall }: Attempt,
   watch: Stopwatch,
   signal: AbortSignal,
-): AsyncGenerator<Piece, EndEvent> {
+): AsyncGenerator<string, EndEvent> {
   const { limits, clock } = deps;
   const { candidate, entry } = to;
-  const attempt = new Stopwatch(clock);
   const guard = attempt.guard(signal);
-  const stall = new StallBound(limits.tokenTimeoutMs, paceOf(to));
   const work = newWork(progress);
   const sighting = new Sighting(to, attempt, work.startPosition);
   try {
@@ -96,7 +114,9 @@ export async function* runAttempt(
     const { modelId } = candidate.offer;
     const asked = { ...request, ...continuationOf(progress, request), modelId, timeoutMs };
     for await (const event of entry.session.generate(asked, guard.signal)) {
+      guard.signal.throwIfAborted();
       if (event.type === "tokens") {
+        if (attempt.firstMs === null) to.begun();
         attempt.markFirst();
         watch.markFirst();
         take(progress, event);
@@ -106,7 +126,7 @@ export async function* runAttempt(
         // Only the provider's silence counts, not the time that the client takes to read.
         guard.limit(null, "");
         sighting.handOut();
-        yield* piecesOf(progress, event, request);
+        if (event.text !== "") yield event.text;
         sighting.takenUp();
         stall.wait(attempt.elapsedMs);
         guard.limit(stall.timeoutMs, "send its next token");
@@ -119,8 +139,8 @@ export async function* runAttempt(
       } else {
         finish(progress, event, request, { offer: candidate.offer, work });
         work.end = event;
-        deps.directory.reportAnswer(entry, modelId, sighting.observation(event, progress.position));
-        yield* restOf(progress, request);
+        const observation = sighting.observation(event, progress.position);
+        deps.directory.reportAnswer(entry, modelId, observation);
         return event;
       }
     }
@@ -156,24 +176,9 @@ function continuationOf(progress: Progress, { outputTokensMax }: ChoiceRequest):
 function take(progress: Progress, event: TokensEvent): void {
   for (const id of event.tokenIds) progress.tokenIds.push(id);
   if (event.tokenIds.length !== event.tokenCount) progress.idsComplete = false;
+  if (event.logprobs !== undefined) progress.logprobs.push(...event.logprobs);
   progress.position += event.tokenCount;
   progress.text += event.text;
-}
-
-/** What of an event the client is told. */
-function* piecesOf(
-  progress: Progress,
-  { text, logprobs }: TokensEvent,
-  request: ChoiceRequest,
-): Generator<Piece> {
-  if (logprobs !== undefined) progress.logprobs.add(logprobs);
-  const released = request.logprobs === null ? null : progress.logprobs.release(text);
-  if (text !== "" || (released !== null && released.length > 0)) yield { text, logprobs: released };
-}
-
-function* restOf({ logprobs: queue }: Progress, { logprobs, stop }: ChoiceRequest): Generator<Piece> {
-  const rest = logprobs === null ? [] : queue.rest(stop.length === 0);
-  if (rest.length > 0) yield { text: "", logprobs: rest };
 }
 
 function begin(progress: Progress, start: StartEvent, { prompt }: ChoiceRequest): void {
@@ -233,10 +238,13 @@ function newWork({ position, text }: Progress): Work {
 }
 
 function charge(progress: Progress, { providerId, offer }: Candidate, work: Work, elapsedMs: number): void {
-  const outputTokens = Math.max(0, progress.position - work.startPosition);
+  // Another attempt may have delivered some of it while this one caught up.
+  const charged = progress.slices.reduce((sum, slice) => sum + slice.outputTokens, 0);
+  const outputTokens = Math.max(0, progress.position - charged);
   if (outputTokens === 0 && work.end === null) return;
-  const durationMs = Math.floor(Math.min(claimedMs(work), elapsedMs));
-  progress.slices.push({ providerId, offer, outputTokens, durationMs });
+  const durationMs = Math.floor(Math.min(claimedMs(work), elapsedMs) - progress.repeatedMs);
+  progress.slices.push({ providerId, offer, outputTokens, durationMs: Math.max(0, durationMs) });
+  progress.repeatedMs = 0;
 }
 
 /**

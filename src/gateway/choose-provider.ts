@@ -54,6 +54,8 @@ export interface Chosen {
 /** A chosen provider where a place is taken until `leave`. */
 export interface Occupied extends Chosen {
   readonly entry: ProviderEntry;
+  /** Its first token came: the prompt is read. Idempotent. */
+  readonly begun: () => void;
   readonly leave: () => void;
 }
 
@@ -64,14 +66,21 @@ export function occupy({ share, directory }: OccupyDeps, chosen: Chosen): Occupi
 }
 
 export function occupiedBy(share: FairShare, chosen: Chosen, entry: ProviderEntry): Occupied {
-  const { owner, candidate } = chosen;
+  const { owner, candidate, keys, expectedCachedTokens } = chosen;
+  let unreadTokens = Math.max(0, keys.promptTokens - expectedCachedTokens);
+  entry.unreadTokens += unreadTokens;
   entry.inFlight += 1;
   share.began(owner);
+  const begun = (): void => {
+    entry.unreadTokens -= unreadTokens;
+    unreadTokens = 0;
+  };
   const leave = (): void => {
+    begun();
     entry.inFlight -= 1;
     share.ended(owner, candidate.offer.name);
   };
-  return { ...chosen, entry, leave };
+  return { ...chosen, entry, begun, leave };
 }
 
 type OccupyDeps = Pick<ChooseDeps, "directory"> & { readonly share: FairShare };

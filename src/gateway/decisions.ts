@@ -8,6 +8,7 @@ import type { Bill } from "./answer-request.ts";
 import { cloudProviderId } from "./cloud.ts";
 import type { Decision } from "./choose-provider.ts";
 import type { Directory } from "./directory.ts";
+import type { MoveRecord } from "./move.ts";
 import type { CloudPrice } from "./options.ts";
 import { feeView, priceView } from "./views.ts";
 
@@ -23,6 +24,7 @@ interface Kept {
   readonly decision: Pick<Decision, "refused" | "refusedNamed" | "serving">;
   readonly promptTokens: number;
   readonly reason: string | null;
+  readonly move: MoveRecord | null;
   readonly chosenId: string | null;
   readonly scored: readonly Scored[];
 }
@@ -54,8 +56,17 @@ export class Decisions {
     if (this.#records.size > requestsMax) this.#records.delete(this.#records.keys().next().value!);
   }
 
-  /** A choice goes to the chosen provider; or nobody could be chosen, and it ends with that. */
-  decided(requestId: string, decision: Decision, providerId: string | null): void {
+  /**
+   * A choice goes to the chosen provider; or nobody could be chosen, and it ends with that.
+   *
+   * @param move a stream that was slow elsewhere; its outcome is read when somebody asks
+   */
+  decided(
+    requestId: string,
+    decision: Decision,
+    providerId: string | null,
+    move: MoveRecord | null = null,
+  ): void {
     const isCloud = providerId === cloudProviderId;
     if (!isCloud) this.#tally(decision, providerId);
     const record = this.#records.get(requestId);
@@ -67,11 +78,14 @@ export class Decisions {
       atMs: this.#clock.nowMs() - record.createdMs,
       decision: { refused, refusedNamed, serving },
       promptTokens: keys.promptTokens,
+      move,
       reason: isCloud
         ? "last_resort"
-        : first === undefined || first === plan.attempts[0]
-          ? plan.reason
-          : "same_prompt",
+        : move !== null
+          ? "slow_stream"
+          : first === undefined || first === plan.attempts[0]
+            ? plan.reason
+            : "same_prompt",
       chosenId: providerId,
       scored: first === undefined || best.includes(first) ? best : [...best, first],
     });
@@ -118,6 +132,7 @@ export class Decisions {
       prompt_tokens_estimated: kept.promptTokens,
       provider: kept.chosenId,
       reason: kept.reason,
+      moved: kept.move === null ? null : moveView(kept.move),
       offers: serving,
       candidates: kept.scored.map((scored) => this.#candidateView(scored, first, bill)),
       rejected: refusedNamed.map(({ providerId, reason }) => ({ provider: providerId, reason })),
@@ -171,6 +186,16 @@ export class Decisions {
 
 function chosenOf({ plan, chosen }: Decision): Scored | undefined {
   return plan.scored.find(({ candidate }) => candidate === chosen?.candidate);
+}
+
+function moveView({ fromId, position, pace, outcome }: MoveRecord): DecisionView["moved"] {
+  return {
+    from: fromId,
+    position,
+    ms_per_token: rounded(pace.msPerToken),
+    usual_ms_per_token: rounded(pace.usualMsPerToken),
+    outcome,
+  };
 }
 
 function rounded(value: number): number {

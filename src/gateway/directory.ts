@@ -361,6 +361,7 @@ export function candidateOf({ entry, offer }: Offered, policy: RoutingPolicy, ex
     failureShare: 0,
     trust: neutralTrust,
     cachedTokens: expectedTokens * pace.cacheShare,
+    aheadTokens: entry.unreadTokens,
     cooling: health.state === "cooling",
   };
 }

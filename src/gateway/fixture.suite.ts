@@ -5,7 +5,8 @@ import type { ProviderSession } from "../network/session.ts";
 import type { PriceSheet } from "../protocol/price.ts";
 import { defaultPolicy } from "../router/policy.ts";
 import { MemoryStore } from "../store/memory.ts";
-import { type Clock, systemClock } from "../util/clock.ts";
+import type { Store } from "../store/port.ts";
+import { type Clock, ManualClock, systemClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { silentLogger } from "../util/log.ts";
 import { seededRandom } from "../util/random.ts";
@@ -85,6 +86,39 @@ export class FakeSession implements ProviderSession {
   }
 }
 
+/** Simulated time that passes as fast as things happen in it. */
+export class PassingTime implements Clock {
+  /** For how long this process stood still. */
+  stoodMs = 0;
+  readonly #manual = new ManualClock();
+  #isOver = false;
+
+  constructor() {
+    const pass = (): void => {
+      if (this.#isOver) return;
+      this.#manual.advance(5);
+      setImmediate(pass);
+    };
+    pass();
+  }
+
+  nowMs(): number {
+    return this.#manual.nowMs();
+  }
+  monotonicMs(): number {
+    return this.#manual.monotonicMs() + this.stoodMs;
+  }
+  schedule(delayMs: number, callback: () => void): () => void {
+    return this.#manual.schedule(delayMs, callback);
+  }
+  after(delayMs: number): Promise<void> {
+    return new Promise((resolve) => void this.#manual.schedule(delayMs, resolve));
+  }
+  end(): void {
+    this.#isOver = true;
+  }
+}
+
 export interface TestGateway {
   readonly gateway: Gateway;
   /** Adds a provider and waits until it has answered its probe. */
@@ -97,9 +131,10 @@ export function testGateway(
   options: Partial<GatewayOptions> = {},
   seed = 1,
   clock: Clock = systemClock,
+  store: Store = new MemoryStore(clock),
 ): TestGateway {
   const gateway = createGateway(
-    { clock, random: seededRandom(seed), log: silentLogger, store: new MemoryStore(clock) },
+    { clock, random: seededRandom(seed), log: silentLogger, store },
     {
       gatewayId: "gateway",
       version: "0.0.0",
@@ -120,7 +155,7 @@ export function testGateway(
   return {
     gateway,
     async add(providerId, engineOptions = {}) {
-      const engine = createNaiveEngine({ clock: systemClock }, { ...naiveDefaults, ...engineOptions });
+      const engine = createNaiveEngine({ clock }, { ...naiveDefaults, ...engineOptions });
       const session = new FakeSession(providerId, engine);
       gateway.addSession(session);
       for (let i = 0; i < 200 && (session.requests === 0 || engine.load().active > 0); i++) {

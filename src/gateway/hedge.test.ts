@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { SkeinError } from "../util/errors.ts";
 import { question, testGateway, type TestGateway } from "./fixture.suite.ts";
-import { HedgeBudget } from "./hedge.ts";
+import { HedgeBudget } from "./hedge-budget.ts";
 
 interface Answer {
   readonly choices: { message: { content: string } }[];

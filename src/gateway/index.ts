@@ -15,7 +15,8 @@ import { Decisions } from "./decisions.ts";
 import { Directory } from "./directory.ts";
 import { FairShare } from "./fair-share.ts";
 import { errorObject } from "./format.ts";
-import { HedgeBudget } from "./hedge.ts";
+import { HedgeBudget } from "./hedge-budget.ts";
+import { Journals } from "./journal.ts";
 import { createMetrics } from "./metrics.ts";
 import type { GatewayDeps, GatewayOptions } from "./options.ts";
 import { quote } from "./quote.ts";
@@ -24,6 +25,7 @@ import { ResumableStreams } from "./resumable-streams.ts";
 import { cancelAnswer, resumeAnswer } from "./resume-endpoint.ts";
 import { checkApiKey, checkOrigin, ownerOf } from "./security.ts";
 import { listModels, type ListedModel, providerView } from "./views.ts";
+import { Ticker } from "./ticker.ts";
 import { WaitingRoom } from "./waiting-room.ts";
 
 export type { CloudPrice, GatewayOptions } from "./options.ts";
@@ -46,6 +48,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   const waitingRoom = new WaitingRoom(deps.clock, share);
   directory.onChange(() => waitingRoom.wake());
   const metrics = createMetrics(directory, waitingRoom);
+  const journals = new Journals(deps, options.limits);
   const streams = new ResumableStreams({ clock: deps.clock, graceMs: options.limits.resumeGraceMs });
   const path: CompleteDeps = {
     ...deps,
@@ -56,11 +59,13 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     waitingRoom,
     share,
     hedges: new HedgeBudget(),
+    ticker: new Ticker(deps.clock, options.policy.move),
     cloud: options.cloud === null ? null : new Cloud({ directory, share }, options.cloud),
     metrics,
     limits: options.limits,
     cloudPrice: options.cloudPrice,
     streams,
+    journals,
   };
   const app = new Hono<{ Variables: { requestId: string; errorCode: string } }>();
 
@@ -102,8 +107,8 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   app.get("/v1/models/:id{.+}", (c) => c.json(modelObject(findModel(directory, c.req.param("id")))));
 
   // 3. Skein's own.
-  app.get("/v1/requests/:id/events", (c) => resumeAnswer(deps.clock, streams, c.req.raw, c.req.param("id")));
-  app.delete("/v1/requests/:id/events", (c) => cancelAnswer(streams, c.req.raw, c.req.param("id")));
+  app.get("/v1/requests/:id/events", (c) => resumeAnswer(path, c.req.raw, c.req.param("id"), asker(c)));
+  app.delete("/v1/requests/:id/events", (c) => cancelAnswer(path, c.req.param("id"), asker(c)));
   app.post("/v1/quote", async (c) => c.json(await quote(path, c.req.raw)));
   app.get("/v1/requests/:id", (c) => c.json(findRequest(path, c.req.param("id"), asker(c).owner)));
   app.get("/skein/v1/gateway", (c) => c.json(gatewayView(deps, options, directory)));
@@ -145,7 +150,10 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   return {
     fetch: async (request) => app.fetch(request),
     addSession: (session) => directory.add(session),
-    close: () => directory.close(),
+    close() {
+      journals.freeze();
+      directory.close();
+    },
   };
 }
 

@@ -18,38 +18,57 @@ export interface PlacedLogprob extends TokenLogprob {
  * once their text begins to be certain.
  */
 export class LogprobQueue {
-  readonly released: PlacedLogprob[] = [];
+  readonly #told: PlacedLogprob[] = [];
   #waiting: { readonly start: number; readonly placed: PlacedLogprob }[] = [];
-  readonly #decoder = new TextDecoder();
+  #decoder = new TextDecoder();
+  #added = 0;
   #bytesIn = 0;
   #bytesOut = 0;
   #chars = 0;
 
-  add(logprobs: readonly TokenLogprob[]): void {
-    for (const logprob of logprobs) {
+  /** Everything that was told so far. */
+  get told(): readonly PlacedLogprob[] {
+    return this.#told;
+  }
+
+  /**
+   * What can be told with `text`.
+   * @param all of the answer so far; fewer than before where it began anew
+   */
+  release(all: readonly TokenLogprob[], text: string): PlacedLogprob[] {
+    this.#add(all);
+    this.#bytesOut += utf8(text).length;
+    return this.#tell(this.#waiting.findIndex(({ start }) => start >= this.#bytesOut));
+  }
+
+  /** The answer is over. @param isWhole no stop sequence can have cut it */
+  rest(all: readonly TokenLogprob[], isWhole: boolean): PlacedLogprob[] {
+    this.#add(all);
+    return isWhole ? this.#tell(-1) : [];
+  }
+
+  #add(all: readonly TokenLogprob[]): void {
+    if (all.length < this.#added) this.#restart();
+    for (const logprob of all.slice(this.#added)) {
       this.#waiting.push({ start: this.#bytesIn, placed: { ...logprob, textOffset: this.#chars } });
       this.#bytesIn += logprob.bytes.length;
       this.#chars += this.#decoder.decode(logprob.bytes, { stream: true }).length;
     }
+    this.#added = all.length;
   }
 
-  /** Those of tokens that begin in the text so far, `text` included. */
-  release(text: string): PlacedLogprob[] {
-    this.#bytesOut += utf8(text).length;
-    return this.#take(this.#waiting.findIndex(({ start }) => start >= this.#bytesOut));
-  }
-
-  /** The answer is over. @param isWhole no stop sequence can have cut it */
-  rest(isWhole: boolean): PlacedLogprob[] {
-    return isWhole ? this.#take(-1) : [];
+  #restart(): void {
+    this.#told.length = this.#added = this.#bytesIn = this.#bytesOut = this.#chars = 0;
+    this.#waiting = [];
+    this.#decoder = new TextDecoder();
   }
 
   /** @param end −1: all */
-  #take(end: number): PlacedLogprob[] {
+  #tell(end: number): PlacedLogprob[] {
     const taken = this.#waiting
       .splice(0, end === -1 ? this.#waiting.length : end)
       .map(({ placed }) => placed);
-    for (const each of taken) this.released.push(each);
+    for (const each of taken) this.#told.push(each);
     return taken;
   }
 }

@@ -55,6 +55,8 @@ export interface GatewayMetrics {
   keptWaiting(): void;
   /** A second attempt was made beside a late one: `won` when it was faster. */
   hedged(outcome: "won" | "lost"): void;
+  /** A second attempt was made beside a slow stream: `won` when it took over. */
+  moved(outcome: "won" | "lost"): void;
   /** `ok`, or the error code. */
   attempted(outcome: string): void;
   text(): Promise<{ body: string; contentType: string }>;
@@ -116,6 +118,12 @@ export function createMetrics(directory: Directory, waitingRoom: WaitingRoom): G
     labelNames: ["outcome"],
     registers,
   });
+  const moves = new Counter({
+    name: "skein_moves_total",
+    help: "Second attempts beside slow streams: won when they took over, lost when not.",
+    labelNames: ["outcome"],
+    registers,
+  });
   const kept = new Counter({
     name: "skein_headroom_waits_total",
     help: "Choices that waited although slots were free, because the headroom keeps those.",
@@ -149,6 +157,7 @@ export function createMetrics(directory: Directory, waitingRoom: WaitingRoom): G
     },
     keptWaiting: () => kept.inc(),
     hedged: (outcome) => hedges.inc({ outcome }),
+    moved: (outcome) => moves.inc({ outcome }),
     attempted: (outcome) => attempts.inc({ outcome }),
     text: async () => ({ body: await registry.metrics(), contentType: registry.contentType }),
   };

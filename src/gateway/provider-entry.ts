@@ -33,6 +33,8 @@ export class ProviderEntry {
   readonly pace: Pace = new Pace();
   /** What the router made of it. */
   readonly work: Work = new Work();
+  /** Tokens of prompts that were sent there and have no answer yet. */
+  unreadTokens = 0;
   completed = 0;
   failed = 0;
   /** Models that stand in the directory's index. */

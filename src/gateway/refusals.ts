@@ -32,6 +32,13 @@ export function noProvider(model: string): SkeinError {
   });
 }
 
+/** This gateway was started again, and so may its providers find it again. */
+export function notBackYet(model: string): SkeinError {
+  return new SkeinError("no_provider", `No provider of '${model.slice(0, 100)}' has come back yet.`, {
+    hint: "Try again in some seconds: the answer is kept.",
+  });
+}
+
 /** @param queue how many others wait for the same model, and how long that takes */
 export function allBusy(
   model: string,
@@ -84,4 +91,11 @@ export function noneFits(
       retry: "never",
     },
   );
+}
+
+export function wrongEventId(id: string): SkeinError {
+  return new SkeinError("invalid_request", "'Last-Event-ID' is not one of this answer's.", {
+    param: "last-event-id",
+    hint: `It looks like ${id}:7, as in the 'id' of the last event that came.`,
+  });
 }

@@ -16,6 +16,7 @@ export class StallBound {
   #gapMs: number | null;
   #longestMs = 0;
   #gaps = 0;
+  #waitedMs = 0;
   #waitingSinceMs: number | null = null;
 
   /** @param usualTokensPerSecond of earlier answers of this provider; null: it has none */
@@ -34,9 +35,15 @@ export class StallBound {
     if (this.#waitingSinceMs === null) return;
     const gapMs = nowMs - this.#waitingSinceMs;
     this.#waitingSinceMs = null;
+    this.#waitedMs += gapMs;
     this.#gapMs = this.#gapMs === null ? gapMs : this.#gapMs + smoothing * (gapMs - this.#gapMs);
     this.#longestMs = Math.max(this.#longestMs, gapMs);
     this.#gaps += 1;
+  }
+
+  /** Time in which it was waited for since its first token, the present wait included. */
+  waitedMs(nowMs: number): number {
+    return this.#waitedMs + (this.#waitingSinceMs === null ? 0 : nowMs - this.#waitingSinceMs);
   }
 
   get timeoutMs(): number {

@@ -113,6 +113,17 @@ export interface DecisionView {
   /** Null: nobody could be chosen. */
   provider: string | null;
   reason: string | null;
+  /** A second attempt for a stream that became slow; null: something else. */
+  moved: {
+    /** The provider it was slow at. */
+    from: string;
+    /** Tokens that were emitted then. */
+    position: number;
+    ms_per_token: number;
+    usual_ms_per_token: number;
+    /** `taken_over`: it went on here; else why not. */
+    outcome: "running" | "taken_over" | "not_needed" | "different" | "failed" | "too_slow";
+  } | null;
   /** Offers that could serve the model then. */
   offers: number;
   /** The best ones, best first. */

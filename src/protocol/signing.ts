@@ -99,17 +99,7 @@ export async function openStatement<T extends Expiring>(
   { nowMs }: { nowMs: number },
   authorOf: (content: T) => string,
 ): Promise<T> {
-  if (envelope.payload.length > envelopeBytesMax) {
-    throw new SkeinError(
-      "protocol_violation",
-      `A statement has ${envelope.payload.length} bytes; ${envelopeBytesMax} are allowed.`,
-    );
-  }
-  const content = decodeCbor(schema, envelope.payload, "signed statement");
-  const author = authorOf(content);
-  if (!(await verify(author, signedBytes(domain, envelope.payload), envelope.signature))) {
-    throw new SkeinError("invalid_signature", `The signature is not that of ${author}.`);
-  }
+  const content = await openRecord(domain, schema, envelope, authorOf);
   if (content.expiresAtMs <= nowMs) {
     throw new SkeinError(
       "protocol_violation",
@@ -125,12 +115,34 @@ export async function openStatement<T extends Expiring>(
   return content;
 }
 
+/** Checks schema and signature of a record made by `authorOf(content)`: a statement that stays true. */
+export async function openRecord<T>(
+  domain: string,
+  schema: ZodType<T>,
+  envelope: SignedEnvelope,
+  authorOf: (content: T) => string,
+): Promise<T> {
+  if (envelope.payload.length > envelopeBytesMax) {
+    throw new SkeinError(
+      "protocol_violation",
+      `A statement has ${envelope.payload.length} bytes; ${envelopeBytesMax} are allowed.`,
+    );
+  }
+  const content = decodeCbor(schema, envelope.payload, "signed statement");
+  const author = authorOf(content);
+  if (!(await verifySignature(author, signedBytes(domain, envelope.payload), envelope.signature))) {
+    throw new SkeinError("invalid_signature", `The signature is not that of ${author}.`);
+  }
+  return content;
+}
+
 /** The domain keeps a signature of one kind of statement from passing for another. */
 function signedBytes(domain: string, payload: Uint8Array): Uint8Array<ArrayBuffer> {
   return concatBytes([utf8(domain), Uint8Array.of(0), payload]);
 }
 
-async function verify(
+/** Whether `author`, a provider's or gateway's id, has signed these bytes. */
+async function verifySignature(
   author: string,
   bytes: Uint8Array<ArrayBuffer>,
   signature: Uint8Array,

@@ -8,13 +8,15 @@ const slopePriorTokens = 64;
 const ratiosMax = 64;
 /** Fewer answers say nothing about their slowest twentieth. */
 const ratiosMin = 16;
+/** One stream may have met a bad moment: of its slowness so many times the usual counts. */
+const slownessMax = 4;
 
 export interface Observation {
   /** Sending to first token, without queue and network. */
   readonly ttftMs: number;
   readonly answerMs: number;
   readonly outputTokens: number;
-  /** Prompt tokens that were not in the KV cache; absent: unknown. */
+  /** Prompt tokens that were not in the KV cache, and those of other prompts before it; absent: unknown. */
   readonly prefillTokens?: number;
   /** Share of the prompt that was expected in the KV cache and was there; absent: none was expected. */
   readonly cacheHit?: number;
@@ -67,6 +69,12 @@ export class Pace {
   learnLateness(lateness: number): void {
     this.#ratios[this.#nextRatio] = lateness;
     this.#nextRatio = (this.#nextRatio + 1) % ratiosMax;
+  }
+
+  /** A stream was taken away because of its pace, in milliseconds per token. */
+  learnSlowness(msPerToken: number): void {
+    const most = this.tpotMs === null ? msPerToken : slownessMax * this.tpotMs;
+    this.tpotMs = blend(this.tpotMs, Math.min(msPerToken, most));
   }
 
   /** A line through recent (length, time) pairs: moments that fade (West 1979, with a constant weight). */

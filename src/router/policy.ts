@@ -1,4 +1,6 @@
 /** The weights of the routing decision, all in one place. Scores are milliseconds, lower is better. */
+import { defaultMovePolicy, type MovePolicy } from "./move.ts";
+
 export interface RoutingPolicy {
   // What is assumed where nothing was measured.
   /** Time to first token of a provider that was never measured: tried early, trusted late. */
@@ -45,6 +47,9 @@ export interface RoutingPolicy {
   readonly queuedPerSlotMax: number;
   /** Share of each provider's slots that new requests leave free for answers that lost their provider. */
   readonly headroom: number;
+
+  /** When a stream that became slow goes on elsewhere. */
+  readonly move: MovePolicy;
 }
 
 export const defaultPolicy: RoutingPolicy = {
@@ -67,4 +72,5 @@ export const defaultPolicy: RoutingPolicy = {
   attemptsMax: 4,
   queuedPerSlotMax: 1,
   headroom: 0,
+  move: defaultMovePolicy,
 };

@@ -175,8 +175,67 @@ test("convert, inspect, run and check", async () => {
   assert.ok(told.includes(a!["text"] as string));
   assert.ok(told.includes(a!["execution_root"] as string));
   assert.match(told, /tokens\/s/);
+  const narrowed = [
+    "--top-k",
+    "40",
+    "--min-p",
+    "0.01",
+    "--presence-penalty",
+    "0.5",
+    "--frequency-penalty",
+    "0.1",
+  ];
+  const [stopped, forced] = await Promise.all([
+    exact(
+      "run",
+      model,
+      ...asking,
+      ...narrowed,
+      "--stop",
+      "oo",
+      "--stop",
+      ",",
+      "--bits",
+      "4",
+      "--threads",
+      "2",
+      "--json",
+    ),
+    exact(
+      "run",
+      converted,
+      "hi",
+      "--logit-bias",
+      "300=100",
+      "--logit-bias",
+      "301=-1.5",
+      "--max-tokens",
+      "5",
+      "--json",
+    ),
+  ]);
+  assert.equal(stopped.code, 0, stopped.output);
+  assert.doesNotMatch(jsonIn(stopped.output)["text"] as string, /oo|,/);
+  assert.notEqual(jsonIn(stopped.output)["model_id"], modelId, "four bits are another model");
+  const { text: repeated } = jsonIn(forced.output) as { text: string };
+  assert.equal(repeated, repeated.slice(0, repeated.length / 5).repeat(5));
+  for (const [args, reason] of [
+    [["run", converted, "hi", "--bits", "4"], /converted already[^]*--bits/],
+    [["check", converted, "--bits", "8"], /converted already[^]*--bits/],
+    [["run", converted, "hi", "--logit-bias", "4000000=1"], /4000000[^]*vocabulary of 2048/],
+    [["run", converted, "hi", "--logit-bias", "the=1"], /token id/],
+  ] as const) {
+    const { code, output } = await exact(...args);
+    assert.notEqual(code, 0);
+    assert.match(output, reason);
+  }
+  const otherEngine = ["--model", model, "--bits", "4", "--join", url];
+  assert.match(
+    (await skeinToEnd(home.path, "provide", ...otherEngine)).output,
+    /--bits is for the exact engine/,
+  );
   // 4. The machine.
-  const checked = await exact("check", converted, "--tokens", "9", "--json");
+  const checked = await exact("check", converted, "--tokens", "9", "--threads", "2", "--json");
   assert.equal(checked.code, 0, checked.output);
   const comparison = jsonIn(checked.output);
   assert.equal(comparison["is_identical"], true);

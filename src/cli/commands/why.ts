@@ -29,6 +29,7 @@ function print(decision: DecisionView): void {
       `\nafter ${decision.at_ms} ms to ${where}${reason} (${decision.offers} offers, about ${decision.prompt_tokens_estimated} prompt tokens)`,
     ),
   );
+  if (decision.moved !== null) console.log(printableLine(moveLine(decision.moved)));
   const head = [
     "provider",
     "score",
@@ -45,6 +46,22 @@ function print(decision: DecisionView): void {
     ([word, count]) => `${count} ${word.replaceAll("_", " ")}`,
   );
   if (rejected.length > 0) console.log(printableLine(`rejected: ${rejected.join(", ")}`));
+}
+
+const outcomes: Record<Moved["outcome"], string> = {
+  running: "the other one catches up",
+  taken_over: "the other one caught up and went on",
+  not_needed: "the slow one ended first",
+  different: "the other one's tokens differed, so the slow one went on",
+  failed: "the other one failed, so the slow one went on",
+  too_slow: "the other one did not catch up in time, so the slow one went on",
+};
+
+type Moved = NonNullable<DecisionView["moved"]>;
+
+function moveLine({ from, position, ms_per_token, usual_ms_per_token, outcome }: Moved): string {
+  const slow = `${ms_per_token.toFixed(0)} ms per token instead of ${usual_ms_per_token.toFixed(0)}`;
+  return `${shortId(from)} had become slow at token ${position} (${slow}): ${outcomes[outcome]}`;
 }
 
 function rowOf(candidate: CandidateView): string[] {

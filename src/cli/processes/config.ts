@@ -75,7 +75,7 @@ export interface ExactEngineConfig {
   /** A converted model, or any that can be converted. */
   readonly modelPath: string;
   /** Of what is converted. */
-  readonly quantization: Quantization;
+  readonly quantization?: Quantization;
   /** Where converted models are kept. */
   readonly cacheFolder: string;
   readonly name: string | null;

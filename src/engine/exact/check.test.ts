@@ -8,17 +8,20 @@ import { smallTokenizer } from "../../exact/container/fixture.suite.ts";
 import { manifestOf } from "../../exact/model/manifest.ts";
 import { tensorsOf } from "../../exact/model/sink.ts";
 import { diceOfSeed, randomShape } from "../../exact/random-model.suite.ts";
+import type { SkeinError } from "../../util/errors.ts";
 import { code } from "../asking.suite.ts";
 import { sha256 } from "../sha256.ts";
 import { checkModel } from "./check.ts";
 import { tinySkein } from "./fixture.suite.ts";
 
-const options = { signal: new AbortController().signal, positions: 6, budgetMs: 10_000 };
+const options = { signal: new AbortController().signal, positions: 6, budgetMs: 10_000, threads: 1 };
 
 test("a model's hashes and arithmetic are checked", async () => {
   const checked = await checkModel(await tinySkein(), options);
   assert.equal(checked.difference, null);
   assert.equal(checked.positions, 6);
+  const shared = await checkModel(await tinySkein(), { ...options, threads: 2 });
+  assert.deepEqual(shared, checked);
 });
 
 test("a model that does not fit is refused before a weight is read", async () => {
@@ -36,7 +39,12 @@ test("a model that does not fit is refused before a weight is read", async () =>
     const path = join(folder, "huge.skein");
     writeFileSync(path, header);
     truncateSync(path, layout(shape, "int8-row", header.length).fileBytes);
-    await assert.rejects(checkModel(path, options), code("engine_unavailable"));
+    await assert.rejects(checkModel(path, options), (error) => {
+      // Only flags that the command has.
+      return (
+        code("engine_unavailable")(error) && !/--(context|parallel)/.test(String((error as SkeinError).hint))
+      );
+    });
   } finally {
     rmSync(folder, { recursive: true });
   }

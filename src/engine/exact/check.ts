@@ -6,10 +6,11 @@ import { collectModel, type ModelSink } from "../../exact/model/sink.ts";
 import { createReferenceExecutor } from "../../exact/reference/executor.ts";
 import { samplerParameters } from "../../exact/sampler/parameters.ts";
 import { createTokenizer, type ExactTokenizer } from "../../exact/tokenizer/tokenizer.ts";
-import { createWasmExecutor } from "../../exact/wasm/executor.ts";
+import { createWasmExecutor, type WasmExecutor } from "../../exact/wasm/executor.ts";
 import { greedySampling } from "../../protocol/generate.ts";
 import { openFileSource } from "../file-source.ts";
 import { sha256 } from "../sha256.ts";
+import { sharedWork, threadsReady } from "./compute-threads.ts";
 import { machineBytes, planMemory, weightBytes } from "./memory-plan.ts";
 
 /** What sequences begin with: words, numbers and code, other scripts and what is no word at all. */
@@ -23,11 +24,15 @@ const positionsDefault = 16;
 /** Of them so many are the prompt's at most. */
 const promptShare = 0.5;
 
+const memoryHint = "Use fewer --tokens, a smaller model, or convert it with --bits 4.";
+
 export interface CheckOptions {
   readonly signal: AbortSignal;
   /** Positions in all; null: a few, and no more than `budgetMs` allow. */
   readonly positions: number | null;
   readonly budgetMs: number;
+  /** That share WebAssembly's work. */
+  readonly threads: number;
   readonly onRead?: (readBytes: number, totalBytes: number) => void;
   readonly onCompared?: (comparison: Comparison) => void;
 }
@@ -43,6 +48,7 @@ export interface CheckedModel extends Comparison {
  */
 export async function checkModel(path: string, options: CheckOptions): Promise<CheckedModel> {
   const source = await openFileSource(path);
+  let executor: WasmExecutor | null = null;
   try {
     const info = await openContainer(source, sha256, options.signal);
     const { shape, quantization } = info.manifest;
@@ -53,16 +59,21 @@ export async function checkModel(path: string, options: CheckOptions): Promise<C
     );
     // 1. The weights, to both; the reference keeps its own beside WebAssembly's.
     const room = machineBytes() - weightBytes(shape, quantization);
-    planMemory(shape, quantization, { parallel: count, contextTokens: positions }, room);
+    planMemory(shape, quantization, { parallel: count, contextTokens: positions, hint: memoryHint }, room);
     const collected = collectModel(shape);
-    const wasm = createWasmExecutor(shape, { contextTokensMax: positions });
+    const wasm = createWasmExecutor(shape, {
+      contextTokensMax: positions,
+      ...sharedWork(options.threads, () => undefined),
+    });
     await readContainer(source, info, sha256, both(collected, wasm.sink), {
       signal: options.signal,
       ...(options.onRead === undefined ? {} : { onProgress: options.onRead }),
     });
     // 2. The same sequences in both.
     const tokenizer = createTokenizer(info.tokenizer);
-    const comparing = compareExecutors(sha256, wasm.executor(), createReferenceExecutor(collected.model()), {
+    executor = wasm.executor();
+    await threadsReady(executor);
+    const comparing = compareExecutors(sha256, executor, createReferenceExecutor(collected.model()), {
       prompts: beginnings.map((text) => promptOf(tokenizer, text, positions)),
       positions,
       sampler: samplerParameters({ ...greedySampling, temperature: 1, seed: 1 }),
@@ -76,6 +87,7 @@ export async function checkModel(path: string, options: CheckOptions): Promise<C
     }
     return { ...last, modelId: info.modelId, shape };
   } finally {
+    executor?.close();
     await source.close();
   }
 }

@@ -20,7 +20,7 @@ import { sha256 } from "../sha256.ts";
 
 export interface ConvertFileOptions {
   readonly signal: AbortSignal;
-  /** Default: int8-row. */
+  /** Default: int8-row. Only for models that are to be converted. */
   readonly quantization?: Quantization;
   /** Called with the number of weights done and of all. */
   readonly onProgress?: (done: number, total: number) => void;
@@ -71,14 +71,19 @@ export interface PreparedModel {
 
 /**
  * Finds or makes the converted model of `path`: itself when it is one, else a file in `folder`.
- * @throws SkeinError as `convertFile`
+ * @throws SkeinError as `convertFile`, `invalid_config` where a converted model's quantization is asked for
  */
 export async function prepareModel(
   path: string,
   folder: string,
   options: ConvertFileOptions,
 ): Promise<PreparedModel> {
-  if ((await kindOf(path)) === "skein") return { path, isCached: false };
+  if ((await kindOf(path)) === "skein") {
+    if (options.quantization === undefined) return { path, isCached: false };
+    throw new SkeinError("invalid_config", `${path} is converted already: its weights keep their bits.`, {
+      hint: "Leave --bits out, or give the model that it was made from.",
+    });
+  }
   const { paths } = await filesOf(path);
   const quantization = options.quantization ?? "int8-row";
   const key = await stateOfFiles(paths, `exact-${opsVersion}-${toHex(opsHash)}-${quantization}`);

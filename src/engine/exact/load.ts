@@ -1,21 +1,15 @@
 /** Loads a converted model: checks every hash, places the weights, and builds what prompts need. */
-import { setTimeout as sleep } from "node:timers/promises";
 import { type ContainerInfo, openContainer, readContainer } from "../../exact/container/container.ts";
 import type { Executor } from "../../exact/executor.ts";
 import { createTokenizer, type ExactTokenizer } from "../../exact/tokenizer/tokenizer.ts";
-import {
-  createWasmExecutor,
-  type WasmExecutor,
-  type WasmExecutorOptions,
-} from "../../exact/wasm/executor.ts";
-import { SkeinError } from "../../util/errors.ts";
+import { createWasmExecutor } from "../../exact/wasm/executor.ts";
 import { invalidModelFile } from "../../formats/errors.ts";
 import type { Emitted } from "../../protocol/generate.ts";
 import type { ChatTemplate } from "../chat-template.ts";
 import { openFileSource } from "../file-source.ts";
 import type { PieceTable } from "../piece-decoder.ts";
 import { checkTextLength, type PromptModel } from "../prompt.ts";
-import { startComputeThreads } from "./compute-threads.ts";
+import { sharedWork, threadsReady } from "./compute-threads.ts";
 import { machineBytes, planMemory, rowsMaxFor } from "./memory-plan.ts";
 import type { ExactLoadOptions, LoadedFacts } from "./messages.ts";
 import { sha256 } from "../sha256.ts";
@@ -49,7 +43,11 @@ export async function loadModel(
     const plan = planMemory(shape, quantization, options, machineBytes());
     const rowsMax = rowsMaxFor(plan.parallelMax);
     const { contextTokensMax } = plan;
-    const wasm = createWasmExecutor(shape, { contextTokensMax, rowsMax, ...threadsOf(options, onFailure) });
+    const wasm = createWasmExecutor(shape, {
+      contextTokensMax,
+      rowsMax,
+      ...sharedWork(options.threads, onFailure),
+    });
     await readContainer(source, info, sha256, wasm.sink, { signal: never });
     const { modelId, name } = info;
     const executor = wasm.executor();
@@ -58,30 +56,6 @@ export async function loadModel(
   } finally {
     await source.close();
   }
-}
-
-/** Starting a thread takes some tens of milliseconds, on a busy machine seconds. */
-const threadsTimeoutMs = 60_000;
-
-/** @throws SkeinError `engine_unavailable` when they do not come */
-async function threadsReady(executor: WasmExecutor): Promise<void> {
-  const startMs = performance.now();
-  while (!executor.isReady()) {
-    if (performance.now() - startMs > threadsTimeoutMs) {
-      executor.close();
-      throw new SkeinError("engine_unavailable", "The compute threads of the model did not start.", {
-        hint: "Give it fewer with --threads.",
-      });
-    }
-    await sleep(5);
-  }
-}
-
-function threadsOf(
-  { threads }: ExactLoadOptions,
-  onFailure: (reason: string) => void,
-): Pick<WasmExecutorOptions, "threads"> {
-  return threads > 1 ? { threads: { count: threads, start: startComputeThreads(onFailure) } } : {};
 }
 
 /** Everything between text and token ids. */

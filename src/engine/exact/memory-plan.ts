@@ -17,7 +17,11 @@ export interface MemoryWishes {
   readonly parallel: number | null;
   /** Prompt and answer of one request together; null: the model's own, as far as memory allows. */
   readonly contextTokens: number | null;
+  /** What to do when it does not fit. */
+  readonly hint?: string;
 }
+
+const hintDefault = "Use a smaller --context or --parallel, a smaller model, or convert it with --bits 4.";
 
 /** From here on more rows make a step longer, not the single row quicker. */
 const rowsUseful = 64;
@@ -71,7 +75,8 @@ export function planMemory(
   if (wishes.contextTokens !== null) {
     const context = Math.min(own, wishes.contextTokens);
     const parallel = parallels.find((count) => contextFor(count, available) >= context);
-    if (parallel === undefined) throw tooLarge(shape, weights, available, parallels.at(-1)!, context);
+    if (parallel === undefined)
+      throw tooLarge(shape, weights, available, parallels.at(-1)!, context, wishes.hint);
     return { parallelMax: parallel, contextTokensMax: context };
   }
   const wanted = Math.min(own, contextTokensWanted);
@@ -79,7 +84,7 @@ export function planMemory(
     parallels.find((count) => contextFor(count, cacheBytesDefault) >= wanted) ?? parallels.at(-1)!;
   const context = contextFor(parallel, cacheBytesDefault);
   const least = Math.min(own, contextTokensMin);
-  if (context < least) throw tooLarge(shape, weights, available, parallel, least);
+  if (context < least) throw tooLarge(shape, weights, available, parallel, least, wishes.hint);
   return { parallelMax: parallel, contextTokensMax: context };
 }
 
@@ -108,6 +113,7 @@ function tooLarge(
   bytes: number,
   parallel: number,
   context: number,
+  hint: string = hintDefault,
 ): SkeinError {
   const mega = (value: number): string => `${Math.ceil(value / 2 ** 20)} MiB`;
   const contexts = parallel === 1 ? "a context" : `${parallel} contexts`;
@@ -116,6 +122,6 @@ function tooLarge(
     "engine_unavailable",
     `The model's weights take ${mega(weights)} and ${contexts} of ${context} tokens ${mega(cache)}; ` +
       `the exact engine can use ${mega(bytes)} here.`,
-    { hint: "Use a smaller --context or --parallel, a smaller model, or convert it with --bits 4." },
+    { hint },
   );
 }

@@ -40,7 +40,7 @@ export async function* answerAlone(
       wantsLogits: isLast && i === chunk.length - 1,
     }));
     const outputs = executor.step(rows, recorder?.listener());
-    recorder?.close(chunk, outputs);
+    recorder?.close(chunk);
     slot.cells.push(...chunk);
     sequence.answer.account(performance.now() - startMs);
     const events = isLast ? sequence.draw(outputs.at(-1)!) : [];

@@ -5,7 +5,7 @@
 import type { GenerateEvent } from "../../protocol/generate.ts";
 import { planStep, type Share } from "../step-plan.ts";
 import { ArrangementChooser, stepLimits } from "./batch-plan.ts";
-import type { NativeContext } from "./binding.ts";
+import type { RevealingContext } from "./binding.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { Drawn, Sequence } from "./sequence.ts";
 import type { SlotTable } from "./slots.ts";
@@ -26,7 +26,7 @@ export interface BatchLoopEvents {
 const noLogits = new Uint32Array(0);
 
 export class BatchLoop {
-  readonly #context: NativeContext;
+  readonly #context: RevealingContext;
   readonly #slots: SlotTable;
   readonly #events: BatchLoopEvents;
   readonly #sequences = new Set<Sequence>();
@@ -36,7 +36,7 @@ export class BatchLoop {
   #running = false;
   #woken = false;
 
-  constructor(context: NativeContext, slots: SlotTable, events: BatchLoopEvents) {
+  constructor(context: RevealingContext, slots: SlotTable, events: BatchLoopEvents) {
     this.#context = context;
     this.#slots = slots;
     this.#events = events;

@@ -42,17 +42,26 @@ export interface NativeContext {
   copySequenceStateFromOtherSequence(target: number, source: number): Promise<number>;
 }
 
-/** What else the same context can do. */
-export interface ScoringContext {
+/** The form of `sampleToken` that also returns what was drawn from. */
+export interface RevealingContext extends NativeContext {
+  sampleToken(batchIndex: number, sampler: NativeSampler): Promise<number>;
+  /** Logits after penalties and temperature of the tokens that may be drawn: token, logit, token, logit, …, best first. */
+  sampleToken(
+    batchIndex: number,
+    sampler: NativeSampler,
+    probabilities: false,
+    confidence: false,
+    logits: true,
+  ): Promise<readonly [token: number, unknown, unknown, logits: readonly number[]]>;
   /**
-   * Draws, and tells logits: those of the `mostLikely` first ones, then those of `ids`, each behind its token id; and the
-   * sum of exp(logit − largest logit) over all tokens. They are those that the sampler leaves.
+   * Logits that the sampler leaves: of the `mostLikely` first tokens, then of `ids`, each behind its token; and the sum of
+   * exp(logit − largest logit) over all tokens.
    */
   sampleToken(
     batchIndex: number,
     sampler: NativeSampler,
-    wantsProbabilities: false,
-    wantsConfidence: false,
+    probabilities: false,
+    confidence: false,
     logits: readonly [
       ids: readonly number[],
       highest: false,
@@ -61,15 +70,7 @@ export interface ScoringContext {
       mostLikely: number,
     ],
     wantsSum: true,
-  ): Promise<
-    readonly [
-      token: number,
-      probabilities: unknown,
-      confidence: unknown,
-      logits: readonly number[],
-      sum: number,
-    ]
-  >;
+  ): Promise<readonly [token: number, unknown, unknown, logits: readonly number[], sum: number]>;
 }
 
 export interface NativeModel {
@@ -88,7 +89,7 @@ export interface NativeModel {
 
 export interface LlamaModel {
   tokenize(text: string, special: boolean, options?: "trimLeadingSpace"): number[];
-  createContext(options: object): Promise<{ _ctx: NativeContext; contextSize: number }>;
+  createContext(options: object): Promise<{ _ctx: RevealingContext; contextSize: number }>;
   readonly _model: NativeModel;
 }
 

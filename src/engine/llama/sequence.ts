@@ -4,7 +4,7 @@ import { AnswerWriter } from "../answer-writer.ts";
 import { unreadEventsMax } from "../hosted/messages.ts";
 import type { PieceTable } from "../piece-decoder.ts";
 import type { TokenMask } from "../masks/token-masks.ts";
-import type { NativeContext, NativeModel, NativeSampler, SamplerConfig, ScoringContext } from "./binding.ts";
+import type { NativeModel, NativeSampler, SamplerConfig, RevealingContext } from "./binding.ts";
 import type { Slot } from "./slots.ts";
 
 /** Tokens that penalties look back on. */
@@ -93,12 +93,12 @@ export class Sequence {
    * @param index of the logits in the batch
    * @throws SkeinError when the constraint can no longer be watched over
    */
-  async draw(context: NativeContext, index: number): Promise<Drawn> {
-    const allowed = this.mask?.allowed() ?? null;
-    if (this.mask !== null && allowed === null) return { tokenId: null, logprob: null };
-    const sampler = this.samplers[0]!;
-    this.#prepareDraw(allowed);
+  async draw(context: RevealingContext, index: number): Promise<Drawn> {
+    if (this.isComplete) return { tokenId: null, logprob: null };
+    const { sampler } = this;
+    this.prepareDraw();
     let tokenId = await context.sampleToken(index, sampler);
+    const allowed = this.mask?.allowed() ?? null;
     if (allowed !== null && !isAllowed(allowed, tokenId)) {
       // Rounding lets a token without any probability be drawn once in a while.
       sampler.applyConfig({ temperature: 0, ...this.#biasOf(allowed) });
@@ -107,12 +107,11 @@ export class Sequence {
     return { tokenId, logprob: await this.#logprobOf(context, index, tokenId) };
   }
 
-  async #logprobOf(context: NativeContext, index: number, tokenId: number): Promise<TokenLogprob | null> {
+  async #logprobOf(context: RevealingContext, index: number, tokenId: number): Promise<TokenLogprob | null> {
     const count = this.request.logprobs;
     if (count === null || tokenId < 0) return null;
     const wanted = [[tokenId], false, false, false, Math.max(1, count)] as const;
-    const scoring = context as unknown as ScoringContext;
-    const [, , , logits, sum] = await scoring.sampleToken(
+    const [, , , logits, sum] = await context.sampleToken(
       index,
       this.samplers[1]!,
       false,
@@ -128,8 +127,25 @@ export class Sequence {
     return { ...scored.at(-1)!, top: scored.slice(0, Math.min(count, scored.length - 1)) };
   }
 
-  /** Sets the sampler up for the next draw. */
-  #prepareDraw(allowed: Int32Array | null): void {
+  /** The one that draws. */
+  get sampler(): NativeSampler {
+    return this.samplers[0]!;
+  }
+
+  /** Whether the form that is asked for leaves nothing more to say. @throws SkeinError as `draw` */
+  get isComplete(): boolean {
+    return this.mask !== null && this.mask.allowed() === null;
+  }
+
+  /** Whether the form that is asked for lets this token come next. @throws SkeinError as `draw` */
+  mayFollow(tokenId: number): boolean {
+    const allowed = this.mask?.allowed() ?? null;
+    return this.mask === null || (allowed !== null && isAllowed(allowed, tokenId));
+  }
+
+  /** Sets the sampler up for the next draw. @throws SkeinError as `draw` */
+  prepareDraw(): void {
+    const allowed = this.mask?.allowed() ?? null;
     const { sampling } = this.request;
     const penalized = sampling.presencePenalty !== 0 || sampling.frequencyPenalty !== 0;
     // Greedy drawing has no state to set up again.
@@ -150,7 +166,7 @@ export class Sequence {
       config.repeatPenaltyPresencePenalty = sampling.presencePenalty;
       config.repeatPenaltyFrequencyPenalty = sampling.frequencyPenalty;
     }
-    this.samplers[0]!.applyConfig(config);
+    this.sampler.applyConfig(config);
   }
 
   /** The request's bias, and −∞ for what may not come. */

@@ -1,5 +1,7 @@
 /** Inside the child process: requests in, tokens out. Owns slots, sequences and the batch loop. */
+import type { ScoreRequest } from "../port.ts";
 import type { Emitted, GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
+import { SkeinError } from "../../util/errors.ts";
 import { commonPrefix } from "../common-prefix.ts";
 import { type FromHost, toWire } from "../hosted/messages.ts";
 import { checkContext, checkLogitBias, checkTokenIds, tokenizePrompt } from "../prompt.ts";
@@ -8,6 +10,7 @@ import { type TokenMask, TokenMasks } from "../masks/token-masks.ts";
 import { BatchLoop } from "./batch-loop.ts";
 import type { NativeSampler } from "./binding.ts";
 import type { LoadedModel } from "./load.ts";
+import { ScoreQueue } from "./score-queue.ts";
 import { Sequence } from "./sequence.ts";
 import { SlotTable } from "./slots.ts";
 
@@ -28,6 +31,7 @@ export class Service {
   readonly #slots: SlotTable;
   readonly #loop: BatchLoop;
   readonly #starts: ConstrainedStarts;
+  readonly #scores: ScoreQueue;
   readonly #byId = new Map<number, Sequence>();
   #waiting: Waiting[] = [];
   /** Samplers of ended sequences: a running step may still use them. */
@@ -46,7 +50,10 @@ export class Service {
     );
     this.#slots = new SlotTable(loaded.context, parallel, loaded.contextTokens);
     this.#loop = new BatchLoop(loaded.context, this.#slots, {
-      onPause: () => this.#admitWaiting(),
+      onPause: async () => {
+        await this.#admitWaiting();
+        await this.#scores.step();
+      },
       onStep: (events) => {
         send({ type: "step", events: events.map(([{ id }, event]) => [id, event] as const) });
         for (const [sequence, event] of events) if (event.type === "end") this.#release(sequence);
@@ -56,6 +63,7 @@ export class Service {
           send({ type: "failed", id: sequence.id, error: toWire(error) });
           this.#release(sequence);
         }
+        this.#scores.failRunning(error);
         this.#slots.clear();
       },
       onLost: (error, sequence) => {
@@ -63,6 +71,7 @@ export class Service {
         this.#release(sequence);
       },
     });
+    this.#scores = new ScoreQueue(loaded, this.#slots, { send, wake: () => this.#loop.wake() });
   }
 
   generate(id: number, asked: GenerateRequest): void {
@@ -84,6 +93,19 @@ export class Service {
     });
   }
 
+  score(id: number, score: ScoreRequest): void {
+    this.#guard(id, () => {
+      const promptTokens = this.#tokenize(score.request.prompt);
+      checkTokenIds(score.tokenIds, this.#loaded.info.vocabularySize);
+      checkContext(promptTokens.length, score.tokenIds.length, this.#loaded.contextTokens);
+      const fromStart = { ...score.request, emitted: { tokenIds: [], text: "" } };
+      this.#starts.begin(id, fromStart, {
+        start: (mask) => this.#scores.add({ id, score, promptTokens, mask }),
+        failed: (error) => this.#send({ type: "failed", id, error: toWire(error) }),
+      });
+    });
+  }
+
   count(id: number, prompt: Prompt): void {
     this.#guard(id, () => {
       this.#send({ type: "counted", id, promptTokens: this.#tokenize(prompt).length });
@@ -91,7 +113,12 @@ export class Service {
   }
 
   cancel(id: number): void {
-    this.#starts.cancel(id);
+    this.#scores.cancel(id);
+    if (this.#starts.cancel(id)) {
+      // Whoever wants an answer scored is owed a word.
+      const error = new SkeinError("cancelled", "The request was cancelled.");
+      this.#send({ type: "failed", id, error: toWire(error) });
+    }
     for (const { mask } of this.#waiting.filter((waiting) => waiting.id === id)) mask?.close();
     this.#waiting = this.#waiting.filter((waiting) => waiting.id !== id);
     const sequence = this.#byId.get(id);

@@ -2,7 +2,7 @@
  * What an answer commits to, so that one wrong number anywhere can be pointed at (docs/EXACT.md, "Commitments"):
  *
  *     leaf(t, l) = H(0x01 | bytes of layer l at position t)         l = 0 (embedding) … layers
- *     row(t)     = root of leaf(t, 0 … layers), the leaf of the logits, the leaf of the token
+ *     row(t)     = root of leaf(t, 0 … layers), the leaf of the token
  *     chain(t)   = H(0x04 | chain(t − 1) | token | row(t))
  *     execRoot   = root of row(0 … T − 1)
  */
@@ -76,27 +76,13 @@ export function isMerklePath(
   return used === path.length && equalBytes(node, root);
 }
 
-/** Leaf of a position's logits: 32 bits each, little-endian. */
-export function logitsLeaf(sha256: Sha256, logits: Int32Array): Uint8Array {
+/** For comparing logits, 32 bits each, little-endian. They are not committed to: they follow from the last layer's leaf. */
+export function logitsHash(sha256: Sha256, logits: Int32Array): Uint8Array {
   return sha256(tags.logits, littleEndian(logits));
 }
 
 export function tokenLeaf(sha256: Sha256, token: number): Uint8Array {
   return sha256(tags.token, littleEndian(Int32Array.of(token)));
-}
-
-/**
- * Leaves of one position's tree: what each layer made of `token`, the logits that followed (null where none are
- * committed to), the token.
- */
-export function rowLeaves(
-  sha256: Sha256,
-  token: number,
-  layerLeaves: readonly Uint8Array[],
-  logits: Int32Array | null,
-): Uint8Array[] {
-  const last = logits === null ? new Uint8Array(hashBytes) : logitsLeaf(sha256, logits);
-  return [...layerLeaves, last, tokenLeaf(sha256, token)];
 }
 
 /** The chain's next head; before the first position it is 32 zeros. */

@@ -8,8 +8,8 @@ export interface KnownRows {
   readonly leaves?: readonly (readonly Uint8Array[])[];
 }
 
-/** A leaf of a row's tree: a layer (0: the embedding), or one of the two behind the layers. */
-export type RowPart = number | "logits" | "token";
+/** A leaf of a row's tree: a layer (0: the embedding), or the token behind them. */
+export type RowPart = number | "token";
 
 export interface FirstDifference {
   /** The first position that differs, or that only one side has. */
@@ -36,6 +36,5 @@ export function findFirstDifference(a: KnownRows, b: KnownRows): FirstDifference
 export function differingPart(a: readonly Uint8Array[], b: readonly Uint8Array[]): RowPart | null {
   const index = a.findIndex((leaf, i) => b[i] === undefined || !equalBytes(leaf, b[i]));
   if (index === -1) return a.length === b.length ? null : a.length;
-  if (index === a.length - 1) return "token";
-  return index === a.length - 2 ? "logits" : index;
+  return index === a.length - 1 ? "token" : index;
 }

@@ -45,7 +45,10 @@ export function addRowSquares(
   const columns = inputSizes.length;
   for (let row = 0; row * columns < rows.length; row++) {
     let sum = 0;
-    for (let i = 0; i < columns; i++) sum += (rows[row * columns + i]! * inputSizes[i]!) ** 2;
+    for (let i = 0; i < columns; i++) {
+      const size = rows[row * columns + i]! * inputSizes[i]!;
+      sum += size * size;
+    }
     into[firstRow + row]! += sum;
   }
 }
@@ -53,7 +56,7 @@ export function addRowSquares(
 /** Adds the squares of a matrix's columns to the sizes of its inputs. */
 export function addColumnSquares(rows: Float32Array, into: Float64Array): void {
   const columns = into.length;
-  for (let i = 0; i < rows.length; i++) into[i % columns]! += rows[i]! ** 2;
+  for (let i = 0; i < rows.length; i++) into[i % columns]! += rows[i]! * rows[i]!;
 }
 
 /** Lengths of groups of channels that share a factor; `groupOf(channel)` numbers the groups from 0. */

@@ -36,7 +36,7 @@ export async function layerFactors(
     groupSizes(squares.q, pairCount, pairOfQuery),
   );
   // Scores are binary logarithms: log2(e), 1 / √headDim and the rotation's magnitude go into the query.
-  const scoreFactor = (Math.LOG2E / Math.sqrt(headDim)) * shape.ropeMagnitude ** 2;
+  const scoreFactor = (Math.LOG2E / Math.sqrt(headDim)) * (shape.ropeMagnitude * shape.ropeMagnitude);
   const queryFactors = squares.q.map((_, c) => scoreFactor * 2 ** -keyShifts[pairOfQuery(c)]!);
   const keyFactors = squares.k.map((_, c) => 2 ** keyShifts[pairOfKey(c)]!);
 
@@ -91,11 +91,11 @@ async function layerSizes(source: ModelSource, layer: number, signal: AbortSigna
   ): Promise<Float64Array> => {
     if (!shape.hasQkvBias) return squares;
     const values = await vector(bias);
-    return squares.map((square, i) => square + values[i]! ** 2);
+    return squares.map((square, i) => square + values[i]! * values[i]!);
   };
   const attnNorm = await vector("attnNorm");
   const headNorm = async (kind: "qNorm" | "kNorm"): Promise<Float64Array> =>
-    (await vector(kind)).map((weight) => weight ** 2);
+    (await vector(kind)).map((weight) => weight * weight);
   return {
     // After a norm per head, its weights are what is left of sizes.
     q: shape.hasQkNorm ? await headNorm("qNorm") : await addSquares(await produced("q", attnNorm), "qBias"),

@@ -4,41 +4,16 @@
  * keep an error of less than 2^−80, and no true value lies that near to a half.
  */
 
+import { fixedPoint } from "../../util/fixed-point.ts";
+
 /** Fractional bits while computing. */
 const precision = 128n;
-const one = 1n << precision;
-const half = one >> 1n;
+const { one, ln2, multiply, divide, expMinus, twiceArtanh, ln } = fixedPoint(precision);
 
-const multiply = (a: bigint, b: bigint): bigint => (a * b) >> precision;
-const divide = (a: bigint, b: bigint): bigint => (a << precision) / b;
 /** To an integer with `bits` fractional bits; halves upwards. */
 const rounded = (a: bigint, bits: bigint): number =>
   Number((a + (1n << (precision - bits - 1n))) >> (precision - bits));
 
-/** e^−x by its series, 0 ≤ x ≤ 1. */
-function expMinus(x: bigint): bigint {
-  let sum = 0n;
-  let term = one;
-  for (let n = 1n; term !== 0n; n++) {
-    sum += n % 2n === 1n ? term : -term;
-    term = multiply(term, x) / n;
-  }
-  return sum;
-}
-
-/** 2·artanh(z) = ln((1 + z) / (1 − z)), |z| < 1. */
-function twiceArtanh(z: bigint): bigint {
-  const square = multiply(z, z);
-  let sum = 0n;
-  let power = z;
-  for (let n = 1n; power !== 0n && power !== -1n; n += 2n) {
-    sum += power / n;
-    power = multiply(power, square);
-  }
-  return 2n * sum;
-}
-
-const ln2: bigint = twiceArtanh(one / 3n);
 /** Machin, 1706. */
 const pi: bigint = 4n * (4n * arctanOfInverse(5n) - arctanOfInverse(239n));
 
@@ -131,7 +106,7 @@ export function gumbelTable(): Int32Array {
 function makeGumbel(): Int32Array {
   // −ln((2i + 1) / 2^17): 17 ln 2 at first, then less by 2·artanh(1 / (2i + 2)) at each step.
   let exponential = 17n * ln2;
-  let logarithm = lnOf(exponential);
+  let logarithm = ln(exponential);
   return Int32Array.from({ length: gumbelEntries }, (_, i) => {
     const entry = Number(-((logarithm + (1n << (precision - 13n))) >> (precision - 12n)));
     const next = exponential - twiceArtanh(one / BigInt(2 * i + 2));
@@ -155,7 +130,7 @@ export function gumbelTailTable(): Int32Array {
 
 function makeGumbelTail(): Int32Array {
   let exponential = tailExponential(0);
-  let logarithm = lnOf(exponential);
+  let logarithm = ln(exponential);
   return Int32Array.from({ length: gumbelEntries }, (_, i) => {
     const entry = Number(-((logarithm + (1n << (precision - 13n))) >> (precision - 12n)));
     if (i + 1 < gumbelEntries) {
@@ -177,12 +152,4 @@ function tailExponential(i: number): bigint {
     power = multiply(power, x);
   }
   return sum;
-}
-
-/** ln(x), x > 0: brought near 1 first, where the series is quick. */
-function lnOf(x: bigint): bigint {
-  let doublings = 0n;
-  for (; x > one + half; doublings++) x /= 2n;
-  for (; x < one - half / 2n; doublings--) x *= 2n;
-  return doublings * ln2 + twiceArtanh(divide(x - one, x + one));
 }

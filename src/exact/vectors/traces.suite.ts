@@ -3,7 +3,7 @@
  * what the sampler chooses.
  */
 import { equalBytes, toHex } from "../../util/bytes.ts";
-import { chainHead, logitsLeaf } from "../commitment/commitment.ts";
+import { chainHead, logitsHash } from "../commitment/commitment.ts";
 import { CommitmentRecorder } from "../commitment/recorder.ts";
 import { portableSha256 as sha256 } from "../commitment/portable-sha256.ts";
 import type { Executor } from "../executor.ts";
@@ -27,7 +27,7 @@ export interface TraceRow {
   readonly token: number;
   /** Hashes of what the layers made of it, the embedding first; not in long traces. */
   readonly leaves?: readonly string[];
-  /** Hash of the logits; null in a prompt but for its last position. */
+  /** Hash of the logits, which nothing commits to; null in a prompt but for its last position. */
   readonly logits?: string | null;
   readonly row?: string;
   readonly chain: string;
@@ -69,13 +69,13 @@ export function runTrace(
       tokens.map((input, i) => ({ sequence, input, wantsLogits: wants[i]! })),
       recorder.listener(),
     );
-    recorder.close(tokens, outputs);
+    recorder.close(tokens);
     for (const [i, token] of tokens.entries()) {
       head = chainHead(sha256, head, token, recorder.rows[first + i]!);
       const chain = toHex(head);
-      const logits = outputs[i] === null ? null : toHex(logitsLeaf(sha256, outputs[i]!));
-      // Of the layers; the two behind them follow from logits and token.
-      const leaves = recorder.leaves[first + i]!.slice(0, -2).map(toHex);
+      const logits = outputs[i] === null ? null : toHex(logitsHash(sha256, outputs[i]!));
+      // Of the layers; the one behind them is the token's.
+      const leaves = recorder.leaves[first + i]!.slice(0, -1).map(toHex);
       rows.push(
         hasLeaves
           ? { token, leaves, logits, row: toHex(recorder.rows[first + i]!), chain }

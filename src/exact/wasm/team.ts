@@ -56,9 +56,12 @@ function barrierOf(words: Int32Array, { setup: { threads }, meetTimeoutMs }: Tea
       return;
     }
     for (let i = 0; i < spins; i++) if (Atomics.load(words, roundAt) !== round) return;
-    // Not a failure of a request: threads that missed each other once compute nonsense from then on.
-    if (Atomics.wait(words, roundAt, round, meetTimeoutMs) === "timed-out") {
-      throw new Error("a compute thread of the exact engine does not answer");
+    // Who opened the round before may call only when others sleep in this one already: being woken means nothing.
+    while (Atomics.load(words, roundAt) === round) {
+      // Not a failure of a request: threads that missed each other once compute nonsense from then on.
+      if (Atomics.wait(words, roundAt, round, meetTimeoutMs) === "timed-out") {
+        throw new Error("a compute thread of the exact engine does not answer");
+      }
     }
   };
 }

@@ -96,7 +96,7 @@ function answerOf(
   const step = (inputs: readonly number[]): Int32Array => {
     const rows = inputs.map((input, i) => ({ sequence, input, wantsLogits: i === inputs.length - 1 }));
     const outputs = executor.step(rows, recorder?.listener());
-    recorder?.close(inputs, outputs);
+    recorder?.close(inputs);
     if (recorder !== null) chain.push(toHex(recorder.chain));
     return outputs.at(-1)!;
   };

@@ -7,7 +7,8 @@ import { contextOf } from "../../context.ts";
 import { exitCodes } from "../../exit.ts";
 import { exitWhenStopped } from "../../foreground.ts";
 import { createProgress } from "../../progress.ts";
-import { exactCacheFolder } from "../../provider-config.ts";
+import { exactCacheFolder, threadsOf } from "../../provider-config.ts";
+import { quantizationOption } from "../../quantization.ts";
 import { seconds, step } from "../../terminal.ts";
 
 /** The reference takes seconds for a token of a large model. */
@@ -15,7 +16,7 @@ const budgetMs = 20_000;
 
 /** `skein exact check` */
 export async function check(file: string, command: Command): Promise<void> {
-  const { flags, home } = contextOf(command);
+  const { flags, home, settings } = contextOf(command);
   const startMs = performance.now();
   const { signal } = new AbortController();
   const converting = createProgress("converting the model to integers (once)");
@@ -25,13 +26,14 @@ export async function check(file: string, command: Command): Promise<void> {
   const result = await withConverted(
     resolve(file),
     exactCacheFolder(home),
-    { signal, onProgress: (done, total) => converting.show(done, total) },
+    { signal, ...quantizationOption(flags), onProgress: (done, total) => converting.show(done, total) },
     (path) => {
       converting.end();
       return checkModel(path, {
         signal,
         positions: (flags["tokens"] as number | undefined) ?? null,
         budgetMs,
+        threads: threadsOf(settings.threads),
         onRead: (done, total) => reading.show(done, total),
         onCompared: ({ positions, total }) => {
           reading.end();

@@ -5,7 +5,7 @@ import { convertFile } from "../../../engine/exact/convert.ts";
 import { nameOf } from "../../../engine/gguf/inspect.ts";
 import { SkeinError } from "../../../util/errors.ts";
 import { printableJson } from "../../../util/printable.ts";
-import { quantizationOf } from "../../quantization.ts";
+import { quantizationOption } from "../../quantization.ts";
 import { contextOf } from "../../context.ts";
 import { stopSignal } from "../../foreground.ts";
 import { createProgress } from "../../progress.ts";
@@ -25,7 +25,7 @@ export async function convert(input: string, output: string | undefined, command
   const progress = createProgress("converting");
   const { modelId, fileBytes, weightError } = await convertFile(path, target, {
     signal: stopSignal(),
-    quantization: quantizationOf(flags),
+    ...quantizationOption(flags),
     onProgress: (done, total) => progress.show(done, total),
   }).finally(() => progress.end());
   if (flags["json"] === true)

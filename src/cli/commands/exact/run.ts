@@ -11,6 +11,7 @@ import {
   type GenerateRequest,
   greedySampling,
   type Prompt,
+  type TokenBias,
 } from "../../../protocol/generate.ts";
 import { toHex } from "../../../util/bytes.ts";
 import { SkeinError } from "../../../util/errors.ts";
@@ -18,7 +19,8 @@ import { printable, printableJson } from "../../../util/printable.ts";
 import { contextOf } from "../../context.ts";
 import { exitWhenStopped } from "../../foreground.ts";
 import { createProgress } from "../../progress.ts";
-import { exactCacheFolder } from "../../provider-config.ts";
+import { exactCacheFolder, threadsOf } from "../../provider-config.ts";
+import { quantizationOption } from "../../quantization.ts";
 import { styled } from "../../terminal.ts";
 
 interface RunFlags {
@@ -26,11 +28,19 @@ interface RunFlags {
   readonly raw?: boolean;
   readonly temperature?: number;
   readonly topP?: number;
+  readonly topK?: number;
+  readonly minP?: number;
+  readonly presencePenalty?: number;
+  readonly frequencyPenalty?: number;
+  readonly logitBias?: readonly TokenBias[];
+  readonly stop?: readonly string[];
   readonly seed?: number;
   readonly maxTokens?: number;
   readonly commit?: boolean;
   readonly json?: boolean;
 }
+
+const memoryHint = "Use a smaller --context, a smaller model, or convert it with --bits 4.";
 
 /** `skein exact run`: an answer on this machine alone, without a network. */
 export async function run(file: string, words: string[], command: Command): Promise<void> {
@@ -48,13 +58,17 @@ export async function run(file: string, words: string[], command: Command): Prom
   // 2. The model.
   const progress = createProgress("converting the model to integers (once)");
   const { context: contextTokens } = context.settings;
+  const threads = threadsOf(context.settings.threads);
   const loaded = await withConverted(
     resolve(file),
     exactCacheFolder(context.home),
-    { signal, onProgress: (done, total) => progress.show(done, total) },
+    { signal, ...quantizationOption(context.flags), onProgress: (done, total) => progress.show(done, total) },
     (modelPath) => {
       progress.end();
-      return loadModel({ modelPath, modelId: null, parallel: 1, contextTokens, threads: 1 }, () => undefined);
+      return loadModel(
+        { modelPath, modelId: null, parallel: 1, contextTokens, hint: memoryHint, threads },
+        () => undefined,
+      );
     },
   ).finally(() => progress.end());
   // 3. The answer.
@@ -93,9 +107,14 @@ function requestOf(flags: RunFlags, question: string, isPlain: boolean): Generat
       ...greedySampling,
       temperature: flags.temperature ?? 0,
       topP: flags.topP ?? 1,
+      topK: flags.topK ?? 0,
+      minP: flags.minP ?? 0,
+      presencePenalty: flags.presencePenalty ?? 0,
+      frequencyPenalty: flags.frequencyPenalty ?? 0,
+      logitBias: flags.logitBias ?? [],
       seed: flags.seed ?? 0,
     },
-    stop: [],
+    stop: flags.stop ?? [],
     constraint: null,
     logprobs: null,
     outputTokensMax: flags.maxTokens ?? null,
