@@ -27,9 +27,10 @@ import { type Others, runHedged } from "./hedge.ts";
 import type { LiveChoice } from "./journal.ts";
 import type { Elsewhere, MoveRecord } from "./move.ts";
 import { LogprobQueue, type Piece, type PlacedLogprob } from "./logprobs.ts";
+import { piecesOf } from "./pieces.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
 import { allBusy, noneFits, noProvider, notBackYet, notOffered } from "./refusals.ts";
-import type { End, Held } from "./runner.ts";
+import type { Held } from "./runner.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import type { Place } from "./waiting-room.ts";
 
@@ -136,7 +137,7 @@ export async function* answerChoice(
       // 2. One attempt, passed through as it comes; a better one may take its place.
       const others = othersFor(deps, together, search, request, held);
       const texts = runHedged({ deps, request, watch, signal }, held, others);
-      const end = yield* queue === null ? unscored(texts) : scored(texts, held, request, queue);
+      const end = yield* piecesOf(texts, held, request, queue);
       deps.metrics.attempted("ok");
       const attempts = search.attempts + held.moves + 1;
       return { ...endOf(held.progress, watch, end.finishReason, attempts), logprobs: queue?.told ?? null };
@@ -154,44 +155,6 @@ export async function* answerChoice(
       countFailure(search, progress, error);
       considerRetry(deps, held.to, search, progress, together, error);
     }
-  }
-}
-
-type Texts = ReturnType<typeof runHedged>;
-
-async function* unscored(texts: Texts): AsyncGenerator<Piece, End> {
-  try {
-    for (;;) {
-      const { done, value } = await texts.next();
-      if (done === true) return value;
-      yield { text: value, logprobs: null };
-    }
-  } finally {
-    await texts.return(undefined as never);
-  }
-}
-
-/** With the log probabilities of each piece's tokens. */
-async function* scored(
-  texts: Texts,
-  held: Held,
-  { stop }: ChoiceRequest,
-  queue: LogprobQueue,
-): AsyncGenerator<Piece, End> {
-  try {
-    for (;;) {
-      const { done, value } = await texts.next();
-      const all = held.progress.logprobs;
-      if (done !== true) {
-        yield { text: value, logprobs: queue.release(all, value) };
-        continue;
-      }
-      const rest = queue.rest(all, stop.length === 0);
-      if (rest.length > 0) yield { text: "", logprobs: rest };
-      return value;
-    }
-  } finally {
-    await texts.return(undefined as never);
   }
 }
 
