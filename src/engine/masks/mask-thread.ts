@@ -4,18 +4,17 @@ import { fileURLToPath } from "node:url";
 import { SkeinError } from "../../util/errors.ts";
 import type { FromMaskThread, ToMaskThread, Vocabulary } from "./messages.ts";
 
-/** From the grammar's text to its first mask; the usual takes some milliseconds, a hostile one for ever. */
-const compileTimeoutMs = 20_000;
-
 export class MaskThread {
   readonly #worker: Worker;
+  readonly #compileTimeoutMs: number;
   readonly #onEnd: () => void;
   readonly #pending = new Map<number, PromiseWithResolvers<void>>();
   /** Why it ended; null while it lives. */
   #failure: SkeinError | null = null;
 
   /** @param onEnd called once, however it ends */
-  constructor(vocabulary: Vocabulary, onEnd: () => void) {
+  constructor(vocabulary: Vocabulary, compileTimeoutMs: number, onEnd: () => void) {
+    this.#compileTimeoutMs = compileTimeoutMs;
     this.#onEnd = onEnd;
     const ending = import.meta.url.endsWith(".ts") ? "ts" : "js";
     const file = fileURLToPath(new URL(`./mask-worker.${ending}`, import.meta.url));
@@ -36,10 +35,11 @@ export class MaskThread {
     if (this.#failure !== null) throw this.#failure;
     const answer = Promise.withResolvers<void>();
     this.#pending.set(message.id, answer);
+    const seconds = this.#compileTimeoutMs / 1000;
     const timer = setTimeout(() => {
-      answer.reject(tooSlow(`takes longer than ${compileTimeoutMs / 1000} s to compile`));
+      answer.reject(tooSlow(`takes longer than ${seconds} s to compile`));
       this.end(ended("a grammar took too long"));
-    }, compileTimeoutMs);
+    }, this.#compileTimeoutMs);
     this.send(message);
     try {
       await answer.promise;

@@ -86,8 +86,9 @@ port.on("message", (message: ToMaskThread) => {
   // In order: everything below may wait.
   last = last.then(() =>
     handle(message).catch((error: unknown) => {
-      const reason = xgrammar.complaint() || (error instanceof Error ? error.message : String(error));
-      send({ type: "refused", id: message.id, reason });
+      const trap =
+        error instanceof WebAssembly.RuntimeError ? "it is too large or too complex" : String(error);
+      send({ type: "refused", id: message.id, reason: xgrammar.complaint() || trap });
     }),
   );
 });

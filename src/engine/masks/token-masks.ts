@@ -9,8 +9,19 @@ import { outcomes, shared, type Vocabulary } from "./messages.ts";
 
 /** Each takes some tens of megabytes, with large vocabularies more. */
 const threadsMax = 4;
-/** A mask takes some microseconds; who is later than this delays everybody. */
-const maskTimeoutMs = 1_000;
+
+interface MaskLimits {
+  readonly compileTimeoutMs: number;
+  readonly maskTimeoutMs: number;
+}
+
+const maskLimits: MaskLimits = {
+  /** From the grammar's text to its first mask; the usual takes some milliseconds, a hostile one for ever. */
+  compileTimeoutMs: 20_000,
+  /** A mask takes some microseconds; who is later than this delays everybody. */
+  maskTimeoutMs: 1_000,
+};
+
 /** Compiled grammars that each keeps for the next requests. */
 const grammarsMax = 16;
 /** Grammars that wait for a thread: no more than an engine has slots. */
@@ -38,15 +49,20 @@ interface Entry {
 
 export class TokenMasks {
   readonly #vocabulary: () => Vocabulary;
+  readonly #limits: MaskLimits;
   readonly #entries = new Set<Entry>();
   #waiting: (() => void)[] = [];
   #nextId = 1;
 
-  constructor(model: {
-    readonly pieces: PieceTable;
-    readonly isEnd: (tokenId: number) => boolean;
-    readonly vocabularySize: number;
-  }) {
+  constructor(
+    model: {
+      readonly pieces: PieceTable;
+      readonly isEnd: (tokenId: number) => boolean;
+      readonly vocabularySize: number;
+    },
+    limits: Partial<MaskLimits> = {},
+  ) {
+    this.#limits = { ...maskLimits, ...limits };
     let vocabulary: Vocabulary | null = null;
     this.#vocabulary = () => (vocabulary ??= vocabularyOf(model));
   }
@@ -80,11 +96,12 @@ export class TokenMasks {
 
   #maskOf(entry: Entry, id: number, view: Int32Array): TokenMask {
     const { thread } = entry;
+    const { maskTimeoutMs } = this.#limits;
     let states = 1;
     let isClosed = false;
     return {
       allowed() {
-        waitFor(thread, view, states);
+        waitFor(thread, view, states, maskTimeoutMs);
         if (view[shared.outcome] === outcomes.refused) throw notAllowed();
         return view[shared.outcome] === outcomes.complete ? null : view.subarray(shared.mask);
       },
@@ -123,7 +140,7 @@ export class TokenMasks {
 
   #start(): Entry | null {
     if (this.#entries.size >= threadsMax) return null;
-    const thread = new MaskThread(this.#vocabulary(), () => {
+    const thread = new MaskThread(this.#vocabulary(), this.#limits.compileTimeoutMs, () => {
       this.#entries.delete(entry);
       this.#admit();
     });
@@ -156,7 +173,7 @@ export class TokenMasks {
 }
 
 /** Waits until the thread has reached a state: nearly always it has, while the model computed. @throws SkeinError */
-function waitFor(thread: MaskThread, view: Int32Array, states: number): void {
+function waitFor(thread: MaskThread, view: Int32Array, states: number, maskTimeoutMs: number): void {
   const endMs = performance.now() + maskTimeoutMs;
   for (;;) {
     const reached = Atomics.load(view, shared.states);
