@@ -165,6 +165,8 @@ async function peak(clock: ManualClock): Promise<number> {
         sampling: greedySampling,
         stop: [],
         outputTokensMax: null,
+        constraint: null,
+        logprobs: null,
         timeoutMs: 600_000,
       } as const;
       // oxlint-disable-next-line no-unused-vars

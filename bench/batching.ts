@@ -78,6 +78,8 @@ function request(run: number, stream: number): GenerateRequest {
     emitted: { tokenIds: [], text: "" },
     sampling: greedySampling,
     stop: [],
+    constraint: null,
+    logprobs: null,
     outputTokensMax: outputTokens,
     timeoutMs: 600_000,
   };

@@ -57,7 +57,7 @@ function serveHttp(steppers: readonly Stepper[]): Promise<number> {
       response.writeHead(200, { "content-type": "text/event-stream" });
       for (let position = 0; position < answerTokens; position++) {
         if (position > 0) await stepper.next();
-        response.write(`data: ${text(0, "goose ")}\n\n`);
+        response.write(`data: ${text(0, { text: "goose ", logprobs: null })}\n\n`);
       }
       response.end("data: [DONE]\n\n");
     });

@@ -33,6 +33,7 @@ function anyCandidate(providerId: string, random: Random): Candidate {
       contextTokensMax: 8_192,
       parallelMax: 1 + Math.floor(random.next() * 8),
       resumable: true,
+      features: [],
       price: { inputPerMillionTokens: price(0.2), outputPerMillionTokens: price(0.6), perSecond: 0n },
     },
     active: 0,

@@ -114,6 +114,7 @@ export function createModelledEngine(
       parallelMax: machine.slots,
       trustTier: "float",
       resumable: true,
+      features: [],
     },
     generate,
     countPromptTokens: async (prompt) => (prompt.kind === "tokens" ? prompt.tokenIds.length : 1),

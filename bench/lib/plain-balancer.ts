@@ -132,6 +132,8 @@ function requestOf(tokenIds: readonly number[], outputTokensMax: number, emitted
     emitted: { tokenIds: [...emitted.tokenIds], text: emitted.text },
     sampling: greedySampling,
     stop: [],
+    constraint: null,
+    logprobs: null,
     outputTokensMax,
     timeoutMs: requestTimeoutMs,
   };

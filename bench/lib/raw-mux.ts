@@ -60,7 +60,7 @@ async function answer(socket: TLSSocket, stream: number, stepper: Stepper): Prom
 
 /** The door: resolves with its port. */
 export async function serveRawGateway(machinePorts: readonly number[]): Promise<number> {
-  const open = new Map<number, { response: ServerResponse; text: (index: number, text: string) => string }>();
+  const open = new Map<number, { response: ServerResponse; text: ReturnType<typeof chunksOf>["text"] }>();
   const machines = machinePorts.map((port) => {
     const credentials = () => ({ psk: key, identity: "bench" });
     const options = { ...secured, pskCallback: credentials, checkServerIdentity: () => undefined };
@@ -68,7 +68,7 @@ export async function serveRawGateway(machinePorts: readonly number[]): Promise<
     socket.setNoDelay(true);
     readFrames(socket, (stream, text) => {
       const { response, text: chunk } = open.get(stream)!;
-      if (text !== "") return void response.write(`data: ${chunk(0, text)}\n\n`);
+      if (text !== "") return void response.write(`data: ${chunk(0, { text, logprobs: null })}\n\n`);
       open.delete(stream);
       response.end("data: [DONE]\n\n");
     });

@@ -125,6 +125,7 @@ function candidateOf({ id, slots, roundTripMs, pace, endsMs }: Machine): Candida
       contextTokensMax: 8_192,
       parallelMax: slots,
       resumable: true,
+      features: [],
       price: freePriceSheet,
     },
     active: Math.min(slots, endsMs.length),

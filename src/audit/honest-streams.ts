@@ -47,6 +47,8 @@ export function streamRequest(
     emitted: { tokenIds: [], text: "" },
     sampling: { ...samplingKinds[kind]!, seed },
     stop: [],
+    constraint: null,
+    logprobs: null,
     outputTokensMax,
     timeoutMs: streamTimeoutMs,
   };

@@ -36,6 +36,8 @@ const first: RequestWithTerms = {
   },
   stop: ["\n\n"],
   outputTokensMax: 64,
+  constraint: null,
+  logprobs: null,
   timeoutMs: 600_000,
   terms: {
     tier: "exact",

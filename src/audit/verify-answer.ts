@@ -88,6 +88,9 @@ function checkVerifiable(
   if (modelId !== facts.modelId) throw cannot(`it is of ${modelId}, not of ${facts.modelId}`);
   if (prompt === null) throw cannot("its prompt was too long to be kept");
   if (parts.some(({ tokenIds }) => tokenIds === null)) throw cannot("its token ids are not known");
+  if (parts.some(({ asked }) => optionsOf(asked).constraint !== null)) {
+    throw cannot("it had to have a form, and the masks of forms are not made again");
+  }
   const others = parts.flatMap(({ receipt }) => receipt?.receipt.opsHash ?? []);
   if (others.some((hash) => !equalBytes(hash, opsHash))) {
     throw cannot("it was made with other operations", "Use the version of Skein that its receipt names.");
@@ -139,7 +142,18 @@ function textProblemOf(
     const { stop } = optionsOf(part.asked);
     const prompt = { kind: "text", text: "" } as const;
     const sampling = samplingOf(part);
-    const asked = { requestId, modelId, prompt, emitted, sampling, stop, outputTokensMax, timeoutMs: 0 };
+    const asked = {
+      requestId,
+      modelId,
+      prompt,
+      emitted,
+      sampling,
+      stop,
+      outputTokensMax,
+      constraint: null,
+      logprobs: null,
+      timeoutMs: 0,
+    };
     const written = writeAgain(new AnswerWriter(asked, { promptTokens, contextTokens, pieces }), part);
     const name = `attempt ${i + 1}`;
     if (written.text !== part.text) return `the tokens of ${name} give another text than the one delivered`;
@@ -167,8 +181,8 @@ function writeAgain(writer: AnswerWriter, { tokenIds, receipt }: Part): Written 
       if (event.type === "end") finish = event.finishReason;
     }
   };
-  take(writer.replayEmitted());
-  for (const id of tokenIds!) take(writer.accept(id));
+  take(writer.replayEmitted(null));
+  for (const id of tokenIds!) take(writer.accept(id, null, null));
   const byModel = finish === null && receipt?.receipt.finish === "stop";
   if (byModel) take(writer.endOfGeneration());
   return { text, finish, byModel };

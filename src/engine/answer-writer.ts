@@ -1,4 +1,5 @@
-import type { FinishReason, GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
+import type { FinishReason, GenerateEvent, GenerateRequest, TokenLogprob } from "../protocol/generate.ts";
+import type { TokenMask } from "./masks/token-masks.ts";
 import { PieceDecoder, type PieceTable } from "./piece-decoder.ts";
 import { StopMatcher } from "./stop-matcher.ts";
 
@@ -53,7 +54,7 @@ export class AnswerWriter {
    * Brings decoder and stop matcher to where the earlier attempts stopped. Returns what follows already:
    * text that they made certain but did not deliver, or the end that they did not live to tell.
    */
-  replayEmitted(): GenerateEvent[] {
+  replayEmitted(mask: TokenMask | null): GenerateEvent[] {
     const { tokenIds, text: delivered } = this.#request.emitted;
     let text = "";
     let stopped = false;
@@ -68,7 +69,7 @@ export class AnswerWriter {
     }
     if (delivered.startsWith(text)) this.#surplus = delivered.length - text.length;
     if (stopped) return [...events, this.#end("stop")];
-    if (this.#outputTokens >= this.#outputTokensMax) return [...events, ...this.#finish("length")];
+    if (this.#outputTokens >= this.#outputTokensMax) return [...events, ...this.#limit(mask)];
     return events;
   }
 
@@ -78,23 +79,32 @@ export class AnswerWriter {
     else this.#prefillMs += stepMs;
   }
 
-  /** Takes a drawn token; returns the events that follow from it, an `end` among them when it was the last. */
-  accept(tokenId: number): GenerateEvent[] {
+  /**
+   * Takes a drawn token; returns the events that follow from it, an `end` among them when it was the last.
+   * @param mask of the answer with this token
+   */
+  accept(tokenId: number, mask: TokenMask | null, logprob: TokenLogprob | null): GenerateEvent[] {
     this.#drawn = true;
     const position = this.#outputTokens;
     this.#outputTokens += 1;
     const { text: certain, stopped } = this.#stop.push(this.#decoder.push(tokenId));
     const text = this.#withoutSurplus(certain);
-    const event: GenerateEvent = { type: "tokens", position, tokenIds: [tokenId], tokenCount: 1, text };
+    const tokens = { type: "tokens", position, tokenIds: [tokenId], tokenCount: 1, text } as const;
+    const event: GenerateEvent = logprob === null ? tokens : { ...tokens, logprobs: [logprob] };
     if (stopped) return [event, this.#end("stop")];
     if (this.#outputTokens < this.#outputTokensMax) return [event];
-    return [event, ...this.#finish("length")];
+    return [event, ...this.#limit(mask)];
   }
 
   /** The model ended its answer; the token that says so is neither delivered nor counted. */
   endOfGeneration(): GenerateEvent[] {
     this.#drawn = true;
     return this.#finish("stop");
+  }
+
+  /** No room for more: an answer whose form is complete needs none. */
+  #limit(mask: TokenMask | null): GenerateEvent[] {
+    return this.#finish(mask !== null && mask.allowed() === null ? "stop" : "length");
   }
 
   /** The end without a further token: held-back text comes out. */

@@ -20,6 +20,8 @@ export function ask(content: string, more: Partial<GenerateRequest> = {}): Gener
     emitted: { tokenIds: [], text: "" },
     sampling: greedySampling,
     stop: [],
+    constraint: null,
+    logprobs: null,
     outputTokensMax: 64,
     timeoutMs: 60_000,
     ...more,

@@ -37,6 +37,8 @@ export function requestOf(question: string, values: Partial<GenerateRequest> = {
     emitted: { tokenIds: [], text: "" },
     sampling: greedySampling,
     stop: [],
+    constraint: null,
+    logprobs: null,
     outputTokensMax: 24,
     timeoutMs: 60_000,
     ...values,

@@ -171,6 +171,7 @@ export function createNaiveEngine(
       parallelMax: options.parallelMax,
       trustTier: "float",
       resumable: true,
+      features: [],
     },
     generate,
     async countPromptTokens(prompt, signal) {

@@ -28,6 +28,8 @@ const question: GenerateRequest = {
   sampling: greedySampling,
   stop: [],
   outputTokensMax: probeTokens,
+  constraint: null,
+  logprobs: null,
   timeoutMs: probeTimeoutMs,
 };
 

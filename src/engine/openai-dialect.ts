@@ -25,7 +25,10 @@ export class Dialect {
   continuation: Continuation = "assistant_last";
 
   /** Parameters that most servers know only under extra names are sent only when they ask for something. */
-  ask(model: string, { prompt, emitted, sampling, stop, outputTokensMax }: GenerateRequest): Asked {
+  ask(
+    model: string,
+    { prompt, emitted, sampling, stop, constraint, outputTokensMax }: GenerateRequest,
+  ): Asked {
     const limitName = this.#avoided.has("max_tokens") ? "max_completion_tokens" : "max_tokens";
     const common = {
       model,
@@ -40,6 +43,9 @@ export class Dialect {
       ...(sampling.frequencyPenalty !== 0 ? { frequency_penalty: sampling.frequencyPenalty } : {}),
       ...(sampling.logitBias.length > 0 ? { logit_bias: Object.fromEntries(sampling.logitBias) } : {}),
       ...(stop.length > 0 ? { stop } : {}),
+      ...(constraint?.responseFormat == null
+        ? {}
+        : { response_format: JSON.parse(constraint.responseFormat) as unknown }),
       ...(outputTokensMax === null ? {} : { [limitName]: outputTokensMax }),
     };
     if (prompt.kind === "chat") {

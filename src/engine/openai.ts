@@ -75,7 +75,13 @@ export async function createOpenAiEngine(
   clock.schedule(healthIntervalMs, () => void watch());
 
   async function* generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
-    const { emitted, prompt } = request;
+    const { emitted, prompt, constraint, logprobs } = request;
+    if (logprobs !== null || (constraint !== null && constraint.responseFormat === null)) {
+      throw new SkeinError(
+        "unsupported_parameter",
+        "This engine knows no log probabilities and no grammars.",
+      );
+    }
     const canContinue = continuesByText({ continuesText }, prompt);
     if (emitted.tokenIds.length > 0 || (emitted.text !== "" && !canContinue)) {
       throw new SkeinError("invalid_request", "This engine cannot continue an answer.", {
@@ -105,6 +111,8 @@ export async function createOpenAiEngine(
       resumable: false,
       forwardsPrompts: true,
       continuesText,
+      // Those it refuses, it refuses with a reason.
+      features: ["json"],
     },
     generate,
     async countPromptTokens(prompt, signal) {

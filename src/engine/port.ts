@@ -4,7 +4,7 @@
  * `openai` (an HTTP upstream).
  * `engine.suite.ts` is the one suite that every implementation passes.
  */
-import type { EngineKind, TrustTier } from "../protocol/offer.ts";
+import type { EngineKind, Feature, TrustTier } from "../protocol/offer.ts";
 import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
 
 export interface EngineModel {
@@ -18,6 +18,7 @@ export interface EngineModel {
   /** As in the offer. */
   readonly forwardsPrompts?: true;
   readonly continuesText?: "completions" | "all";
+  readonly features: readonly Feature[];
 }
 
 export type EngineStatus =

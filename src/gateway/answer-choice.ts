@@ -16,6 +16,8 @@ import {
 } from "./attempt.ts";
 import { runHedged } from "./hedge.ts";
 import type { LiveChoice } from "./journal.ts";
+import { LogprobQueue, type Piece, type PlacedLogprob } from "./logprobs.ts";
+import { piecesOf } from "./pieces.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
 import { receiptName } from "./receipts.ts";
 import { notBackYet } from "./refusals.ts";
@@ -26,6 +28,8 @@ import { Stopwatch } from "./stopwatch.ts";
 export interface ChoiceEnd {
   readonly finishReason: FinishReason;
   readonly text: string;
+  /** Of the whole text; null: not asked for. */
+  readonly logprobs: readonly PlacedLogprob[] | null;
   readonly promptTokens: number;
   readonly cachedTokens: number;
   readonly outputTokens: number;
@@ -59,7 +63,7 @@ export async function* answerChoice(
   together: Together,
   choice: Choice,
   signal: AbortSignal,
-): AsyncGenerator<string, ChoiceEnd> {
+): AsyncGenerator<Piece, ChoiceEnd> {
   const { request, index, live } = choice;
   const current = { progress: live?.from?.progress ?? emptyProgress() };
   try {
@@ -76,8 +80,9 @@ async function* attemptUntilDone(
   { request, home, live }: Choice,
   current: { progress: Progress },
   signal: AbortSignal,
-): AsyncGenerator<string, ChoiceEnd> {
+): AsyncGenerator<Piece, ChoiceEnd> {
   const watch = new Stopwatch(deps.clock);
+  const queue = request.logprobs === null ? null : new LogprobQueue();
   const search: Search = {
     prompt: request.prompt,
     home,
@@ -103,9 +108,11 @@ async function* attemptUntilDone(
       // 2. One attempt, passed through as it comes; a better one may take its place.
       const others = othersFor(deps, together, search, request, held);
       const ended = to.madeRoom === null ? signal : AbortSignal.any([signal, to.madeRoom]);
-      const end = yield* runHedged({ deps, request, watch, signal: ended }, held, others);
+      const texts = runHedged({ deps, request, watch, signal: ended }, held, others);
+      const end = yield* piecesOf(texts, held, request, queue);
       deps.metrics.attempted("ok");
-      return endOf(held.progress, watch, end.finishReason, search.attempts + held.moves + 1);
+      const attempts = search.attempts + held.moves + 1;
+      return { ...endOf(held.progress, watch, end.finishReason, attempts), logprobs: queue?.told ?? null };
     } catch (thrown) {
       // 3. Try elsewhere, if that can help and the next provider can continue.
       const error = toSkeinError(thrown);
@@ -135,7 +142,7 @@ function endOf(
   watch: Stopwatch,
   finishReason: FinishReason,
   attempts: number,
-): ChoiceEnd {
+): Omit<ChoiceEnd, "logprobs"> {
   return {
     finishReason,
     text: progress.text,

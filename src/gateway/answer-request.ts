@@ -5,10 +5,11 @@ import { answerChoice, type Choice, type ChoiceEnd } from "./answer-choice.ts";
 import type { Home, Together } from "./search.ts";
 import type { ChoiceDeps, Slice } from "./attempt.ts";
 import type { LiveChoice } from "./journal.ts";
+import type { Piece } from "./logprobs.ts";
 import type { CompletionRequest } from "./parse-request.ts";
 
 export type AnswerEvent =
-  | { readonly type: "text"; readonly choice: number; readonly text: string }
+  | ({ readonly type: "text"; readonly choice: number } & Piece)
   | { readonly type: "end"; readonly choice: number; readonly end: ChoiceEnd };
 
 /** What a request consumed in all, once. */
@@ -19,7 +20,7 @@ export interface Bill {
   readonly feeAmount: bigint;
 }
 
-type Texts = AsyncGenerator<string, ChoiceEnd>;
+type Texts = AsyncGenerator<Piece, ChoiceEnd>;
 
 /**
  * Runs the choices concurrently and yields their events as they come. The first failure ends all.
@@ -57,7 +58,7 @@ export async function* answerRequest(
     for (const choice = choices[0]!; ;) {
       const { done, value } = await choice.next();
       if (done === true) return yield { type: "end", choice: 0, end: value };
-      yield { type: "text", choice: 0, text: value };
+      yield { type: "text", choice: 0, ...value };
     }
   } finally {
     signal.removeEventListener("abort", onAbort);
@@ -78,7 +79,7 @@ async function* merge(choices: readonly Texts[]): AsyncGenerator<AnswerEvent> {
         ready.push(
           done === true
             ? { type: "end", choice: index, end: value }
-            : { type: "text", choice: index, text: value },
+            : { type: "text", choice: index, ...value },
         );
         wake();
       },
@@ -119,7 +120,7 @@ async function* told(
 ): Texts {
   const from = live?.from ?? null;
   if (live === null || from === null) return yield* goOn(null);
-  if (from.progress.text !== "") yield from.progress.text;
+  if (from.progress.text !== "") yield { text: from.progress.text, logprobs: null };
   if (from.end !== null) return from.end;
   // Where the request allows other identities, choices may have begun with different ones.
   return yield* goOn({ ...together, modelId: modelIdOf(live) ?? together.modelId });
@@ -136,10 +137,19 @@ function choicesOf(
       const index = promptIndex * request.n + i;
       const seed = choiceSeed(request.sampling.seed, index);
       const sampling = { ...request.sampling, seed };
-      const { stop, outputTokensMax } = request;
+      const { stop, outputTokensMax, constraint, logprobs } = request;
       const live = lives?.[index] ?? null;
       const chargesPrompt = i === 0;
-      const asked = { requestId, prompt, sampling, stop, outputTokensMax, chargesPrompt };
+      const asked = {
+        requestId,
+        prompt,
+        sampling,
+        stop,
+        outputTokensMax,
+        constraint,
+        logprobs,
+        chargesPrompt,
+      };
       return { index, request: asked, home, live };
     });
   });

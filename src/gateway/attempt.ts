@@ -1,5 +1,5 @@
 /** One try at one provider. */
-import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
+import type { GenerateEvent, GenerateRequest, Prompt, TokenLogprob } from "../protocol/generate.ts";
 import { continuesByText, type ModelOffer } from "../protocol/offer.ts";
 import { isProviderId } from "../protocol/provider-id.ts";
 import type { Part } from "../receipt/document.ts";
@@ -52,6 +52,8 @@ export interface Progress {
   /** Whether `tokenIds` is all there is, so that another provider can continue. */
   idsComplete: boolean;
   position: number;
+  /** Of all tokens, where they are asked for. */
+  logprobs: TokenLogprob[];
   promptTokens: number;
   cachedTokens: number;
   slices: Slice[];
@@ -67,6 +69,7 @@ export function emptyProgress(): Progress {
     text: "",
     idsComplete: true,
     position: 0,
+    logprobs: [],
     promptTokens: 0,
     cachedTokens: 0,
     slices: [],
@@ -285,6 +288,7 @@ function continuationOf(progress: Progress, { outputTokensMax }: ChoiceRequest):
 function take(progress: Progress, event: TokensEvent): void {
   for (const id of event.tokenIds) progress.tokenIds.push(id);
   if (event.tokenIds.length !== event.tokenCount) progress.idsComplete = false;
+  if (event.logprobs !== undefined) progress.logprobs.push(...event.logprobs);
   progress.position += event.tokenCount;
   progress.text += event.text;
 }

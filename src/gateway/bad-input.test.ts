@@ -34,6 +34,66 @@ const unsupported = (name: string, change: object, param: string, path = chat): 
   says: /not supported/,
 });
 
+const formatRow = (
+  name: string,
+  format: unknown,
+  says: RegExp,
+  code: "invalid_request" | "unsupported_parameter" = "invalid_request",
+): Row => ({ name, body: { ...question, response_format: format }, code, says });
+const schemaRow = (schema: unknown, says: RegExp, code?: "unsupported_parameter"): Row => ({
+  ...formatRow(
+    `the schema ${JSON.stringify(schema).slice(0, 60)}`,
+    { type: "json_schema", json_schema: { name: "a", schema } },
+    says,
+    code,
+  ),
+  param: "response_format",
+});
+const nested = (depth: number): unknown => (depth === 0 ? {} : { type: "array", items: nested(depth - 1) });
+const manyNames = Array.from({ length: 5_001 }, (_, i) => [`p${i}`, {}]);
+
+const formats: Row[] = [
+  formatRow("a format by name", "json", /"type": "json_object"/),
+  formatRow("an unknown format", { type: "xml" }, /"type": "json_object"/),
+  formatRow(
+    "a schema without a name",
+    { type: "json_schema", json_schema: { schema: {} } },
+    /letters, digits/,
+  ),
+  formatRow(
+    "a schema that is a list",
+    { type: "json_schema", json_schema: { name: "a", schema: [] } },
+    /a JSON schema/,
+  ),
+  formatRow("no schema", { type: "json_schema" }, /an object like/),
+  formatRow("an expression that is none", { type: "regex", pattern: "a(" }, /unmatched '\('/),
+  formatRow("a look ahead", { type: "regex", pattern: "(?=a)" }, /lookaround/, "unsupported_parameter"),
+  formatRow("no grammar", { type: "grammar", grammar: "" }, /rule 'root'/),
+  schemaRow({ not: {} }, /'not' is not supported/, "unsupported_parameter"),
+  schemaRow(
+    { properties: { a: { multipleOf: 3 } } },
+    /'properties\.a'.*'multipleOf'/,
+    "unsupported_parameter",
+  ),
+  schemaRow({ if: {}, anyOf: [] }, /'if' is not supported/, "unsupported_parameter"),
+  schemaRow({ type: "array", uniqueItems: true }, /'uniqueItems'/, "unsupported_parameter"),
+  schemaRow({ allOf: [{}, {}] }, /more than one/, "unsupported_parameter"),
+  schemaRow({ oneOf: [{ type: "integer" }, { type: "number" }] }, /may both match/, "unsupported_parameter"),
+  schemaRow({ $ref: "https://example.com/a" }, /only references within/, "unsupported_parameter"),
+  schemaRow({ $ref: "#/$defs/a" }, /'#\/\$defs\/a' is not there/),
+  schemaRow({ $ref: "#" }, /refers to itself/),
+  schemaRow({ type: "strange" }, /'type' must be/),
+  schemaRow(false, /allows no value/),
+  schemaRow({ type: "integer", minimum: 3, maximum: 2 }, /within its bounds/),
+  schemaRow({ type: "string", maxLength: 1_000_000 }, /above 256/, "unsupported_parameter"),
+  schemaRow({ type: "string", format: "zip" }, /format "zip"/, "unsupported_parameter"),
+  schemaRow({ type: "string", pattern: "(" }, /unmatched/),
+  schemaRow({ type: "array", minItems: 20_000 }, /above 10000/, "unsupported_parameter"),
+  schemaRow(nested(70), /nested deeper than 64/),
+  schemaRow({ properties: Object.fromEntries(manyNames) }, /more than 5000 properties/),
+  schemaRow({ description: "a".repeat(200_000) }, /longer than 131072/),
+];
+
 const rows: Row[] = [
   {
     name: "half of a JSON text",
@@ -149,7 +209,10 @@ const rows: Row[] = [
   unsupported("functions", { functions: [{ name: "f" }] }, "functions"),
   unsupported("response_format", { response_format: { type: "json_object" } }, "response_format"),
   unsupported("logprobs", { logprobs: true }, "logprobs"),
-  unsupported("top_logprobs", { top_logprobs: 3 }, "top_logprobs"),
+  wrong("alternatives to nothing", { top_logprobs: 3 }, "top_logprobs", /needs 'logprobs'/),
+  wrong("too many alternatives", { logprobs: true, top_logprobs: 21 }, "top_logprobs", /from 0 to 20/),
+  wrong("log probabilities by number", { logprobs: 3 }, "logprobs", /true or false/),
+  ...formats,
   unsupported("audio", { audio: { voice: "x" } }, "audio"),
   unsupported("modalities", { modalities: ["text", "audio"] }, "modalities"),
   unsupported("tool_calls", { messages: [{ role: "assistant", tool_calls: [{}] }] }, "messages.0.tool_calls"),

@@ -186,6 +186,7 @@ const forGood: ReadonlySet<RejectReason> = new Set([
   "other_region",
   "not_private",
   "too_expensive",
+  "unable",
 ]);
 
 function isHome({ candidate }: Scored, homeId: string | null): boolean {

@@ -100,7 +100,8 @@ function writeDown(
   const lives = Array.from({ length: request.prompts.length * request.n }, () => new LiveChoice());
   const { endpoint, sampling } = request;
   const head = { endpoint, body: JSON.stringify(body), seed: sampling.seed, owner, createdMs };
-  const journal = journals.open(requestId, head, lives);
+  // Log probabilities are not written down: a stream with them lives as long as this process.
+  const journal = request.logprobs === null ? journals.open(requestId, head, lives) : null;
   // While a provider is looked for: most answers do not wait for it.
   return { lives, journal, isOnDisk: journal?.begin() ?? Promise.resolve(false) };
 }

@@ -20,7 +20,7 @@ function eventsOf(texts: readonly string[], draws: readonly number[]): AnswerEve
       events.push({ type: "end", choice, end: {} as ChoiceEnd });
     } else {
       at[choice]! += text.length;
-      events.push({ type: "text", choice, text });
+      events.push({ type: "text", choice, text, logprobs: null });
     }
   }
   return events;

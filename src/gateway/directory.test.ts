@@ -77,6 +77,7 @@ function offer(modelId: string, engine: EngineKind): ModelOffer {
     contextTokensMax: 100,
     parallelMax: 2,
     resumable: true,
+    features: [],
     price: freePriceSheet,
   };
 }

@@ -36,9 +36,9 @@ export async function* sseEvents(
       cursor.ended(choice);
       return text + withId(sseData(chunks.end(choice, event.end)));
     }
-    if (event.text === "") return text;
+    if (event.text === "" && (event.logprobs ?? []).length === 0) return text;
     cursor.text(choice, event.text);
-    return text + withId(sseText(chunks.text(choice, event.text)));
+    return text + withId(sseText(chunks.text(choice, event)));
   };
   const closing = (data: string): string => {
     cursor.closing();

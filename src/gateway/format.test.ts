@@ -10,6 +10,7 @@ import type { CompletionRequest } from "./parse-request.ts";
 const end: ChoiceEnd = {
   finishReason: "stop",
   text: "moo",
+  logprobs: null,
   promptTokens: 5,
   cachedTokens: 2,
   outputTokens: 3,
@@ -24,6 +25,7 @@ const end: ChoiceEnd = {
         contextTokensMax: 10,
         parallelMax: 1,
         resumable: true,
+        features: [],
         price: freePriceSheet,
       },
       outputTokens: 3,
@@ -74,7 +76,9 @@ test("chunks fit the official types; the quick way of writing text says the same
   for (const includeUsage of [false, true]) {
     const chunks = chatChunks(frameOf("chat", includeUsage));
     const opening: OpenAI.ChatCompletionChunk = chunks.opening(2);
-    const text: OpenAI.ChatCompletionChunk = JSON.parse(chunks.text(2, 'a "quoted"\n🪿'));
+    const text: OpenAI.ChatCompletionChunk = JSON.parse(
+      chunks.text(2, { text: 'a "quoted"\n🪿', logprobs: null }),
+    );
     assert.deepEqual(text, {
       ...opening,
       choices: [{ index: 2, delta: { content: 'a "quoted"\n🪿' }, logprobs: null, finish_reason: null }],
@@ -86,7 +90,9 @@ test("chunks fit the official types; the quick way of writing text says the same
     assert.deepEqual(usage.choices, []);
     assert.equal(usage.usage!.prompt_tokens_details!.cached_tokens, 2);
   }
-  const text: OpenAI.Completion = JSON.parse(textChunks(frameOf("text", true)).text(0, "moo"));
+  const text: OpenAI.Completion = JSON.parse(
+    textChunks(frameOf("text", true)).text(0, { text: "moo", logprobs: null }),
+  );
   assert.deepEqual(text.choices, [{ index: 0, text: "moo", logprobs: null, finish_reason: null }]);
   assert.equal(text.usage, null);
 });

@@ -4,6 +4,7 @@ import type { FinishReason } from "../protocol/generate.ts";
 import { type ErrorCode, errorKinds, type SkeinError } from "../util/errors.ts";
 import { type Bill, billOf } from "./answer-request.ts";
 import type { ChoiceEnd } from "./answer-choice.ts";
+import { chatLogprobs, type Piece, textLogprobs } from "./logprobs.ts";
 import type { CloudPrice } from "./options.ts";
 import type { CompletionRequest } from "./parse-request.ts";
 import { feeView } from "./views.ts";
@@ -35,6 +36,8 @@ function header<K extends string>(frame: Frame, kind: K, ends: readonly ChoiceEn
     created: Math.floor(frame.createdMs / 1000),
     model: request.model,
     ...(modelId === undefined ? {} : { system_fingerprint: fingerprint(modelId) }),
+    // Only one is there.
+    ...(request.namesTier ? { service_tier: "default" as const } : {}),
   };
 }
 
@@ -72,15 +75,20 @@ export function completionObject(frame: Frame, ends: readonly ChoiceEnd[]) {
 }
 
 export function chatCompletion(frame: Frame, ends: readonly ChoiceEnd[]) {
-  const choices = ends.map(({ text, finishReason }, index) => {
+  const choices = ends.map(({ text, logprobs, finishReason }, index) => {
     const message = { role: "assistant" as const, content: text, refusal: null };
-    return { index, message, ...closing(finishReason) };
+    return { index, message, logprobs: chatLogprobs(logprobs), finish_reason: finishReason };
   });
   return { ...header(frame, "chat.completion", ends), choices, ...accounts(frame, ends) };
 }
 
 export function textCompletion(frame: Frame, ends: readonly ChoiceEnd[]) {
-  const choices = ends.map(({ text, finishReason }, index) => ({ index, text, ...closing(finishReason) }));
+  const choices = ends.map(({ text, logprobs, finishReason }, index) => ({
+    index,
+    text,
+    logprobs: textLogprobs(logprobs),
+    finish_reason: finishReason,
+  }));
   return { ...header(frame, "text_completion", ends), choices, ...accounts(frame, ends) };
 }
 
@@ -126,12 +134,16 @@ function chunksOf<K extends string, C extends object>(
   nothingMore: C,
   around: readonly [string, string],
 ) {
+  const view = frame.request.endpoint === "chat" ? chatLogprobs : textLogprobs;
+  const scored = (logprobs: Piece["logprobs"]): string =>
+    logprobs === null ? "null" : JSON.stringify(view(logprobs));
   // Texts are by far the most frequent: only what differs is written anew.
   const head = `${JSON.stringify(header(frame, kind, [])).slice(0, -1)},"choices":[{"index":`;
-  const tail = `${around[1]},"logprobs":null,"finish_reason":null}]${frame.request.includeUsage ? ',"usage":null}' : "}"}`;
+  const tail = `,"finish_reason":null}]${frame.request.includeUsage ? ',"usage":null}' : "}"}`;
   return {
     /** Serialized. */
-    text: (index: number, text: string) => `${head}${index},${around[0]}${JSON.stringify(text)}${tail}`,
+    text: (index: number, { text, logprobs }: Piece) =>
+      `${head}${index},${around[0]}${JSON.stringify(text)}${around[1]},"logprobs":${scored(logprobs)}${tail}`,
     end: (index: number, end: ChoiceEnd) => ({
       ...header(frame, kind, [end]),
       choices: [{ index, ...nothingMore, ...closing(end.finishReason) }],

@@ -162,8 +162,14 @@ class Move implements Ticking {
     this.#triesLeft -= 1;
     this.#record = record;
     // Its own copy: both grow from here.
-    const { tokenIds, slices, parts } = progress;
-    const copy = { ...progress, tokenIds: [...tokenIds], slices: [...slices], parts: [...parts] };
+    const { tokenIds, logprobs, slices, parts } = progress;
+    const copy = {
+      ...progress,
+      tokenIds: [...tokenIds],
+      logprobs: [...logprobs],
+      slices: [...slices],
+      parts: [...parts],
+    };
     const second = createRunner(this.#facts, other, copy);
     this.#stopSecond = () => second.stop();
     this.#chase = this.#catchUp(second, pace);

@@ -1,7 +1,15 @@
 /** From the JSON of OpenAI's endpoints to what is asked of the network. */
 import { z } from "zod";
 import { frameBytesMax } from "../network/port.ts";
-import { type ChatMessage, logitBiasMax, type Prompt, type Sampling } from "../protocol/generate.ts";
+import {
+  type ChatMessage,
+  type Constraint,
+  logitBiasMax,
+  type Prompt,
+  type Sampling,
+  topLogprobsMax,
+} from "../protocol/generate.ts";
+import type { Feature } from "../protocol/offer.ts";
 import type { RoutingHints } from "../router/hints.ts";
 import { utf8 } from "../util/bytes.ts";
 import { SkeinError } from "../util/errors.ts";
@@ -9,6 +17,7 @@ import type { Random } from "../util/random.ts";
 import { checkShape, wrongParameter } from "./check-shape.ts";
 import { choicesMax } from "./options.ts";
 import { hintsOf, skeinSchema } from "./parse-hints.ts";
+import { constraintOf, responseFormatSchema } from "./parse-response-format.ts";
 import { refuseUnsupported } from "./unsupported.ts";
 
 /** A checked request of either endpoint. */
@@ -21,7 +30,12 @@ export interface CompletionRequest {
   /** Seed of the first choice; the others derive theirs from it. */
   readonly sampling: Sampling;
   readonly stop: readonly string[];
+  readonly constraint: Constraint | null;
+  /** Alternatives to each token whose log probabilities are wanted, too; null: none at all. */
+  readonly logprobs: number | null;
   readonly outputTokensMax: number | null;
+  /** Whether the answer is to say how it was served. */
+  readonly namesTier: boolean;
   readonly stream: boolean;
   readonly includeUsage: boolean;
   /** May another attempt use another identity of the same name? */
@@ -74,6 +88,8 @@ const shared = {
   n: z.number().int().min(1).max(choicesMax).nullish(),
   stop: z.union([z.string().min(1).max(1000), z.array(z.string().min(1).max(1000)).max(4)]).nullish(),
   max_tokens: count,
+  response_format: responseFormatSchema.nullish(),
+  service_tier: z.string().max(100).nullish(),
   skein: skeinSchema.nullish(),
 };
 
@@ -81,11 +97,17 @@ const chatSchema = z.looseObject({
   ...shared,
   messages: z.array(message).min(1).max(10_000),
   max_completion_tokens: count,
+  logprobs: z.boolean().nullish(),
+  top_logprobs: z.number().int().min(0).max(topLogprobsMax).nullish(),
 });
+
+/** OpenAI's bound of the older endpoint. */
+const textLogprobsMax = 5;
 
 const tokenIds = z.array(z.number().int().min(0).max(tokenIdMax)).min(1).max(1_000_000);
 const textSchema = z.looseObject({
   ...shared,
+  logprobs: z.union([z.literal(false), z.number().int().min(0).max(textLogprobsMax)]).nullish(),
   prompt: z.union([
     z.string(),
     tokenIds,
@@ -110,8 +132,14 @@ export function parseChatRequest(body: Record<string, unknown>, random: Random):
   const request = checkShape(chatSchema, body);
   const prompt: Prompt = { kind: "chat", messages: request.messages.map(toMessage) };
   checkSize(prompt, "messages");
+  const top = request.top_logprobs ?? null;
+  if (top !== null && top > 0 && request.logprobs !== true) {
+    throw new SkeinError("invalid_request", "'top_logprobs' needs 'logprobs' to be true.", {
+      param: "top_logprobs",
+    });
+  }
   return {
-    ...common(request, random),
+    ...common(request, random, request.logprobs === true ? (top ?? 0) : null),
     endpoint: "chat",
     prompts: [prompt],
     outputTokensMax: bounded(request.max_completion_tokens ?? request.max_tokens ?? null),
@@ -131,8 +159,9 @@ export function parseTextRequest(body: Record<string, unknown>, random: Random):
       { param: "n", hint: "Send several requests." },
     );
   }
+  const logprobs = typeof request.logprobs === "number" ? request.logprobs : null;
   return {
-    ...common(request, random),
+    ...common(request, random, logprobs),
     endpoint: "text",
     prompts,
     outputTokensMax: bounded(request.max_tokens ?? textOutputTokensDefault),
@@ -162,14 +191,20 @@ function bytesOf(prompt: Prompt): number {
   );
 }
 
-function common(request: Shared, random: Random) {
+function common(request: Shared, random: Random, logprobs: number | null) {
+  const constraint = constraintOf(request.response_format);
+  const needs: Feature[] = logprobs === null ? [] : ["logprobs"];
+  if (constraint !== null) needs.push(constraint.responseFormat === null ? "grammar" : "json");
   return {
     model: request.model,
     n: request.n ?? 1,
     stream: request.stream ?? false,
     includeUsage: request.stream_options?.include_usage ?? false,
     allowOtherModels: request.skein?.allow_other_models ?? false,
-    hints: hintsOf(request.skein),
+    hints: { ...hintsOf(request.skein), needs },
+    constraint,
+    logprobs,
+    namesTier: request.service_tier != null,
     stop: typeof request.stop === "string" ? [request.stop] : (request.stop ?? []),
     sampling: {
       temperature: request.temperature ?? 1,

@@ -32,6 +32,8 @@ export async function probe(
       emitted: { tokenIds: [], text: "" },
       sampling: greedySampling,
       stop: [],
+      constraint: null,
+      logprobs: null,
       outputTokensMax: 1,
       timeoutMs: probeTimeoutMs,
     } as const;

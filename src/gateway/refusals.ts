@@ -1,4 +1,5 @@
 /** What a client hears when no provider takes its request. */
+import type { Feature } from "../protocol/offer.ts";
 import type { RejectReason } from "../router/hints.ts";
 import { SkeinError } from "../util/errors.ts";
 import type { Directory } from "./directory.ts";
@@ -58,6 +59,7 @@ const reasonWords: Record<RejectReason, string> = {
   other_region: "in another region than skein.region",
   not_private: "passing prompts on to another server, which skein.private excludes",
   too_expensive: "above skein.max_price",
+  unable: "without what the request asks for (response_format, logprobs)",
   too_slow: "predicted to begin later than skein.max_ttft_ms",
   full: "full",
   reserved: "with no slot but those kept free for answers that lost their provider",
@@ -67,7 +69,19 @@ const reasonWords: Record<RejectReason, string> = {
 };
 
 /** There are providers, but none that the request accepts. */
-export function noneFits(model: string, refused: ReadonlyMap<RejectReason, number>): SkeinError {
+export function noneFits(
+  model: string,
+  refused: ReadonlyMap<RejectReason, number>,
+  needs: readonly Feature[],
+): SkeinError {
+  if (refused.size === 1 && refused.has("unable")) {
+    const param = needs.some((need) => need !== "logprobs") ? "response_format" : "logprobs";
+    return new SkeinError(
+      "unsupported_parameter",
+      `'${param}' is not supported as it is by any provider of '${model.slice(0, 100)}'.`,
+      { param, hint: "Leave it out, or choose another model.", retry: "never" },
+    );
+  }
   const counts = [...refused].map(([reason, count]) => `${count} ${reasonWords[reason]}`).join(", ");
   return new SkeinError(
     "no_provider",

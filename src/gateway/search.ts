@@ -88,7 +88,7 @@ export async function nextCandidate(
       deps.decisions.decided(request.requestId, decision, occupied.candidate.providerId);
       return occupied;
     }
-    const refusal = refusalNow(deps, model, search, decision);
+    const refusal = refusalNow(deps, together, search, decision);
     if (refusal !== null) {
       const cloud = lastResort();
       // What failed is worth waiting for: its provider may be starting again.
@@ -112,7 +112,7 @@ export async function nextCandidate(
     search.waitedMs += search.watch.elapsedMs - startMs;
     search.refused = false;
     if (!mayTry) {
-      const late = search.failure ?? timeIsOver(deps, model, decision);
+      const late = search.failure ?? timeIsOver(deps, together, decision);
       return orLastResort(deps, request, decision, lastResort(), late);
     }
     search.tried.clear();
@@ -122,12 +122,12 @@ export async function nextCandidate(
 /** What waiting cannot mend; null: it may. */
 function refusalNow(
   { directory }: ChoiceDeps,
-  model: string,
+  { model, hints: { needs } }: Together,
   search: Search,
   decision: Decision,
 ): SkeinError | null {
   if (!directory.isOffered(model)) return search.failure ?? notOffered(directory, model);
-  return isHopeless(decision) ? (search.failure ?? noneFits(model, decision.refused)) : null;
+  return isHopeless(decision) ? (search.failure ?? noneFits(model, decision.refused, needs)) : null;
 }
 
 /** @throws the refusal when there is no last resort */
@@ -204,10 +204,10 @@ function occupyFree(
 
 function timeIsOver(
   { waitingRoom, share }: ChoiceDeps,
-  model: string,
+  { model, hints: { needs } }: Together,
   { serving, refused }: Decision,
 ): SkeinError {
-  if (refused.has("too_slow")) return noneFits(model, refused);
+  if (refused.has("too_slow")) return noneFits(model, refused, needs);
   if (serving === 0) return noProvider(model);
   const line = waitingRoom.lineLength(model);
   return allBusy(model, serving, { line, retryAfterSeconds: share.retryAfterSeconds(model, line) });

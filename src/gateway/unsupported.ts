@@ -14,18 +14,12 @@ const oneOf =
     values.includes(value);
 const never: Neutral = () => false;
 
-const everywhere: Record<string, Neutral> = {
-  response_format: (value) => (value as { type?: unknown }).type === "text",
-};
-
 const chatOnly: Record<string, Neutral> = {
   tools: empty,
   tool_choice: oneOf("none", "auto"),
   parallel_tool_calls: (value) => typeof value === "boolean",
   functions: empty,
   function_call: oneOf("none", "auto"),
-  logprobs: off,
-  top_logprobs: off,
   audio: never,
   modalities: (value) => Array.isArray(value) && value.every((item) => item === "text"),
   prediction: never,
@@ -34,7 +28,6 @@ const chatOnly: Record<string, Neutral> = {
 };
 
 const textOnly: Record<string, Neutral> = {
-  logprobs: (value) => value === false,
   echo: off,
   suffix: oneOf(""),
   best_of: oneOf(1),
@@ -42,7 +35,7 @@ const textOnly: Record<string, Neutral> = {
 
 /** Refuses by name whatever asks for something that is not served; nothing is ignored in silence. */
 export function refuseUnsupported(endpoint: "chat" | "text", body: Record<string, unknown>): void {
-  const rules = { ...everywhere, ...(endpoint === "chat" ? chatOnly : textOnly) };
+  const rules = endpoint === "chat" ? chatOnly : textOnly;
   for (const [param, neutral] of Object.entries(rules)) {
     const value = body[param];
     if (value === undefined || value === null || neutral(value)) continue;

@@ -140,6 +140,7 @@ export function providerView(entry: ProviderEntry, headroom: number): ProviderVi
       resumable: offer.resumable,
       continues_text: offer.continuesText ?? "none",
       forwards_prompts: offer.forwardsPrompts === true,
+      features: offer.features,
       price: priceView(offer.price),
     })),
   };

@@ -15,8 +15,11 @@ export class EventChecker {
   /** What the token ids say of the count: nothing yet, all of it, or less because some came without. */
   #counted: "nothing" | "everything" | "something" = "nothing";
 
-  constructor(request: Pick<GenerateRequest, "emitted" | "outputTokensMax" | "terms">) {
+  readonly #logprobs: number | null;
+
+  constructor(request: Pick<GenerateRequest, "emitted" | "outputTokensMax" | "terms" | "logprobs">) {
     this.#wantsReceipt = request.terms !== undefined;
+    this.#logprobs = request.logprobs;
     this.#position = request.emitted.tokenIds.length;
     this.#outputTokensMax = request.outputTokensMax ?? Number.POSITIVE_INFINITY;
   }
@@ -44,16 +47,26 @@ export class EventChecker {
     return { type: "end", ...frame.body };
   }
 
-  #checkTokens({ position, tokenCount, tokenIds, text }: TokensFrame): GenerateEvent {
+  #checkTokens({ position, tokenCount, tokenIds, text, logprobs }: TokensFrame): GenerateEvent {
     if (position !== this.#position) {
       throw violation(`position ${position} came where ${this.#position} was due`);
     }
     if (tokenIds.length > 0 && tokenIds.length !== tokenCount) throw violation("its token count is wrong");
     if (tokenIds.length !== tokenCount) this.#counted = "something";
     else if (tokenCount > 0 && this.#counted === "nothing") this.#counted = "everything";
+    this.#checkLogprobs(tokenIds, logprobs);
     this.#position += tokenCount;
     if (this.#position > this.#outputTokensMax) throw violation("it sent more tokens than allowed");
-    return { type: "tokens", position, tokenIds, tokenCount, text };
+    return { type: "tokens", position, tokenIds, tokenCount, text, ...(logprobs && { logprobs }) };
+  }
+
+  #checkLogprobs(tokenIds: readonly number[], logprobs: TokensFrame["logprobs"]): void {
+    if (this.#logprobs === null && logprobs !== undefined)
+      throw violation("it sent log probabilities unasked");
+    const top = this.#logprobs;
+    if (top === null || tokenIds.length === 0) return;
+    if (logprobs?.length !== tokenIds.length) throw violation("log probabilities are missing");
+    if (logprobs.some((each) => each.top.length > top)) throw violation("it sent too many alternatives");
   }
 }
 

@@ -37,6 +37,8 @@ export function requestOf(values: Partial<GenerateRequest> = {}): GenerateReques
     emitted: { tokenIds: [], text: "" },
     sampling: greedySampling,
     stop: [],
+    constraint: null,
+    logprobs: null,
     outputTokensMax: null,
     timeoutMs: 10_000,
     ...values,

@@ -32,6 +32,7 @@ function offerOf(values: Partial<Offer> = {}): Offer {
         resumable: true,
         forwardsPrompts: true,
         continuesText: "all",
+        features: [],
         price: { inputPerMillionTokens: 20_000_000n, outputPerMillionTokens: 10n ** 17n, perSecond: 0n },
       },
     ],

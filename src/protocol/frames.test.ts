@@ -69,6 +69,10 @@ const frames: fc.Arbitrary<Frame> = fc.oneof(
         unicode.filter((text) => text !== ""),
         { maxLength: 4 },
       ),
+      constraint: fc.option(
+        fc.record({ grammar: fc.constant('root ::= "a"'), responseFormat: fc.option(unicode) }),
+      ),
+      logprobs: fc.option(fc.nat(20)),
       outputTokensMax: fc.option(fc.integer({ min: 1, max: 1e9 })),
       timeoutMs: milliseconds,
     }),

@@ -8,7 +8,7 @@ import type { ZodType } from "zod";
 import { SkeinError } from "../util/errors.ts";
 import { utf8 } from "../util/bytes.ts";
 import { decodeCbor, encodeCbor } from "./cbor.ts";
-import type { GenerateRequest } from "./generate.ts";
+import type { GenerateRequest, TokenLogprob } from "./generate.ts";
 import * as messages from "./messages.ts";
 import type { ProviderStatus, SignedEnvelope } from "./offer.ts";
 
@@ -44,6 +44,7 @@ export interface TokensFrame {
   tokenCount: number;
   tokenIds: number[];
   text: string;
+  logprobs?: readonly TokenLogprob[];
 }
 
 export type Frame = SessionFrame | StreamFrame | TokensFrame;
@@ -81,6 +82,7 @@ const kinds: Record<SessionFrame["type"] | StreamFrame["type"], Kind> = {
   receipt: stream(38, messages.receiptSchema),
 };
 const tokensCode = 33;
+const scoredTokens = stream(39, messages.scoredTokensSchema);
 const tokensHeaderBytes = 13;
 const u16Max = 0xffff;
 
@@ -88,13 +90,21 @@ const byCode = new Map(Object.entries(kinds).map(([type, kind]) => [kind.code, {
 const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 export function encodeFrame(frame: Frame): Uint8Array<ArrayBuffer> {
-  if (frame.type === "tokens") return encodeTokens(frame);
-  const { code, hasStream } = kinds[frame.type];
-  const body = encodeCbor(frame.body);
+  if (frame.type === "tokens")
+    return frame.logprobs === undefined ? encodeTokens(frame) : encodeScored(frame);
+  return encodeBody(kinds[frame.type], "stream" in frame ? frame.stream : null, frame.body);
+}
+
+function encodeBody(
+  { code, hasStream }: Kind,
+  streamId: number | null,
+  value: unknown,
+): Uint8Array<ArrayBuffer> {
+  const body = encodeCbor(value);
   const header = hasStream ? 5 : 1;
   const bytes = new Uint8Array(header + body.length);
   bytes[0] = code;
-  if ("stream" in frame) new DataView(bytes.buffer).setUint32(1, frame.stream);
+  if (streamId !== null) new DataView(bytes.buffer).setUint32(1, streamId);
   bytes.set(body, header);
   return bytes;
 }
@@ -103,15 +113,30 @@ export function encodeFrame(frame: Frame): Uint8Array<ArrayBuffer> {
 export function decodeFrame(bytes: Uint8Array): Frame {
   const code = bytes[0];
   if (code === tokensCode) return decodeTokens(bytes);
+  if (code === scoredTokens.code) return decodeScored(bytes);
   const kind = code === undefined ? undefined : byCode.get(code);
   if (kind === undefined) throw violation(`unknown type ${code}`);
   if (!kind.hasStream) {
     const body = decodeCbor(kind.schema, bytes.subarray(1), `${kind.type} frame`);
     return { type: kind.type, body } as SessionFrame;
   }
+  return { type: kind.type, ...decodeStreamBody(kind, kind.type, bytes) } as StreamFrame;
+}
+
+function decodeStreamBody(kind: Kind, type: string, bytes: Uint8Array): { stream: number; body: unknown } {
   if (bytes.length < 5) throw violation("shorter than its header");
-  const body = decodeCbor(kind.schema, bytes.subarray(5), `${kind.type} frame`, kind.limits);
-  return { type: kind.type, stream: viewOf(bytes).getUint32(1), body } as StreamFrame;
+  const body = decodeCbor(kind.schema, bytes.subarray(5), `${type} frame`, kind.limits);
+  return { stream: viewOf(bytes).getUint32(1), body };
+}
+
+function encodeScored(frame: TokensFrame): Uint8Array<ArrayBuffer> {
+  const { position, tokenCount, tokenIds, text, logprobs } = frame;
+  return encodeBody(scoredTokens, frame.stream, { position, tokenCount, tokenIds, text, logprobs });
+}
+
+function decodeScored(bytes: Uint8Array): TokensFrame {
+  const { stream: streamId, body } = decodeStreamBody(scoredTokens, "tokens", bytes);
+  return { type: "tokens", stream: streamId, ...(body as Omit<TokensFrame, "type" | "stream">) };
 }
 
 function encodeTokens(frame: TokensFrame): Uint8Array<ArrayBuffer> {

@@ -89,6 +89,7 @@ export interface ProviderView {
     continues_text: "none" | "completions" | "all";
     /** Whether prompts leave the provider's machine. */
     forwards_prompts: boolean;
+    features: readonly string[];
     price: PriceView;
   }[];
 }

@@ -60,6 +60,19 @@ export interface Emitted {
   readonly text: string;
 }
 
+/** What an answer must look like, whatever the model would like to say. */
+export interface Constraint {
+  /** In XGrammar's EBNF; an answer is what its rule `root` matches. */
+  readonly grammar: string;
+  /** OpenAI's `response_format` as JSON, for engines that take no grammar; null: it has no such form. */
+  readonly responseFormat: string | null;
+}
+
+/** Characters of a grammar. */
+export const grammarCharsMax: number = 256 * 1024;
+/** Alternatives that a token's log probability comes with, at most. */
+export const topLogprobsMax = 20;
+
 export interface GenerateRequest {
   readonly requestId: string;
   readonly modelId: string;
@@ -68,6 +81,10 @@ export interface GenerateRequest {
   readonly sampling: Sampling;
   /** Output ends before the first occurrence of any of these; they are not part of the text. */
   readonly stop: readonly string[];
+  /** Null: any answer. */
+  readonly constraint: Constraint | null;
+  /** With how many alternatives each token's log probability is wanted; null: without log probabilities. */
+  readonly logprobs: number | null;
   /** Upper bound on output tokens, those of `emitted` included; null: up to the context's end. */
   readonly outputTokensMax: number | null;
   /** Milliseconds the provider may take in all before it gives up. */
@@ -83,6 +100,17 @@ export interface GenerateTimings {
   readonly queueMs: number;
   readonly prefillMs: number;
   readonly decodeMs: number;
+}
+
+/** A token's bytes, and the natural logarithm of its probability: of the model's own, before any sampling parameter. */
+export interface ScoredToken {
+  readonly bytes: Uint8Array;
+  readonly logprob: number;
+}
+
+export interface TokenLogprob extends ScoredToken {
+  /** The most likely ones at this position, best first. */
+  readonly top: readonly ScoredToken[];
 }
 
 export type GenerateEvent =
@@ -112,6 +140,8 @@ export type GenerateEvent =
        * other; with `terms`, inside the provider only, in the exact tier.
        */
       readonly rows?: Uint8Array;
+      /** One for each of `tokenIds`, where they are asked for. */
+      readonly logprobs?: readonly TokenLogprob[];
     }
   /** In the exact tier, with `terms`: the provider's signature under the commitments so far. */
   | {

@@ -1,6 +1,14 @@
 /** Schemas of the control messages inside frames. What is decoded has passed them. */
 import { type ZodType, z } from "zod";
-import { type GenerateRequest, logitBiasMax, type Prompt, type Terms } from "./generate.ts";
+import {
+  type GenerateRequest,
+  grammarCharsMax,
+  logitBiasMax,
+  type Prompt,
+  type Terms,
+  type TokenLogprob,
+  topLogprobsMax,
+} from "./generate.ts";
 import type { ProviderStatus, SignedEnvelope } from "./offer.ts";
 import { nonceBytes } from "./join-proof.ts";
 import { priceSchema, tierSchema } from "./schemas.ts";
@@ -101,6 +109,13 @@ export const generateSchema: ZodType<GenerateRequest> = z.strictObject({
     seed: u32,
   }),
   stop: z.array(z.string().min(1).max(10_000)).max(64),
+  constraint: z
+    .strictObject({
+      grammar: z.string().min(1).max(grammarCharsMax),
+      responseFormat: z.string().max(grammarCharsMax).nullable(),
+    })
+    .nullable(),
+  logprobs: z.number().int().min(0).max(topLogprobsMax).nullable(),
   outputTokensMax: z
     .number()
     .int()
@@ -121,6 +136,25 @@ export type Credit = z.infer<typeof creditSchema>;
 
 export const startSchema = z.strictObject({ promptTokens: u32, cachedTokens: u32 });
 export type Start = z.infer<typeof startSchema>;
+
+/** The longest token of any vocabulary is far shorter. */
+const tokenBytesMax = 1_024;
+const scored = {
+  bytes: bytes.refine((value) => value.length <= tokenBytesMax, "too long"),
+  logprob: z.number().max(0),
+};
+const logprobs: ZodType<TokenLogprob[]> = z.array(
+  z.strictObject({ ...scored, top: z.array(z.strictObject(scored)).max(topLogprobsMax) }),
+);
+
+/** Tokens with log probabilities; those without come in frames of their own kind. */
+export const scoredTokensSchema = z.strictObject({
+  position: u32,
+  tokenCount: u32,
+  tokenIds: z.array(u32).max(64),
+  text: contents,
+  logprobs: logprobs.refine((value) => value.length <= 64, "too many"),
+});
 
 export const endSchema = z.strictObject({
   finishReason: z.enum(["stop", "length"]),

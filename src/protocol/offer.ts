@@ -4,6 +4,12 @@ import type { PriceSheet } from "./price.ts";
 
 export type EngineKind = "llama" | "exact" | "openai" | "naive";
 
+/**
+ * `json`: answers of the form that `response_format` describes; `grammar`: any constraint; `logprobs`. What a request
+ * needs, an offer must have.
+ */
+export type Feature = "json" | "grammar" | "logprobs";
+
 /** How much an answer can be checked (system of tiers; only the first exists for float engines). */
 export type TrustTier = "float" | "exact" | "unverified";
 
@@ -30,6 +36,8 @@ export interface ModelOffer {
    * completions, or chats too. Absent: none.
    */
   readonly continuesText?: "completions" | "all";
+  /** What it can do beyond plain answers; names that a gateway does not know are ignored. */
+  readonly features: readonly string[];
   readonly price: PriceSheet;
 }
 

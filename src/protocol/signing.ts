@@ -36,6 +36,7 @@ const modelOffer: ZodType<ModelOffer> = z.strictObject({
   resumable: z.boolean(),
   forwardsPrompts: z.literal(true).exactOptional(),
   continuesText: z.enum(["completions", "all"]).exactOptional(),
+  features: z.array(z.string().max(40)).max(32),
   price: priceSchema,
 });
 

@@ -44,6 +44,7 @@ function modelOffer({ engine, name, price }: ServedEngine): ModelOffer {
     resumable: model.resumable,
     ...(model.forwardsPrompts === true ? { forwardsPrompts: true } : {}),
     ...(model.continuesText === undefined ? {} : { continuesText: model.continuesText }),
+    features: model.features,
     price,
   };
 }

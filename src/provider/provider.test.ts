@@ -36,6 +36,7 @@ function fakeEngine() {
       parallelMax: 2,
       trustTier: "float",
       resumable: true,
+      features: [],
     },
     generate: () => {
       throw new SkeinError("engine_failed", "not used here");

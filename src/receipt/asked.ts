@@ -125,6 +125,8 @@ export function requestWords(sha256: Sha256, asked: Asked): Uint8Array[] {
 
 const optionsSchema = z.looseObject({
   stop: z.array(z.string()),
+  /** What the answer had to look like; null: anything. */
+  constraint: z.looseObject({}).nullable(),
   logitBias: z.array(z.tuple([z.number().int(), z.number()])).readonly(),
 });
 export type AskedOptions = z.infer<typeof optionsSchema>;

@@ -50,6 +50,8 @@ export function requestOf(values: Partial<RequestWithTerms> = {}): RequestWithTe
     sampling: { ...greedySampling, temperature: 0.7, seed: 7 },
     stop: [],
     outputTokensMax: 100,
+    constraint: null,
+    logprobs: null,
     timeoutMs: 600_000,
     terms: {
       tier: "exact",

@@ -19,6 +19,7 @@ export function candidate(providerId: string, values: CandidateValues = {}): Can
       contextTokensMax: 100,
       parallelMax,
       resumable: true,
+      features: [],
       price,
     },
     active: 0,

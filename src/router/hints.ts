@@ -1,5 +1,5 @@
 /** What a client asks of the provider, and why an offer does not come into question. */
-import type { ModelOffer } from "../protocol/offer.ts";
+import type { Feature, ModelOffer } from "../protocol/offer.ts";
 
 export interface RoutingHints {
   /** Declared region, or the beginning of one: `eu` also means `eu-west`. Null: any. */
@@ -17,6 +17,8 @@ export interface RoutingHints {
   readonly deny: ReadonlySet<string>;
   /** Only where the prompt stays on the provider's machine. */
   readonly isPrivate: boolean;
+  /** What the request cannot be answered without. */
+  readonly needs: readonly Feature[];
 }
 
 export const noHints: RoutingHints = {
@@ -26,6 +28,7 @@ export const noHints: RoutingHints = {
   allow: null,
   deny: new Set(),
   isPrivate: false,
+  needs: [],
 };
 
 /** Why a provider was not chosen from, in words that are part of the API. */
@@ -35,6 +38,8 @@ export type RejectReason =
   | "other_region"
   | "not_private"
   | "too_expensive"
+  /** It lacks what the request asks for: `response_format`, `logprobs`. */
+  | "unable"
   | "too_slow"
   | "full"
   /** It has slots, but the headroom keeps them. */
@@ -56,6 +61,7 @@ export function refusedByHints(
     return "other_region";
   }
   if (hints.isPrivate && offer.forwardsPrompts === true) return "not_private";
+  if (hints.needs.some((feature) => !offer.features.includes(feature))) return "unable";
   if (hints.priceMax === null) return null;
   const { input, output, second } = hints.priceMax;
   const { price } = offer;

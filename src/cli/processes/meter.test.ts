@@ -16,6 +16,8 @@ function ask(requestId: string, outputTokensMax = 5): GenerateRequest {
     emitted: { tokenIds: [], text: "" },
     sampling: greedySampling,
     stop: [],
+    constraint: null,
+    logprobs: null,
     outputTokensMax,
     timeoutMs: 10_000,
   };

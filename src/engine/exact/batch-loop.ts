@@ -117,7 +117,16 @@ export class BatchLoop {
 
   #draw(sequence: Sequence, logits: Int32Array): StepEvents {
     const startMs = performance.now();
-    const events = sequence.draw(logits);
+    let events: GenerateEvent[];
+    try {
+      events = sequence.draw(logits);
+    } catch (error) {
+      // Its constraint cannot be kept: others are not concerned.
+      if (!(error instanceof SkeinError)) throw error;
+      this.#sequences.delete(sequence);
+      this.#events.onFailure(error, [sequence]);
+      return [];
+    }
     sequence.answer.account(performance.now() - startMs);
     sequence.unreadEvents += 1;
     if (events.at(-1)?.type === "end") this.#sequences.delete(sequence);

@@ -45,6 +45,7 @@ export async function createExactEngine(
       parallelMax: facts.parallelMax,
       trustTier: "exact",
       resumable: true,
+      features: ["json", "grammar", "logprobs"],
     }),
   });
   return { ...engine, kill: () => engine.host()?.kill() };

@@ -4,7 +4,9 @@ import { type SamplerParameters, sampleToken } from "../../exact/sampler/sampler
 import type { GenerateEvent, GenerateRequest } from "../../protocol/generate.ts";
 import { AnswerWriter } from "../answer-writer.ts";
 import { unreadEventsMax } from "../hosted/messages.ts";
+import type { TokenMask } from "../masks/token-masks.ts";
 import type { PieceTable } from "../piece-decoder.ts";
+import { logprobOf } from "./logprobs.ts";
 import { RowHashes } from "./row-hashes.ts";
 import type { Slot } from "./slots.ts";
 
@@ -22,6 +24,9 @@ export class Sequence {
   unreadEvents = 0;
   /** Null: no receipt is wanted. */
   readonly rowHashes: RowHashes | null;
+  readonly mask: TokenMask | null;
+  readonly #logprobs: number | null;
+  readonly #pieces: PieceTable;
   readonly #isEnd: (tokenId: number) => boolean;
   readonly #parameters: SamplerParameters;
   /** How often each token occurs in the answer; empty where no penalty asks for it. */
@@ -35,6 +40,8 @@ export class Sequence {
       readonly promptTokens: readonly number[];
       readonly slot: Slot;
       readonly contextTokens: number;
+      /** Null: any token may come. */
+      readonly mask: TokenMask | null;
     },
     vocabulary: { readonly pieces: PieceTable; readonly isEnd: (tokenId: number) => boolean },
   ) {
@@ -45,6 +52,9 @@ export class Sequence {
     this.tokens = [...promptTokens, ...request.emitted.tokenIds];
     this.cachedTokens = Math.min(slot.cells.length, this.promptLength);
     this.rowHashes = request.terms === undefined ? null : new RowHashes(slot.rows);
+    this.mask = given.mask;
+    this.#logprobs = request.logprobs;
+    this.#pieces = vocabulary.pieces;
     this.#isEnd = vocabulary.isEnd;
     this.#parameters = samplerParameters(request.sampling);
     this.#countsTokens = this.#parameters.presencePenalty !== 0 || this.#parameters.frequencyPenalty !== 0;
@@ -65,7 +75,10 @@ export class Sequence {
     return this.unreadEvents >= unreadEventsMax;
   }
 
-  /** Draws the next token: logits, seed, position and the answer so far decide, nothing else. */
+  /**
+   * Draws the next token: logits, seed, position, the answer so far and the request's constraint decide, nothing else.
+   * @throws SkeinError when the constraint can no longer be watched over
+   */
   draw(logits: Int32Array): GenerateEvent[] {
     const events = this.#draw(logits);
     const rows = this.rowHashes?.take();
@@ -73,11 +86,17 @@ export class Sequence {
   }
 
   #draw(logits: Int32Array): GenerateEvent[] {
-    const tokenId = sampleToken(logits, this.#parameters, this.#counts, this.answer.outputTokens);
+    const allowed = this.mask?.allowed() ?? null;
+    if (this.mask !== null && allowed === null) return this.answer.endOfGeneration();
+    const position = this.answer.outputTokens;
+    const tokenId = sampleToken(logits, this.#parameters, this.#counts, position, allowed);
     if (this.#isEnd(tokenId)) return this.answer.endOfGeneration();
     this.tokens.push(tokenId);
     this.#count(tokenId);
-    return this.answer.accept(tokenId);
+    this.mask?.advance(tokenId);
+    const top = this.#logprobs;
+    const logprob = top === null ? null : logprobOf(logits, tokenId, top, this.#pieces);
+    return this.answer.accept(tokenId, this.mask, logprob);
   }
 
   #count(tokenId: number): void {

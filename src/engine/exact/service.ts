@@ -3,6 +3,8 @@ import type { GenerateEvent, GenerateRequest, Prompt } from "../../protocol/gene
 import { SkeinError } from "../../util/errors.ts";
 import { type FromHost, type ToHost, toWire } from "../hosted/messages.ts";
 import { checkContext, checkLogitBias, checkTokenIds, tokenizePrompt } from "../prompt.ts";
+import { ConstrainedStarts } from "../constraint.ts";
+import { TokenMasks } from "../masks/token-masks.ts";
 import { BatchLoop } from "./batch-loop.ts";
 import type { LoadedModel } from "./load.ts";
 import { Sequence } from "./sequence.ts";
@@ -13,12 +15,16 @@ export class Service {
   readonly #send: (message: FromHost) => void;
   readonly #slots: SlotTable;
   readonly #loop: BatchLoop;
+  readonly #starts: ConstrainedStarts;
   readonly #byId = new Map<number, Sequence>();
 
   /** @throws SkeinError `overloaded` when there is no memory for so many requests */
   constructor(loaded: LoadedModel, send: (message: FromHost) => void) {
     this.#loaded = loaded;
     this.#send = send;
+    this.#starts = new ConstrainedStarts(
+      new TokenMasks({ ...loaded.vocabulary, vocabularySize: loaded.prompt.vocabularySize }),
+    );
     this.#slots = new SlotTable(loaded.executor, loaded.facts.parallelMax);
     this.#loop = new BatchLoop(loaded.executor, {
       onStep: (events) => {
@@ -47,6 +53,7 @@ export class Service {
         this.#read(message.id, message.events);
         break;
       case "cancel": {
+        this.#starts.cancel(message.id);
         const sequence = this.#byId.get(message.id);
         if (sequence !== undefined) this.#release(sequence);
         this.#send({ type: "cancelled", id: message.id });
@@ -63,17 +70,30 @@ export class Service {
   }
 
   #generate(id: number, asked: GenerateRequest): void {
-    const { prompt, vocabulary, facts } = this.#loaded;
+    const { prompt, facts } = this.#loaded;
     const contextTokens = facts.contextTokensMax;
     const request = { ...asked, emitted: this.#loaded.withTokenIds(asked.emitted) };
     const promptTokens = tokenizePrompt(prompt, request.prompt);
     checkLogitBias(request.sampling, prompt.vocabularySize);
     checkTokenIds(request.emitted.tokenIds, prompt.vocabularySize);
     checkContext(promptTokens.length, request.emitted.tokenIds.length, contextTokens);
+    this.#starts.begin(id, request, {
+      start: (mask) => {
+        this.#guard(id, () => this.#start({ id, request, promptTokens, contextTokens, mask }));
+      },
+      failed: (error) => this.#send({ type: "failed", id, error: toWire(error) }),
+    });
+  }
+
+  #start(given: Omit<ConstructorParameters<typeof Sequence>[0], "slot">): void {
+    const { id, request, promptTokens, mask } = given;
     const hasRows = request.terms !== undefined;
     const slot = this.#slots.take([...promptTokens, ...request.emitted.tokenIds], { hasRows });
-    if (slot === null) throw new SkeinError("overloaded", "The engine has no free slot.");
-    const sequence = new Sequence({ id, request, promptTokens, slot, contextTokens }, vocabulary);
+    if (slot === null) {
+      mask?.close();
+      throw new SkeinError("overloaded", "The engine has no free slot.");
+    }
+    const sequence = new Sequence({ ...given, slot }, this.#loaded.vocabulary);
     this.#byId.set(id, sequence);
     const events: GenerateEvent[] = [
       {
@@ -82,7 +102,7 @@ export class Service {
         cachedTokens: sequence.cachedTokens,
         ...(hasRows ? { promptTokenIds: promptTokens } : {}),
       },
-      ...sequence.answer.replayEmitted(),
+      ...sequence.answer.replayEmitted(mask),
     ];
     this.#send({ type: "step", events: events.map((event) => [id, event] as const) });
     if (events.at(-1)?.type === "end") this.#release(sequence);
@@ -105,5 +125,6 @@ export class Service {
     if (!this.#byId.delete(sequence.id)) return;
     this.#loop.remove(sequence);
     sequence.slot.busy = false;
+    sequence.mask?.close();
   }
 }

@@ -21,7 +21,10 @@ export async function* answerAlone(
   checkLogitBias(request.sampling, loaded.prompt.vocabularySize);
   checkContext(promptTokens.length, 0, contextTokens);
   const slot = new SlotTable(executor, 1).take(promptTokens)!;
-  const sequence = new Sequence({ id: 0, request, promptTokens, slot, contextTokens }, vocabulary);
+  const sequence = new Sequence(
+    { id: 0, request, promptTokens, slot, contextTokens, mask: null },
+    vocabulary,
+  );
   yield { type: "start", promptTokens: promptTokens.length, cachedTokens: 0 };
   for (;;) {
     await afterSignals();

@@ -17,6 +17,7 @@ const model: EngineModel = {
   parallelMax: 1,
   trustTier: "float",
   resumable: true,
+  features: [],
 };
 const end: GenerateEvent = {
   type: "end",

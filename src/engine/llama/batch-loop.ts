@@ -5,8 +5,9 @@
 import type { GenerateEvent } from "../../protocol/generate.ts";
 import { planStep, type Share } from "../step-plan.ts";
 import { ArrangementChooser, stepLimits } from "./batch-plan.ts";
-import type { NativeContext } from "./binding.ts";
-import type { Sequence } from "./sequence.ts";
+import type { RevealingContext } from "./binding.ts";
+import { SkeinError } from "../../util/errors.ts";
+import type { Drawn, Sequence } from "./sequence.ts";
 import type { SlotTable } from "./slots.ts";
 
 export type StepEvents = readonly (readonly [Sequence, GenerateEvent])[];
@@ -18,12 +19,14 @@ export interface BatchLoopEvents {
   onStep(events: StepEvents): void;
   /** A step failed: these sequences are lost, and the cache is in doubt. */
   onFailure(error: unknown, sequences: readonly Sequence[]): void;
+  /** This one cannot go on. */
+  onLost(error: SkeinError, sequence: Sequence): void;
 }
 
 const noLogits = new Uint32Array(0);
 
 export class BatchLoop {
-  readonly #context: NativeContext;
+  readonly #context: RevealingContext;
   readonly #slots: SlotTable;
   readonly #events: BatchLoopEvents;
   readonly #sequences = new Set<Sequence>();
@@ -33,7 +36,7 @@ export class BatchLoop {
   #running = false;
   #woken = false;
 
-  constructor(context: NativeContext, slots: SlotTable, events: BatchLoopEvents) {
+  constructor(context: RevealingContext, slots: SlotTable, events: BatchLoopEvents) {
     this.#context = context;
     this.#slots = slots;
     this.#events = events;
@@ -92,10 +95,7 @@ export class BatchLoop {
       return index === undefined || !this.#sequences.has(sequence) ? [] : [{ sequence, index }];
     });
     const drawn = await Promise.all(
-      drawing.map(({ sequence, index }) => {
-        sequence.prepareDraw();
-        return this.#context.sampleToken(index, sequence.sampler);
-      }),
+      drawing.map(({ sequence, index }) => sequence.draw(this.#context, index).catch(lostConstraint)),
     );
     // 3. All events of the step at once.
     const stepMs = performance.now() - startMs;
@@ -141,9 +141,17 @@ export class BatchLoop {
     return this.#context.addToBatch(slot.id, start, chunk, wanted)[0];
   }
 
-  #accept(sequence: Sequence, tokenId: number): StepEvents {
+  #accept(sequence: Sequence, drawn: Drawn | SkeinError): StepEvents {
     if (!this.#sequences.has(sequence)) return [];
-    const events = sequence.accept(tokenId);
+    let events: GenerateEvent[];
+    try {
+      if (drawn instanceof SkeinError) throw drawn;
+      events = sequence.accept(drawn);
+    } catch (error) {
+      this.#sequences.delete(sequence);
+      this.#events.onLost(lostConstraint(error), sequence);
+      return [];
+    }
     sequence.unreadEvents += 1;
     if (events.at(-1)?.type === "end") this.#sequences.delete(sequence);
     return events.map((event) => [sequence, event] as const);
@@ -154,6 +162,12 @@ export class BatchLoop {
     this.#outbox = null;
     if (events !== null) this.#events.onStep(events);
   }
+}
+
+/** One answer's alone: nothing else of the step is in doubt. @throws whatever else went wrong */
+function lostConstraint(error: unknown): SkeinError {
+  if (error instanceof SkeinError) return error;
+  throw error;
 }
 
 function slotId({ sequence }: Share<Sequence>): number {

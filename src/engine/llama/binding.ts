@@ -53,6 +53,24 @@ export interface RevealingContext extends NativeContext {
     confidence: false,
     logits: true,
   ): Promise<readonly [token: number, unknown, unknown, logits: readonly number[]]>;
+  /**
+   * Logits that the sampler leaves: of the `mostLikely` first tokens, then of `ids`, each behind its token; and the sum of
+   * exp(logit − largest logit) over all tokens.
+   */
+  sampleToken(
+    batchIndex: number,
+    sampler: NativeSampler,
+    probabilities: false,
+    confidence: false,
+    logits: readonly [
+      ids: readonly number[],
+      highest: false,
+      lowest: false,
+      selected: false,
+      mostLikely: number,
+    ],
+    wantsSum: true,
+  ): Promise<readonly [token: number, unknown, unknown, logits: readonly number[], sum: number]>;
 }
 
 export interface NativeModel {

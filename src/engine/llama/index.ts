@@ -32,6 +32,7 @@ export async function createLlamaEngine(
       parallelMax: options.parallel,
       trustTier: "float",
       resumable: true,
+      features: ["json", "grammar", "logprobs"],
     }),
   });
   return {

@@ -1,22 +1,15 @@
 /** Answers that wait to be scored: one at a time, one chunk between two steps of the batch loop. */
 import { SkeinError } from "../../util/errors.ts";
 import { type FromHost, toWire } from "../hosted/messages.ts";
-import type { ScoreRequest } from "../port.ts";
 import type { LoadedModel } from "./load.ts";
-import { ScoreRun } from "./score.ts";
+import { ScoreRun, type ScoreTask } from "./score.ts";
 import type { SlotTable } from "./slots.ts";
-
-interface Waiting {
-  readonly id: number;
-  readonly score: ScoreRequest;
-  readonly promptTokens: number[];
-}
 
 export class ScoreQueue {
   readonly #loaded: LoadedModel;
   readonly #slots: SlotTable;
   readonly #host: { send(message: FromHost): void; wake(): void };
-  #waiting: Waiting[] = [];
+  #waiting: ScoreTask[] = [];
   #run: ScoreRun | null = null;
   /** Of the run, while its chunk is being read. */
   #isCancelled = false;
@@ -27,16 +20,19 @@ export class ScoreQueue {
     this.#host = host;
   }
 
-  add(waiting: Waiting): void {
+  add(waiting: ScoreTask): void {
     this.#waiting.push(waiting);
     this.#host.wake();
   }
 
   cancel(id: number): void {
     if (this.#run?.id === id) this.#isCancelled = true;
-    const had = this.#waiting.length;
+    const leaving = this.#waiting.filter((waiting) => waiting.id === id);
     this.#waiting = this.#waiting.filter((waiting) => waiting.id !== id);
-    if (this.#waiting.length < had) this.#fail(id, cancelled());
+    for (const { mask } of leaving) {
+      mask?.close();
+      this.#fail(id, cancelled());
+    }
     // Nothing else may move the loop.
     this.#host.wake();
   }
@@ -76,7 +72,7 @@ export class ScoreQueue {
     if (waiting === undefined || slot === null) return null;
     this.#waiting.shift();
     try {
-      return new ScoreRun(waiting.id, waiting.score, waiting.promptTokens, slot, this.#loaded);
+      return new ScoreRun(waiting, slot, this.#loaded);
     } catch (error) {
       slot.busy = false;
       this.#fail(waiting.id, error);

@@ -3,6 +3,7 @@
  * request's sampling makes from this machine's logits. Runs between the steps of the batch loop, a chunk at a time, in a
  * slot of its own and always from an empty cache: what others asked before must not change what is found.
  */
+import type { TokenMask } from "../masks/token-masks.ts";
 import type { AnswerScores, ScoreRequest } from "../port.ts";
 import { stepLimits } from "./batch-plan.ts";
 import type { NativeModel } from "./binding.ts";
@@ -14,6 +15,14 @@ import type { Slot } from "./slots.ts";
 /** Up to this many tokens in a step, kernels round as they do token by token (see `emittedChunkTokens`). */
 const chunkTokensDefault = 63;
 
+export interface ScoreTask {
+  readonly id: number;
+  readonly score: ScoreRequest;
+  readonly promptTokens: number[];
+  /** At the answer's beginning; null: any token may come. Belongs to whoever runs the task. */
+  readonly mask: TokenMask | null;
+}
+
 export class ScoreRun {
   readonly id: number;
   readonly slot: Slot;
@@ -23,25 +32,29 @@ export class ScoreRun {
   /** Prompt and answer; what was claimed to follow each is scored. */
   readonly #tokens: readonly number[];
   readonly #margins: number[] = [];
+  /** A token was claimed that the request's form does not allow: whatever follows it is no answer. */
+  #isOutOfForm = false;
   readonly #logProbabilities: number[] = [];
 
   /** `slot` is empty and belongs to this run until `free`. */
-  constructor(id: number, request: ScoreRequest, promptTokens: number[], slot: Slot, loaded: LoadedModel) {
+  constructor({ id, score: request, promptTokens, mask }: ScoreTask, slot: Slot, loaded: LoadedModel) {
     this.id = id;
     this.slot = slot;
     this.#loaded = loaded;
     this.#request = request;
     this.#tokens = [...promptTokens, ...request.tokenIds];
-    const { llama, model, pieces, contextTokens } = loaded;
+    const { llama, model, pieces, contextTokens, info } = loaded;
     this.#sequence = new Sequence(
       {
         id,
-        request: { ...request.request, emitted: { tokenIds: [], text: "" } },
+        request: { ...request.request, emitted: { tokenIds: [], text: "" }, logprobs: null },
         promptTokens,
         slot,
         contextTokens,
+        vocabularySize: info.vocabularySize,
+        mask,
       },
-      { model: model._model, pieces, sampler: new llama._bindings.AddonSampler(model._model) },
+      { model: model._model, pieces, newSampler: () => new llama._bindings.AddonSampler(model._model) },
     );
   }
 
@@ -71,6 +84,7 @@ export class ScoreRun {
 
   free(): void {
     this.#sequence.sampler.dispose();
+    this.#sequence.mask?.close();
     this.#loaded.context.disposeSequence(this.slot.id);
     this.slot.cells = [];
     this.slot.busy = false;
@@ -89,6 +103,9 @@ export class ScoreRun {
     const sequence = this.#sequence;
     const { temperature, seed, topK, topP } = sequence.request.sampling;
     const claimed = this.#request.tokenIds[this.#margins.length] ?? null;
+    if (this.#isOutOfForm || sequence.isComplete || (claimed !== null && !sequence.mayFollow(claimed))) {
+      return this.#scoreForm(claimed);
+    }
     sequence.prepareDraw();
     const revealed = await this.#loaded.context.sampleToken(batchIndex, sequence.sampler, false, false, true);
     // What is drawn from a cumulative distribution has an order: by logit where the sampler has sorted, else by id.
@@ -104,14 +121,21 @@ export class ScoreRun {
     if (claimed !== null) this.#accept(claimed);
   }
 
+  /** Where the form that was asked for decides alone: nothing is drawn. */
+  #scoreForm(claimed: number | null): void {
+    this.#isOutOfForm ||= claimed !== null;
+    this.#margins.push(this.#isOutOfForm ? Number.POSITIVE_INFINITY : 0);
+    this.#logProbabilities.push(this.#isOutOfForm ? Number.NEGATIVE_INFINITY : 0);
+  }
+
   #accept(tokenId: number): void {
     if (!this.#native.isEogToken(tokenId)) {
-      this.#sequence.accept(tokenId);
+      this.#sequence.accept({ tokenId, logprob: null });
       return;
     }
     // Nobody delivers the token that ends an answer. Whoever claims it is read on as if it were any other.
     this.#sequence.tokens.push(tokenId);
-    this.#sequence.answer.accept(tokenId);
+    this.#sequence.answer.accept(tokenId, null, null);
   }
 
   #ends(allowed: readonly Allowed[]): number[] {
@@ -124,7 +148,12 @@ export class ScoreRun {
 }
 
 function pairsOf(flat: readonly number[]): Allowed[] {
-  return Array.from({ length: flat.length / 2 }, (_, i) => ({ id: flat[2 * i]!, logit: flat[2 * i + 1]! }));
+  const pairs = Array.from({ length: flat.length / 2 }, (_, i) => ({
+    id: flat[2 * i]!,
+    logit: flat[2 * i + 1]!,
+  }));
+  // What a bias of −∞ forbids is not there.
+  return pairs.filter(({ logit }) => logit > Number.NEGATIVE_INFINITY);
 }
 
 /** Of any of `ids`, among the allowed tokens. */

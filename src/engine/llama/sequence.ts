@@ -1,9 +1,10 @@
 /** One request inside the batch: its tokens, its sampler, and what its consumer has not read yet. */
-import type { GenerateEvent, GenerateRequest } from "../../protocol/generate.ts";
+import type { GenerateEvent, GenerateRequest, TokenLogprob } from "../../protocol/generate.ts";
 import { AnswerWriter } from "../answer-writer.ts";
 import { unreadEventsMax } from "../hosted/messages.ts";
 import type { PieceTable } from "../piece-decoder.ts";
-import type { NativeModel, NativeSampler, SamplerConfig } from "./binding.ts";
+import type { TokenMask } from "../masks/token-masks.ts";
+import type { NativeModel, NativeSampler, SamplerConfig, RevealingContext } from "./binding.ts";
 import type { Slot } from "./slots.ts";
 
 /** Tokens that penalties look back on. */
@@ -14,6 +15,12 @@ const penaltyTokensMax = 4096;
  */
 const emittedChunkTokens = 63;
 
+/** What was drawn; a negative id where nothing could be, null where the answer is complete without another token. */
+export interface Drawn {
+  readonly tokenId: number | null;
+  readonly logprob: TokenLogprob | null;
+}
+
 export class Sequence {
   readonly id: number;
   readonly request: GenerateRequest;
@@ -21,12 +28,16 @@ export class Sequence {
   readonly tokens: number[];
   readonly promptLength: number;
   readonly slot: Slot;
-  readonly sampler: NativeSampler;
+  /** A second one, where log probabilities are wanted, draws nothing: it shows the model's own logits. */
+  readonly samplers: readonly NativeSampler[];
+  readonly mask: TokenMask | null;
   /** Prompt tokens that were found in the cache. */
   readonly cachedTokens: number;
   readonly answer: AnswerWriter;
   unreadEvents = 0;
   readonly #model: NativeModel;
+  readonly #pieces: PieceTable;
+  readonly #vocabularySize: number;
 
   constructor(
     given: {
@@ -35,8 +46,11 @@ export class Sequence {
       promptTokens: number[];
       slot: Slot;
       contextTokens: number;
+      vocabularySize: number;
+      /** Null: any token may come. */
+      mask: TokenMask | null;
     },
-    native: { model: NativeModel; pieces: PieceTable; sampler: NativeSampler },
+    native: { model: NativeModel; pieces: PieceTable; newSampler: () => NativeSampler },
   ) {
     this.id = given.id;
     this.request = given.request;
@@ -45,7 +59,11 @@ export class Sequence {
     this.tokens = [...given.promptTokens, ...given.request.emitted.tokenIds];
     this.cachedTokens = Math.min(given.slot.cells.length, this.promptLength);
     this.#model = native.model;
-    this.sampler = native.sampler;
+    this.#pieces = native.pieces;
+    this.#vocabularySize = given.vocabularySize;
+    this.samplers = Array.from({ length: given.request.logprobs === null ? 1 : 2 }, native.newSampler);
+    this.mask = given.mask;
+    this.samplers[1]?.applyConfig({ temperature: 0 });
     this.answer = new AnswerWriter(given.request, {
       promptTokens: this.promptLength,
       contextTokens: given.contextTokens,
@@ -70,12 +88,68 @@ export class Sequence {
     return this.unreadEvents >= unreadEventsMax;
   }
 
-  /** Sets the sampler up for the next draw: it depends on logits, seed and position alone. */
+  /**
+   * Draws the next token: it depends on logits, seed, position and the request's constraint alone.
+   * @param index of the logits in the batch
+   * @throws SkeinError when the constraint can no longer be watched over
+   */
+  async draw(context: RevealingContext, index: number): Promise<Drawn> {
+    if (this.isComplete) return { tokenId: null, logprob: null };
+    const { sampler } = this;
+    this.prepareDraw();
+    let tokenId = await context.sampleToken(index, sampler);
+    const allowed = this.mask?.allowed() ?? null;
+    if (allowed !== null && !isAllowed(allowed, tokenId)) {
+      // Rounding lets a token without any probability be drawn once in a while.
+      sampler.applyConfig({ temperature: 0, ...this.#biasOf(allowed) });
+      tokenId = await context.sampleToken(index, sampler);
+    }
+    return { tokenId, logprob: await this.#logprobOf(context, index, tokenId) };
+  }
+
+  async #logprobOf(context: RevealingContext, index: number, tokenId: number): Promise<TokenLogprob | null> {
+    const count = this.request.logprobs;
+    if (count === null || tokenId < 0) return null;
+    const wanted = [[tokenId], false, false, false, Math.max(1, count)] as const;
+    const [, , , logits, sum] = await context.sampleToken(
+      index,
+      this.samplers[1]!,
+      false,
+      false,
+      wanted,
+      true,
+    );
+    const best = logits[1]!;
+    const scored = Array.from({ length: logits.length / 2 }, (_, i) => ({
+      bytes: this.#pieces(logits[2 * i]!),
+      logprob: Math.fround(Math.min(0, logits[2 * i + 1]! - best - Math.log(sum))),
+    }));
+    return { ...scored.at(-1)!, top: scored.slice(0, Math.min(count, scored.length - 1)) };
+  }
+
+  /** The one that draws. */
+  get sampler(): NativeSampler {
+    return this.samplers[0]!;
+  }
+
+  /** Whether the form that is asked for leaves nothing more to say. @throws SkeinError as `draw` */
+  get isComplete(): boolean {
+    return this.mask !== null && this.mask.allowed() === null;
+  }
+
+  /** Whether the form that is asked for lets this token come next. @throws SkeinError as `draw` */
+  mayFollow(tokenId: number): boolean {
+    const allowed = this.mask?.allowed() ?? null;
+    return this.mask === null || (allowed !== null && isAllowed(allowed, tokenId));
+  }
+
+  /** Sets the sampler up for the next draw. @throws SkeinError as `draw` */
   prepareDraw(): void {
+    const allowed = this.mask?.allowed() ?? null;
     const { sampling } = this.request;
     const penalized = sampling.presencePenalty !== 0 || sampling.frequencyPenalty !== 0;
     // Greedy drawing has no state to set up again.
-    if (this.answer.drawn && sampling.temperature === 0 && !penalized) return;
+    if (this.answer.drawn && sampling.temperature === 0 && !penalized && allowed === null) return;
     const config: SamplerConfig = { temperature: sampling.temperature };
     if (sampling.temperature > 0) {
       config.seed = drawSeed(sampling.seed, this.answer.outputTokens);
@@ -83,10 +157,7 @@ export class Sequence {
       if (sampling.topP < 1) config.topP = sampling.topP;
       if (sampling.minP > 0) config.minP = sampling.minP;
     }
-    if (sampling.logitBias.length > 0) {
-      config.tokenBiasKeys = Uint32Array.from(sampling.logitBias, ([tokenId]) => tokenId);
-      config.tokenBiasValues = Float32Array.from(sampling.logitBias, ([, nats]) => nats);
-    }
+    Object.assign(config, this.#biasOf(allowed));
     if (penalized) {
       const from = Math.max(this.promptLength, this.tokens.length - penaltyTokensMax);
       config.repeatPenaltyTokens = Uint32Array.from(this.tokens.slice(from));
@@ -98,12 +169,37 @@ export class Sequence {
     this.sampler.applyConfig(config);
   }
 
-  /** Takes a drawn token, a negative one where nothing could be drawn; returns the events that follow from it. */
-  accept(tokenId: number): GenerateEvent[] {
-    if (tokenId < 0 || this.#model.isEogToken(tokenId)) return this.answer.endOfGeneration();
-    this.tokens.push(tokenId);
-    return this.answer.accept(tokenId);
+  /** The request's bias, and −∞ for what may not come. */
+  #biasOf(allowed: Int32Array | null): Pick<SamplerConfig, "tokenBiasKeys" | "tokenBiasValues"> {
+    const { logitBias } = this.request.sampling;
+    if (allowed === null && logitBias.length === 0) return {};
+    const bias = logitBias.filter(([tokenId]) => allowed === null || isAllowed(allowed, tokenId));
+    const keys = new Uint32Array(bias.length + (allowed === null ? 0 : this.#vocabularySize));
+    const values = new Float32Array(keys.length).fill(Number.NEGATIVE_INFINITY);
+    let count = 0;
+    for (const [tokenId, nats] of bias) {
+      keys[count] = tokenId;
+      values[count++] = nats;
+    }
+    for (let id = 0; id < keys.length - bias.length; id++) {
+      if (!isAllowed(allowed!, id)) keys[count++] = id;
+    }
+    return { tokenBiasKeys: keys.subarray(0, count), tokenBiasValues: values.subarray(0, count) };
   }
+
+  /** Takes what was drawn; returns the events that follow from it. */
+  accept({ tokenId, logprob }: Drawn): GenerateEvent[] {
+    if (tokenId === null || tokenId < 0 || this.#model.isEogToken(tokenId)) {
+      return this.answer.endOfGeneration();
+    }
+    this.tokens.push(tokenId);
+    this.mask?.advance(tokenId);
+    return this.answer.accept(tokenId, this.mask, logprob);
+  }
+}
+
+function isAllowed(allowed: Int32Array, tokenId: number): boolean {
+  return tokenId >= 0 && ((allowed[tokenId >>> 5]! >>> (tokenId & 31)) & 1) === 1;
 }
 
 /**

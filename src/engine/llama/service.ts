@@ -1,9 +1,12 @@
 /** Inside the child process: requests in, tokens out. Owns slots, sequences and the batch loop. */
 import type { ScoreRequest } from "../port.ts";
 import type { Emitted, GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
+import { SkeinError } from "../../util/errors.ts";
 import { commonPrefix } from "../common-prefix.ts";
 import { type FromHost, toWire } from "../hosted/messages.ts";
 import { checkContext, checkLogitBias, checkTokenIds, tokenizePrompt } from "../prompt.ts";
+import { ConstrainedStarts } from "../constraint.ts";
+import { type TokenMask, TokenMasks } from "../masks/token-masks.ts";
 import { BatchLoop } from "./batch-loop.ts";
 import type { NativeSampler } from "./binding.ts";
 import type { LoadedModel } from "./load.ts";
@@ -12,6 +15,7 @@ import { Sequence } from "./sequence.ts";
 import { SlotTable } from "./slots.ts";
 
 interface Waiting {
+  readonly mask: TokenMask | null;
   readonly id: number;
   readonly request: GenerateRequest;
   readonly promptTokens: number[];
@@ -26,6 +30,7 @@ export class Service {
   readonly #send: (message: FromHost) => void;
   readonly #slots: SlotTable;
   readonly #loop: BatchLoop;
+  readonly #starts: ConstrainedStarts;
   readonly #scores: ScoreQueue;
   readonly #byId = new Map<number, Sequence>();
   #waiting: Waiting[] = [];
@@ -37,6 +42,14 @@ export class Service {
   constructor(loaded: LoadedModel, parallel: number, send: (message: FromHost) => void) {
     this.#loaded = loaded;
     this.#send = send;
+    const native = loaded.model._model;
+    this.#starts = new ConstrainedStarts(
+      new TokenMasks({
+        pieces: loaded.pieces,
+        isEnd: (tokenId) => native.isEogToken(tokenId),
+        vocabularySize: loaded.info.vocabularySize,
+      }),
+    );
     this.#slots = new SlotTable(loaded.context, parallel, loaded.contextTokens);
     this.#loop = new BatchLoop(loaded.context, this.#slots, {
       onPause: async () => {
@@ -55,6 +68,10 @@ export class Service {
         this.#scores.failRunning(error);
         this.#slots.clear();
       },
+      onLost: (error, sequence) => {
+        send({ type: "failed", id: sequence.id, error: toWire(error) });
+        this.#release(sequence);
+      },
     });
     this.#scores = new ScoreQueue(loaded, this.#slots, { send, wake: () => this.#loop.wake() });
   }
@@ -68,8 +85,13 @@ export class Service {
       checkTokenIds(request.emitted.tokenIds, info.vocabularySize);
       const tokens = [...promptTokens, ...request.emitted.tokenIds];
       checkContext(promptTokens.length, request.emitted.tokenIds.length, contextTokens);
-      this.#waiting.push({ id, request, promptTokens, tokens });
-      this.#loop.wake();
+      this.#starts.begin(id, request, {
+        start: (mask) => {
+          this.#waiting.push({ id, request, promptTokens, tokens, mask });
+          this.#loop.wake();
+        },
+        failed: (error) => this.#send({ type: "failed", id, error: toWire(error) }),
+      });
     });
   }
 
@@ -78,7 +100,11 @@ export class Service {
       const promptTokens = this.#tokenize(score.request.prompt);
       checkTokenIds(score.tokenIds, this.#loaded.info.vocabularySize);
       checkContext(promptTokens.length, score.tokenIds.length, this.#loaded.contextTokens);
-      this.#scores.add({ id, score, promptTokens });
+      const fromStart = { ...score.request, emitted: { tokenIds: [], text: "" } };
+      this.#starts.begin(id, fromStart, {
+        start: (mask) => this.#scores.add({ id, score, promptTokens, mask }),
+        failed: (error) => this.#send({ type: "failed", id, error: toWire(error) }),
+      });
     });
   }
 
@@ -90,6 +116,12 @@ export class Service {
 
   cancel(id: number): void {
     this.#scores.cancel(id);
+    if (this.#starts.cancel(id)) {
+      // Whoever wants an answer scored is owed a word.
+      const error = new SkeinError("cancelled", "The request was cancelled.");
+      this.#send({ type: "failed", id, error: toWire(error) });
+    }
+    for (const { mask } of this.#waiting.filter((waiting) => waiting.id === id)) mask?.close();
     this.#waiting = this.#waiting.filter((waiting) => waiting.id !== id);
     const sequence = this.#byId.get(id);
     if (sequence !== undefined) this.#release(sequence);
@@ -137,10 +169,11 @@ export class Service {
         continue;
       }
       this.#waiting = this.#waiting.filter((other) => other !== waiting);
-      const { llama, model, pieces, contextTokens } = this.#loaded;
+      const { llama, model, pieces, contextTokens, info } = this.#loaded;
       const native = model._model;
-      const sampler = new llama._bindings.AddonSampler(native);
-      this.#start(new Sequence({ ...waiting, slot, contextTokens }, { model: native, pieces, sampler }));
+      const newSampler = (): NativeSampler => new llama._bindings.AddonSampler(native);
+      const given = { ...waiting, slot, contextTokens, vocabularySize: info.vocabularySize };
+      this.#start(new Sequence(given, { model: native, pieces, newSampler }));
     }
   }
 
@@ -165,7 +198,7 @@ export class Service {
         cachedTokens,
         ...(request.terms !== undefined ? { promptTokenIds: tokens.slice(0, promptLength) } : {}),
       },
-      ...sequence.answer.replayEmitted(),
+      ...sequence.answer.replayEmitted(sequence.mask),
     ];
     this.#send({ type: "step", events: events.map((event) => [id, event] as const) });
     if (events.at(-1)?.type === "end") this.#release(sequence);
@@ -175,7 +208,8 @@ export class Service {
   #release(sequence: Sequence): void {
     if (!this.#byId.delete(sequence.id)) return;
     this.#loop.remove(sequence);
-    this.#retired.push(sequence.sampler);
+    this.#retired.push(...sequence.samplers);
+    sequence.mask?.close();
     sequence.slot.busy = false;
     this.#loop.wake();
   }

@@ -46,11 +46,15 @@ export function plainScores(
 }
 
 /** The candidates that the filters leave, from the most likely on. */
-export function plainCandidates(scores: readonly bigint[], parameters: SamplerParameters): number[] {
+export function plainCandidates(
+  scores: readonly bigint[],
+  parameters: SamplerParameters,
+  allowed: Allowed = () => true,
+): number[] {
   const { topK, topP, minP } = parameters;
-  const order = [...scores.keys()].sort((a, b) =>
-    scores[a] === scores[b] ? a - b : Number(scores[b]! - scores[a]!),
-  );
+  const order = [...scores.keys()]
+    .filter(allowed)
+    .sort((a, b) => (scores[a] === scores[b] ? a - b : Number(scores[b]! - scores[a]!)));
   const best = scores[order[0]!]!;
   // 1. At most k.
   let kept = topK === 0 ? order : order.slice(0, topK);
@@ -68,22 +72,27 @@ export function plainCandidates(scores: readonly bigint[], parameters: SamplerPa
   return kept.filter((id) => minP === 0 || weight(best - scores[id]!, 24n) * 65_536n >= BigInt(minP) << 24n);
 }
 
+/** Whether a token exists, as far as this choice is concerned. */
+type Allowed = (id: number) => boolean;
+
 export function plainToken(
   logits: Int32Array,
   parameters: SamplerParameters,
   counts: TokenCounts,
   position: number,
+  allowed: Allowed = () => true,
 ): number {
   const scores = plainScores(logits, parameters, counts);
   if (parameters.inverseTemperature === 0) {
-    return scores.indexOf(scores.reduce((a, b) => (a > b ? a : b)));
+    const ids = [...scores.keys()].filter(allowed);
+    return ids.reduce((a, b) => (scores[b]! > scores[a]! ? b : a));
   }
   const noiseOf = (id: number): number => {
     const draw = drawOf(id, position, parameters.key);
     if (draw < 65_535) return gumbelTable()[draw]!;
     return gumbelTailTable()[drawOf(id, position, parameters.key, 1)]!;
   };
-  const totals = plainCandidates(scores, parameters)
+  const totals = plainCandidates(scores, parameters, allowed)
     .sort((a, b) => a - b)
     .map((id) => ({ id, total: scores[id]! + BigInt(noiseOf(id)) }));
   return totals.reduce((a, b) => (b.total > a.total ? b : a)).id;

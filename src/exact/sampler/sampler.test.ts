@@ -61,6 +61,9 @@ const situation = fc.integer({ min: 1, max: 40 }).chain((tokens) => {
       })
       .map((entries) => new Map(entries)),
     position: fc.oneof(fc.constantFrom(0, 1), fc.integer({ min: 0, max: 2 ** 20 })),
+    allowed: fc
+      .uniqueArray(fc.integer({ min: 0, max: tokens - 1 }), { minLength: 1 })
+      .map((ids) => new Set(ids)),
   });
 });
 
@@ -71,6 +74,18 @@ test("chooses what the specification chooses, with all parameters at once", () =
       const expected = plainToken(logits, parameters, counts, position);
       assert.equal(sampleToken(logits, parameters, counts, position), expected);
       assert.deepEqual(logits, before);
+    }),
+    { numRuns: 5_000 },
+  );
+});
+
+test("tokens that a constraint forbids do not exist, whatever the parameters", () => {
+  fc.assert(
+    fc.property(situation, ({ logits, parameters, counts, position, allowed }) => {
+      const mask = new Int32Array(Math.ceil(logits.length / 32));
+      for (const id of allowed) mask[id >>> 5]! |= 1 << (id & 31);
+      const expected = plainToken(logits, parameters, counts, position, (id) => allowed.has(id));
+      assert.equal(sampleToken(logits, parameters, counts, position, mask), expected);
     }),
     { numRuns: 5_000 },
   );

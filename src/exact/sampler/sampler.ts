@@ -48,16 +48,21 @@ export type TokenCounts = ReadonlyMap<number, number>;
 /**
  * The next token at `position` (of the answer, from 0).
  * @param logits with 12 fractional bits
+ * @param allowed one bit a token, in words of 32: the others do not exist; null: all are there
  */
 export function sampleToken(
   logits: Int32Array,
   parameters: SamplerParameters,
   counts: TokenCounts,
   position: number,
+  allowed: Int32Array | null = null,
 ): number {
   const adjusted = adjust(logits, parameters, counts);
+  if (allowed !== null) forbid(adjusted, allowed);
   if (parameters.inverseTemperature === 0) return firstLargest(adjusted);
-  const scores = adjusted.map((value) => scaleByTemperature(value, parameters.inverseTemperature));
+  const scores = adjusted.map((value) =>
+    value === forbidden ? forbidden : scaleByTemperature(value, parameters.inverseTemperature),
+  );
   const best = scores[firstLargest(scores)]!;
   const candidates = filterCandidates(scores, best, parameters);
   return drawAmong(scores, candidates, parameters.key, position);
@@ -77,6 +82,16 @@ function adjust(logits: Int32Array, parameters: SamplerParameters, counts: Token
   return adjusted;
 }
 
+/** Below every logit and every score. */
+const forbidden: number = -(2 ** 31);
+
+/** 0. Tokens that may not come. */
+function forbid(values: Int32Array, allowed: Int32Array): void {
+  for (let id = 0; id < values.length; id++) {
+    if (((allowed[id >>> 5]! >>> (id & 31)) & 1) === 0) values[id] = forbidden;
+  }
+}
+
 /** 2. Division by the temperature. */
 function scaleByTemperature(value: number, inverseTemperature: number): number {
   return saturate(roundShift(value * inverseTemperature, parameterFraction), 31);
@@ -90,10 +105,12 @@ function filterCandidates(scores: Int32Array, best: number, parameters: SamplerP
   let candidates: number[];
   if (topK === 0 && topP >= one) {
     // Whoever is further behind loses every draw: leaving them out changes nothing.
-    candidates = idsFrom(scores, best - gumbelSpread);
+    candidates = idsFrom(scores, Math.max(forbidden + 1, best - gumbelSpread));
   } else {
     candidates =
-      topK === 0 ? byLikelihood(scores, idsFrom(scores, best - nucleusSpread)) : mostLikely(scores, topK);
+      topK === 0
+        ? byLikelihood(scores, idsFrom(scores, Math.max(forbidden + 1, best - nucleusSpread)))
+        : mostLikely(scores, topK);
     if (topP < one) candidates = nucleus(scores, candidates, best, topP);
   }
   return minP === 0 ? candidates : candidates.filter(likely);
@@ -114,7 +131,8 @@ function byLikelihood(scores: Int32Array, ids: readonly number[]): number[] {
 
 function mostLikely(scores: Int32Array, count: number): number[] {
   // The threshold first, so that only few are sorted.
-  const threshold = count < scores.length ? scores.toSorted()[scores.length - count]! : -(2 ** 31);
+  const last = count < scores.length ? scores.toSorted()[scores.length - count]! : forbidden;
+  const threshold = Math.max(forbidden + 1, last);
   return byLikelihood(scores, idsFrom(scores, threshold)).slice(0, count);
 }
 

@@ -115,6 +115,8 @@ function requestOf(flags: RunFlags, question: string, isPlain: boolean): Generat
       seed: flags.seed ?? 0,
     },
     stop: flags.stop ?? [],
+    constraint: null,
+    logprobs: null,
     outputTokensMax: flags.maxTokens ?? null,
     timeoutMs: Number.POSITIVE_INFINITY,
   };
