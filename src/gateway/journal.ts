@@ -143,6 +143,8 @@ export class Journal {
   #nextEntry: number;
   readonly #written: { tokens: number; chars: number; isEnded: boolean }[];
   #isWriting = false;
+  /** Whether the last write failed: that is said once, not with every try. */
+  #isFailing = false;
 
   constructor(deps: JournalDeps, values: JournalValues, leave: () => boolean) {
     this.#deps = deps;
@@ -232,10 +234,13 @@ export class Journal {
 
   async #commit(changes: readonly Change[]): Promise<boolean> {
     try {
-      return await this.#deps.store.commit({ changes });
+      const isWritten = await this.#deps.store.commit({ changes });
+      this.#isFailing = false;
+      return isWritten;
     } catch (error) {
-      const { message } = toSkeinError(error);
-      this.#deps.log.warn({ reason: message }, "a stream cannot be written down");
+      const reason = toSkeinError(error).message;
+      if (!this.#isFailing) this.#deps.log.warn({ reason }, "a stream cannot be written down");
+      this.#isFailing = true;
       return false;
     }
   }

@@ -198,7 +198,7 @@ class Move implements Ticking {
     try {
       for (;;) {
         const step = await second.texts.next();
-        if (this.#record === null) return null;
+        if (this.#record === null) return this.#drop(second, "not_needed");
         firstMs ??= clock.monotonicMs();
         const behind = standing(first, second.progress);
         if (behind === "different" || (behind === "behind" && step.done === true)) {

@@ -38,10 +38,13 @@ interface Gateway extends TestGateway {
 class World {
   readonly time = new PassingTime();
   readonly store = new MemoryStore(this.time);
+  #lives = 0;
 
   start(apiKeys: readonly string[] = []): Gateway {
     const handle = new Handle(this.store);
-    return { ...testGateway({ apiKeys, limits }, 1, this.time, handle), handle };
+    // Each life draws ids of its own.
+    this.#lives += 1;
+    return { ...testGateway({ apiKeys, limits }, this.#lives, this.time, handle), handle };
   }
 
   async recordCount(): Promise<number> {

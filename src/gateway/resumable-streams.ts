@@ -119,9 +119,13 @@ export class Recording {
   #readFrom(next: number, name: string): AsyncIterator<string> {
     if (next < this.#first) {
       const oldest = this.#events[0]?.id ?? "not there yet";
-      throw new SkeinError("not_found", `What comes behind event ${name} of this answer is not kept.`, {
-        hint: `The oldest one that is kept is ${oldest}; what a client has read is kept up to ${keptBytesMax} bytes.`,
-      });
+      throw new SkeinError(
+        "not_found",
+        `What comes behind event ${name.slice(0, 100)} of this answer is not kept.`,
+        {
+          hint: `The oldest one that is kept is ${oldest}; what a client has read is kept up to ${keptBytesMax} bytes.`,
+        },
+      );
     }
     this.#reader?.leave();
     this.#cancelGrace();

@@ -91,6 +91,8 @@ export class PaceWindow {
    */
   look(waitedMs: number, tokens: number): StreamPace | null {
     const looks = this.#looks;
+    // While the client reads nothing, nobody waits: such looks say nothing, and there may be many.
+    if (looks.at(-1)?.waitedMs === waitedMs) looks.pop();
     looks.push({ waitedMs, tokens });
     while (looks.length > 1 && waitedMs - looks[1]!.waitedMs >= this.#policy.windowMs) looks.shift();
     const oldest = looks[0]!;
