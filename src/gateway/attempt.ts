@@ -94,7 +94,6 @@ export async function* runAttempt(
     const asked = { ...request, ...continuationOf(progress, request), modelId, timeoutMs };
     for await (const event of entry.session.generate(asked, guard.signal)) {
       if (event.type === "tokens") {
-        if (attempt.firstMs === null) to.begun();
         attempt.markFirst();
         watch.markFirst();
         take(progress, event);
