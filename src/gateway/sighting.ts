@@ -37,8 +37,9 @@ export class Sighting {
     this.#cachedTokens = Math.min(cachedTokens, this.#promptTokens);
   }
 
-  /** Text goes to the client, who may take its time. */
+  /** A token came: the prompt is read. Its text goes to the client, who may take its time. */
   handOut(): void {
+    this.#to.begun();
     this.#handedOutMs = this.#watch.elapsedMs;
   }
 
