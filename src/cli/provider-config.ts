@@ -29,6 +29,7 @@ export function providerConfigOf(context: Context, identityFile: string): Provid
     role: "provider",
     identityFile,
     identityCacheFolder: join(home, "cache", "identities"),
+    receiptsFile: `${identityFile.replace(/\.key$/, "")}.receipts.db`,
     join: joinTargetsOf(context),
     joinToken: (flags["token"] as string | undefined) ?? settings.joinToken,
     lan: settings.lan,

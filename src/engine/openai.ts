@@ -102,6 +102,7 @@ export async function createOpenAiEngine(
       resumable: false,
       // Those it refuses, it refuses with a reason.
       features: ["json"],
+      forwardsPrompts: true,
     },
     generate,
     async countPromptTokens(prompt, signal) {

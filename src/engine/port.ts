@@ -16,6 +16,8 @@ export interface EngineModel {
   readonly trustTier: TrustTier;
   readonly resumable: boolean;
   readonly features: readonly Feature[];
+  /** As in the offer. */
+  readonly forwardsPrompts?: true;
 }
 
 export type EngineStatus =

@@ -1,7 +1,8 @@
 /** All choices of one request, side by side, as one stream of events. */
 import { fee } from "../protocol/price.ts";
 import { SkeinError } from "../util/errors.ts";
-import { answerChoice, type Choice, type ChoiceEnd, type Home, type Together } from "./answer-choice.ts";
+import { answerChoice, type Choice, type ChoiceEnd } from "./answer-choice.ts";
+import type { Home, Together } from "./search.ts";
 import type { ChoiceDeps, Slice } from "./attempt.ts";
 import type { LiveChoice } from "./journal.ts";
 import type { Piece } from "./logprobs.ts";
@@ -29,7 +30,7 @@ type Texts = AsyncGenerator<Piece, ChoiceEnd>;
  */
 export async function* answerRequest(
   deps: ChoiceDeps,
-  { requestId, owner }: { requestId: string; owner: string },
+  { requestId, owner, isBatch = false }: { requestId: string; owner: string; isBatch?: boolean },
   request: CompletionRequest,
   signal: AbortSignal,
   lives: readonly LiveChoice[] | null = null,
@@ -42,9 +43,10 @@ export async function* answerRequest(
     model: request.model,
     modelId: lives?.map(modelIdOf).find((modelId) => modelId !== null) ?? null,
     allowOtherModels: request.allowOtherModels,
-    owner,
+    // What a batch has running must not make the same API key's other requests wait.
+    owner: isBatch ? `batch:${owner}` : owner,
+    isBatch,
     hints: request.hints,
-    isPrivate: request.isPrivate,
     restartable: !request.stream,
   };
   const choices = choicesOf(requestId, request, lives).map((choice) =>
@@ -135,13 +137,14 @@ function choicesOf(
   return request.prompts.flatMap((prompt, promptIndex) => {
     const home: Home | null = request.n > 1 ? { providerId: null } : null;
     return Array.from({ length: request.n }, (_, i) => {
-      const number = promptIndex * request.n + i;
-      const seed = choiceSeed(request.sampling.seed, number);
+      const index = promptIndex * request.n + i;
+      const seed = choiceSeed(request.sampling.seed, index);
       const sampling = { ...request.sampling, seed };
       const { stop, outputTokensMax, constraint, logprobs } = request;
-      const live = lives?.[number] ?? null;
-      const asked = { requestId, prompt, sampling, stop, outputTokensMax, constraint, logprobs };
-      return { request: asked, home, live };
+      const live = lives?.[index] ?? null;
+      const chargesPrompt = i === 0;
+      const limits = { stop, outputTokensMax, constraint, logprobs };
+      return { index, request: { requestId, prompt, sampling, ...limits, chargesPrompt }, home, live };
     });
   });
 }
@@ -180,5 +183,6 @@ export function billOf(request: CompletionRequest, ends: readonly ChoiceEnd[]): 
   });
   let feeAmount = 0n;
   for (const { slice, ...consumption } of charges.values()) feeAmount += fee(slice.offer.price, consumption);
-  return { promptTokens, cachedTokens, outputTokens, feeAmount };
+  const percent = BigInt(request.feePercent ?? 100);
+  return { promptTokens, cachedTokens, outputTokens, feeAmount: (feeAmount * percent + 99n) / 100n };
 }

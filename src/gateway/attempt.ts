@@ -1,8 +1,12 @@
 /** One try at one provider. */
 import type { GenerateEvent, GenerateRequest, Prompt, TokenLogprob } from "../protocol/generate.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
+import { isProviderId } from "../protocol/provider-id.ts";
+import type { Part } from "../receipt/document.ts";
+import type { Observation } from "../router/pace.ts";
 import type { Candidate } from "../router/predict.ts";
 import { errorKinds, SkeinError, toSkeinError } from "../util/errors.ts";
+import { type AttemptReceipt, linkOf } from "./attempt-receipt.ts";
 import { believedOutputTokens, believedPromptTokens } from "./claims.ts";
 import type { ChooseDeps, Occupied } from "./choose-provider.ts";
 import type { Cloud } from "./cloud.ts";
@@ -11,6 +15,7 @@ import type { FairShare } from "./fair-share.ts";
 import type { HedgeBudget } from "./hedge-budget.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "./options.ts";
+import { type Receipts, receiptTimeoutMs } from "./receipts.ts";
 import { Sighting } from "./sighting.ts";
 import { StallBound } from "./stall-bound.ts";
 import { Stopwatch } from "./stopwatch.ts";
@@ -26,6 +31,8 @@ export interface ChoiceDeps extends GatewayDeps, ChooseDeps {
   readonly cloud: Cloud | null;
   readonly metrics: GatewayMetrics;
   readonly decisions: Decisions;
+  /** Null: none are asked for. */
+  readonly receipts: Receipts | null;
   readonly limits: GatewayLimits;
 }
 
@@ -50,6 +57,8 @@ export interface Progress {
   promptTokens: number;
   cachedTokens: number;
   slices: Slice[];
+  /** What was signed for each attempt. */
+  parts: Part[];
   /** Time of the attempt that runs in which it only repeated what came from another: nobody pays for it. */
   repeatedMs: number;
 }
@@ -64,6 +73,7 @@ export function emptyProgress(): Progress {
     promptTokens: 0,
     cachedTokens: 0,
     slices: [],
+    parts: [],
     repeatedMs: 0,
   };
 }
@@ -73,20 +83,25 @@ type StartEvent = Extract<GenerateEvent, { type: "start" }>;
 type EndEvent = Extract<GenerateEvent, { type: "end" }>;
 
 /** A request without what differs from attempt to attempt. */
-export type ChoiceRequest = Omit<GenerateRequest, "modelId" | "emitted" | "timeoutMs">;
+export type ChoiceRequest = Omit<GenerateRequest, "modelId" | "emitted" | "timeoutMs" | "terms"> & {
+  /** Of several choices of a prompt only the first one pays for it. */
+  readonly chargesPrompt: boolean;
+};
 
 /** One try, and what is measured of it. */
 export interface Attempt {
   readonly to: Occupied;
   readonly progress: Progress;
   readonly startPosition: number;
+  readonly startText: string;
   readonly watch: Stopwatch;
   readonly stall: StallBound;
 }
 
 export function newAttempt({ clock, limits }: ChoiceDeps, to: Occupied, progress: Progress): Attempt {
   const stall = new StallBound(limits.tokenTimeoutMs, paceOf(to));
-  return { to, progress, startPosition: progress.position, watch: new Stopwatch(clock), stall };
+  const { position: startPosition, text: startText } = progress;
+  return { to, progress, startPosition, startText, watch: new Stopwatch(clock), stall };
 }
 
 /**
@@ -99,62 +114,159 @@ export function newAttempt({ clock, limits }: ChoiceDeps, to: Occupied, progress
 export async function* runAttempt(
   deps: ChoiceDeps,
   request: ChoiceRequest,
-  { to, progress, watch: attempt, stall }: Attempt,
+  attempt: Attempt,
   watch: Stopwatch,
   signal: AbortSignal,
 ): AsyncGenerator<string, EndEvent> {
-  const { limits, clock } = deps;
+  const { to, progress } = attempt;
   const { candidate, entry } = to;
-  const guard = attempt.guard(signal);
   const work = newWork(progress);
-  const sighting = new Sighting(to, attempt, work.startPosition);
+  const run: Run = {
+    request,
+    attempt,
+    watch,
+    guard: attempt.watch.guard(signal),
+    work,
+    sighting: new Sighting(to, attempt.watch, work.startPosition),
+    signed: null,
+  };
   try {
-    guard.limit(Math.min(startTimeoutMs, limits.firstTokenTimeoutMs), "accept the request");
-    const timeoutMs = Math.max(1, Math.ceil(limits.requestTimeoutMs - watch.elapsedMs));
-    const { modelId } = candidate.offer;
-    const asked = { ...request, ...continuationOf(progress, request), modelId, timeoutMs };
-    for await (const event of entry.session.generate(asked, guard.signal)) {
-      guard.signal.throwIfAborted();
-      if (event.type === "tokens") {
-        if (attempt.firstMs === null) to.begun();
-        attempt.markFirst();
-        watch.markFirst();
-        take(progress, event);
-        work.lastMs = attempt.elapsedMs;
-        work.firstMs ??= work.lastMs;
-        stall.heard(work.lastMs);
-        // Only the provider's silence counts, not the time that the client takes to read.
-        guard.limit(null, "");
-        sighting.handOut();
-        if (event.text !== "") yield event.text;
-        sighting.takenUp();
-        stall.wait(attempt.elapsedMs);
-        guard.limit(stall.timeoutMs, "send its next token");
-      } else if (event.type === "start") {
-        work.startMs = attempt.elapsedMs;
-        guard.limit(limits.firstTokenTimeoutMs, "send its first token", attempt.elapsedMs);
-        begin(progress, event, request);
-        sighting.started(event, progress.promptTokens);
-        deps.prefixes.remember(to.keys, candidate.providerId, clock.nowMs());
-      } else {
-        finish(progress, event, request, { offer: candidate.offer, work });
-        work.end = event;
-        const observation = sighting.observation(event, progress.position);
-        deps.directory.reportAnswer(entry, modelId, observation);
-        return event;
-      }
-    }
-    throw new SkeinError("provider_failed", "The provider's answer had no end.");
+    yield* receive(deps, run);
+    if (work.end === null) throw new SkeinError("provider_failed", "The provider's answer had no end.");
   } catch (thrown) {
     const wasQueued = work.startMs === null && entry.session.status.active >= candidate.offer.parallelMax;
-    throw attemptError(thrown, { wasQueued, isBegun: progress.position > 0 });
+    const error = attemptError(thrown, { wasQueued, isBegun: progress.position > 0 });
+    // Behind its end an answer is whole, whatever becomes of its receipt.
+    if (work.end === null || signal.aborted) {
+      if (!signal.aborted) await settle(deps, run);
+      throw error;
+    }
   } finally {
-    guard.release();
+    run.guard.release();
     to.leave();
-    charge(progress, candidate, work, attempt.elapsedMs);
+    if (work.end === null) abandon(run);
+    charge(progress, candidate, work, attempt.watch.elapsedMs);
     // One that was refused held no slot; to announce it would make those who wait try for nothing.
     if (work.startMs !== null) deps.directory.reportRoom();
   }
+  const problem = await settle(deps, run);
+  const { modelId } = candidate.offer;
+  if (problem === null) deps.directory.reportAnswer(entry, modelId, work.observation!);
+  else deps.directory.reportFailure(entry, modelId, badReceipt(problem));
+  return work.end;
+}
+
+/** An attempt on its way. */
+interface Run {
+  readonly request: ChoiceRequest;
+  readonly attempt: Attempt;
+  /** Of the whole choice. */
+  readonly watch: Stopwatch;
+  readonly guard: ReturnType<Stopwatch["guard"]>;
+  readonly work: Work;
+  readonly sighting: Sighting;
+  /** Null: no receipt is expected, or it is settled. */
+  signed: AttemptReceipt | null;
+}
+
+/** Sends the request and takes in what comes, until the end and its receipt. */
+async function* receive(deps: ChoiceDeps, run: Run): AsyncGenerator<string, void> {
+  const { request, watch, guard, work, sighting } = run;
+  const { to, progress, stall, watch: attempt } = run.attempt;
+  const { limits, clock } = deps;
+  const { providerId, offer } = to.candidate;
+  guard.limit(Math.min(startTimeoutMs, limits.firstTokenTimeoutMs), "accept the request");
+  const timeoutMs = Math.max(1, Math.ceil(limits.requestTimeoutMs - watch.elapsedMs));
+  const asked = askedFrom(deps, request, to, progress, timeoutMs);
+  run.signed = deps.receipts?.open(asked, providerId, progress.parts.at(-1)) ?? null;
+  for await (const event of to.entry.session.generate(asked, guard.signal)) {
+    guard.signal.throwIfAborted();
+    if (event.type === "tokens") {
+      if (attempt.firstMs === null) to.begun();
+      attempt.markFirst();
+      watch.markFirst();
+      take(progress, event);
+      work.lastMs = attempt.elapsedMs;
+      work.firstMs ??= work.lastMs;
+      stall.heard(work.lastMs);
+      // Only the provider's silence counts, not the time that the client takes to read.
+      guard.limit(null, "");
+      sighting.handOut();
+      if (event.text !== "") yield event.text;
+      sighting.takenUp();
+      stall.wait(attempt.elapsedMs);
+      guard.limit(stall.timeoutMs, "send its next token");
+    } else if (event.type === "start") {
+      work.startMs = attempt.elapsedMs;
+      guard.limit(limits.firstTokenTimeoutMs, "send its first token", attempt.elapsedMs);
+      begin(progress, event, request);
+      sighting.started(event, progress.promptTokens);
+      deps.prefixes.remember(to.keys, providerId, clock.nowMs());
+    } else if (event.type === "checkpoint") {
+      run.signed?.checkpoint(event);
+    } else if (event.type === "receipt") {
+      run.signed?.receipt(event.encoded);
+    } else {
+      finish(progress, event, request, { offer, work });
+      work.end = event;
+      work.observation = sighting.observation(event, progress.position);
+      guard.limit(receiptTimeoutMs, "send its receipt");
+    }
+  }
+}
+
+function badReceipt(problem: string): SkeinError {
+  return new SkeinError("provider_failed", `The answer's receipt is bad: ${problem}.`);
+}
+
+/** What is sent, with the terms of the receipt. */
+function askedFrom(
+  deps: ChoiceDeps,
+  request: ChoiceRequest,
+  { candidate }: Occupied,
+  progress: Progress,
+  timeoutMs: number,
+): GenerateRequest {
+  const { chargesPrompt, ...plain } = request;
+  const { modelId, trustTier: tier, price, contextTokensMax } = candidate.offer;
+  const asked = { ...plain, ...continuationOf(progress, request), modelId, timeoutMs };
+  if (deps.receipts === null || !isProviderId(candidate.providerId)) return asked;
+  const terms = {
+    tier,
+    price,
+    contextTokensMax,
+    chargesPrompt: chargesPrompt && progress.position === 0,
+    previous: linkOf(progress.parts.at(-1)),
+  };
+  return { ...asked, terms };
+}
+
+/** What was delivered since the attempt began; null: nothing. */
+function deliveredBy({ attempt: { progress }, work: { startPosition, startText, end } }: Run) {
+  if (progress.position === startPosition && end === null) return null;
+  const tokenIds = progress.idsComplete ? progress.tokenIds.slice(startPosition) : null;
+  return { tokenIds, text: progress.text.slice(startText.length) };
+}
+
+/** The client left: nobody waits for the receipt of what was delivered. */
+function abandon(run: Run): void {
+  const delivered = deliveredBy(run);
+  if (run.signed === null || delivered === null) return;
+  run.attempt.progress.parts.push(run.signed.abandoned(delivered.tokenIds, delivered.text));
+}
+
+/** Checks what was signed, once, and takes it to what the choice has so far. Returns what is wrong with it. */
+async function settle({ receipts, log }: ChoiceDeps, run: Run): Promise<string | null> {
+  const { signed } = run;
+  const delivered = deliveredBy(run);
+  run.signed = null;
+  if (receipts === null || signed === null || delivered === null) return null;
+  const { providerId } = run.attempt.to.candidate;
+  const part = await signed.settle(receipts.historyOf(providerId), delivered.tokenIds, delivered.text);
+  run.attempt.progress.parts.push(part);
+  if (part.problem !== null)
+    log.warn({ provider: providerId, reason: part.problem }, "an answer lacks its receipt");
+  return part.problem;
 }
 
 /** Whether an answer can go on there: by token ids; or, where an upstream has none, by text behind a prompt of text. */
@@ -227,13 +339,15 @@ interface Work {
   readonly startPosition: number;
   readonly startText: string;
   end: EndEvent | null;
+  /** As it was at the end. */
+  observation: Observation | null;
   startMs: number | null;
   firstMs: number | null;
   lastMs: number;
 }
 
 function newWork({ position, text }: Progress): Work {
-  const unknown = { end: null, startMs: null, firstMs: null, lastMs: 0 };
+  const unknown = { end: null, observation: null, startMs: null, firstMs: null, lastMs: 0 };
   return { startPosition: position, startText: text, ...unknown };
 }
 

@@ -1,11 +1,14 @@
 /** POST /v1/chat/completions and /v1/completions: the one path of every request. */
 import { SkeinError, toSkeinError } from "../util/errors.ts";
+import type { Asker } from "./app.ts";
 import { answerRequest, type Bill, billOf, type AnswerEvent } from "./answer-request.ts";
 import type { ChoiceEnd } from "./answer-choice.ts";
 import type { ChoiceDeps } from "./attempt.ts";
 import { type Events, sseEvents } from "./event-stream.ts";
 import { completionObject, type Frame } from "./format.ts";
+import { withHeaderHints } from "./header-hints.ts";
 import { type Journal, type Journals, LiveChoice } from "./journal.ts";
+import type { ModelAccess } from "./model-access.ts";
 import type { CloudPrice } from "./options.ts";
 import { parseBody } from "./parse-body.ts";
 import { type CompletionRequest, parseChatRequest, parseTextRequest } from "./parse-request.ts";
@@ -18,12 +21,7 @@ export interface CompleteDeps extends ChoiceDeps {
   readonly cloudPrice: CloudPrice | null;
   readonly streams: ResumableStreams;
   readonly journals: Journals;
-}
-
-/** Which request it is, and whose. */
-export interface Asker {
-  readonly requestId: string;
-  readonly owner: string;
+  readonly access: ModelAccess;
 }
 
 export async function complete(
@@ -32,15 +30,18 @@ export async function complete(
   http: Request,
   asker: Asker,
 ): Promise<Response> {
+  const { requestId, owner } = asker;
   // 1. Check everything that can be checked without a provider.
-  const body = await parseBody(http);
-  const request = parseRequest(deps, endpoint, body);
+  const body = withHeaderHints(await parseBody(http), http.headers);
+  const request = parseRequest(deps, owner, endpoint, body);
   // 2. Write down what a client may come back for.
   const isResumable = request.stream && wantsResume(http) && !deps.streams.isFull;
   const createdMs = deps.clock.nowMs();
   const written = isResumable ? writeDown(deps, asker, request, { body, createdMs }) : null;
   // 3. Route and attempt; every wait below ends with the deadline or the client's leaving.
-  const { frame, events, abort } = begin(deps, asker, request, createdMs, written?.lives ?? null);
+  const abort = new AbortController();
+  const started = { createdMs, lives: written?.lives ?? null };
+  const { frame, events } = startAnswer(deps, request, asker, abort, started);
   const onLeave = (): void => abort.abort(new SkeinError("cancelled", "The client went away."));
   if (http.signal.aborted) onLeave();
   http.signal.addEventListener("abort", onLeave, { once: true });
@@ -52,9 +53,11 @@ export async function complete(
     written?.journal?.forget();
     throw error;
   }
-  const { requestId, owner } = asker;
   const named = { "x-request-id": `req_${requestId}` };
-  if (!request.stream) return Response.json(await collect(frame, first, events), { headers: named });
+  if (!request.stream) {
+    const ends = await collect(first, events);
+    return Response.json(completionObject(frame, ends), { headers: { ...named, ...receiptHeader(ends) } });
+  }
   // 5. Stream; a client that may come back reads from a record.
   const source = sseEvents(frame, first, events, written !== null);
   if (written !== null) {
@@ -72,11 +75,13 @@ export async function complete(
 }
 
 export function parseRequest(
-  { random }: Pick<CompleteDeps, "random">,
+  { random, access }: Pick<CompleteDeps, "random" | "access">,
+  owner: string,
   endpoint: CompletionRequest["endpoint"],
   body: Record<string, unknown>,
 ): CompletionRequest {
-  return endpoint === "chat" ? parseChatRequest(body, random) : parseTextRequest(body, random);
+  const given = endpoint === "chat" ? parseChatRequest(body, random) : parseTextRequest(body, random);
+  return { ...given, model: access.resolve(owner, given.model) };
 }
 
 interface WrittenDown {
@@ -101,21 +106,37 @@ function writeDown(
   return { lives, journal, isOnDisk: journal?.begin() ?? Promise.resolve(false) };
 }
 
-/** Starts to answer; what is returned ends with the deadline, or when `abort` says so. */
-export function begin(
+/** An answer that comes as events: what every endpoint's answers are made of. */
+export interface StartedAnswer {
+  readonly frame: Frame;
+  readonly events: Events;
+}
+
+/**
+ * @param abort ends it, as does its deadline
+ * @param started when the client asked, and where its choices are written down; by default now, and nowhere
+ */
+export function startAnswer(
   deps: CompleteDeps,
-  asker: Asker,
   request: CompletionRequest,
-  createdMs: number,
-  lives: readonly LiveChoice[] | null,
-): { frame: Frame; events: Events; abort: AbortController } {
+  asker: Asker & { readonly isBatch?: boolean },
+  abort: AbortController,
+  started: { readonly createdMs: number; readonly lives: readonly LiveChoice[] | null } | null = null,
+): StartedAnswer {
   const { requestId, owner } = asker;
+  const { createdMs, lives } = started ?? { createdMs: deps.clock.nowMs(), lives: null };
   const frame: Frame = { requestId, createdMs, request, cloudPrice: deps.cloudPrice };
   deps.decisions.began(requestId, owner, request.model);
-  const abort = new AbortController();
   const cancelDeadline = startDeadline(deps, abort, createdMs);
-  const answer = answerRequest(deps, asker, request, abort.signal, lives);
-  return { frame, events: observed(deps, frame, answer, cancelDeadline, lives), abort };
+  const answering = answerRequest(deps, asker, request, abort.signal, lives);
+  return { frame, events: observed(deps, frame, answering, cancelDeadline, lives) };
+}
+
+/** The ends of all choices, once they are there. @throws SkeinError */
+export async function endsOf(events: Events): Promise<ChoiceEnd[]> {
+  const ends: ChoiceEnd[] = [];
+  for await (const event of events) if (event.type === "end") ends[event.choice] = event.end;
+  return ends;
 }
 
 function startDeadline(
@@ -183,11 +204,16 @@ function inWordsOf(endpoint: CompletionRequest["endpoint"], error: SkeinError): 
   });
 }
 
+/** Hashes of the choices' receipts, if all have one. */
+function receiptHeader(ends: readonly ChoiceEnd[]): Record<string, string> {
+  const names = ends.flatMap(({ receipt }) => receipt ?? []);
+  return names.length === ends.length ? { "x-skein-receipt": names.join(",") } : {};
+}
+
 async function collect(
-  frame: Frame,
   first: IteratorResult<AnswerEvent, void>,
   events: Events,
-): Promise<object> {
+): Promise<readonly ChoiceEnd[]> {
   // Texts come with the ends: until then an answer may still begin anew elsewhere.
   const ends: ChoiceEnd[] = [];
   const take = (event: AnswerEvent): void => {
@@ -195,5 +221,5 @@ async function collect(
   };
   if (first.done !== true) take(first.value);
   for await (const event of events) take(event);
-  return completionObject(frame, ends);
+  return ends;
 }

@@ -270,7 +270,14 @@ test("tokens of a prompt count at its provider until its first token, or its end
   await settle();
   const [candidate] = directory.candidates("m", null);
   const keys = { points: [], promptTokens: 1_000 };
-  const chosen = { candidate: candidate!, owner: "", predictedTtftMs: 1, keys, expectedCachedTokens: 400 };
+  const chosen = {
+    candidate: candidate!,
+    owner: "",
+    predictedTtftMs: 1,
+    keys,
+    expectedCachedTokens: 400,
+    isBatch: false,
+  };
   const share = new FairShare(clock);
   const ahead = (): number => directory.candidates("m", null)[0]!.aheadTokens;
   const [one, two] = [occupy({ directory, share }, chosen)!, occupy({ directory, share }, chosen)!];

@@ -2,6 +2,7 @@
 import type { Engine } from "../engine/port.ts";
 import { createNaiveEngine, naiveDefaults, type NaiveEngineOptions } from "../engine/naive.ts";
 import type { ProviderSession } from "../network/session.ts";
+import type { ModelOffer } from "../protocol/offer.ts";
 import type { PriceSheet } from "../protocol/price.ts";
 import { defaultPolicy } from "../router/policy.ts";
 import { MemoryStore } from "../store/memory.ts";
@@ -86,6 +87,14 @@ export class FakeSession implements ProviderSession {
   }
 }
 
+/** Lets a provider offer something else from now on. */
+export function reoffer(session: FakeSession, change: Partial<ModelOffer>): void {
+  const offer = session.offer!;
+  const models = offer.models.map((model) => ({ ...model, ...change }));
+  Object.defineProperty(session, "offer", { configurable: true, get: () => ({ ...offer, models }) });
+  session.changed();
+}
+
 /** Simulated time that passes as fast as things happen in it. */
 export class PassingTime implements Clock {
   /** For how long this process stood still. */
@@ -121,6 +130,7 @@ export class PassingTime implements Clock {
 
 export interface TestGateway {
   readonly gateway: Gateway;
+  readonly store: Store;
   /** Adds a provider and waits until it has answered its probe. */
   add(providerId: string, options?: Partial<NaiveEngineOptions>): Promise<FakeSession>;
   post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
@@ -154,6 +164,7 @@ export function testGateway(
   const url = "http://127.0.0.1:4141";
   return {
     gateway,
+    store,
     async add(providerId, engineOptions = {}) {
       const engine = createNaiveEngine({ clock }, { ...naiveDefaults, ...engineOptions });
       const session = new FakeSession(providerId, engine);

@@ -33,6 +33,7 @@ const end: ChoiceEnd = {
     },
   ],
   attempts: 1,
+  receipt: null,
   ttftMs: 1,
   totalMs: 2,
 };

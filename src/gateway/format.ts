@@ -65,6 +65,7 @@ export function servedView(frame: Frame, ends: readonly ChoiceEnd[]): ServedView
     model_id: slice.offer.modelId,
     engine: slice.offer.engine,
     attempts: Math.max(...ends.map((end) => end.attempts)),
+    receipt: ends[0]!.receipt,
   };
 }
 

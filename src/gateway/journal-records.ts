@@ -25,7 +25,7 @@ export interface JournalEntry {
   readonly tokenIds: readonly number[];
   readonly text: string;
   /** As a whole, up to here. */
-  readonly state: Omit<Progress, "tokenIds" | "text" | "repeatedMs" | "logprobs">;
+  readonly state: Omit<Progress, "tokenIds" | "text" | "repeatedMs" | "parts" | "logprobs">;
   readonly end: ChoiceEnd | null;
 }
 

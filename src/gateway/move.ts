@@ -3,6 +3,7 @@
  * goes on. When the second has reached the stream's position it takes over, and the first one is cancelled. What both
  * generated is delivered and charged once; where they differ, the second one is dropped.
  */
+import type { Part } from "../receipt/document.ts";
 import { isSlow, isWorthMoving, PaceWindow, type StreamPace } from "../router/move.ts";
 import { type SkeinError, toSkeinError } from "../util/errors.ts";
 import type { Progress } from "./attempt.ts";
@@ -71,8 +72,21 @@ function takeOver(held: Held, { runner, repeatedMs, end }: Taken): string {
   const own = end === null ? [] : progress.slices.slice(-1);
   progress.slices = [...first.slices, ...own.map((slice) => ({ ...slice, outputTokens, durationMs: 0 }))];
   progress.repeatedMs = end === null ? repeatedMs : 0;
+  progress.parts = joinedParts(first, runner);
   Object.assign(held, { to: runner.to, progress, moves: held.moves + 1 });
   return progress.text.slice(first.text.length);
+}
+
+/** The first attempt up to where the second one began; what follows the second one signs for. */
+function joinedParts(first: Progress, { progress, startPosition, startText }: Runner): Part[] {
+  const own = progress.parts.filter((part) => !first.parts.includes(part));
+  const before = first.parts.slice(0, -1);
+  const cut = first.parts.slice(-1).map((part) => ({
+    ...part,
+    tokenIds: part.tokenIds?.slice(0, startPosition - part.asked.emitted.tokens) ?? null,
+    text: part.text.slice(0, part.text.length + startText.length - first.text.length),
+  }));
+  return [...before, ...cut, ...own];
 }
 
 /** Watches one attempt, and tries others beside it when it is slow. */
@@ -148,11 +162,13 @@ class Move implements Ticking {
     this.#triesLeft -= 1;
     this.#record = record;
     // Its own copy: both grow from here.
+    const { tokenIds, slices, parts, logprobs } = progress;
     const copy = {
       ...progress,
-      tokenIds: [...progress.tokenIds],
-      logprobs: [...progress.logprobs],
-      slices: [...progress.slices],
+      tokenIds: [...tokenIds],
+      logprobs: [...logprobs],
+      slices: [...slices],
+      parts: [...parts],
     };
     const second = createRunner(this.#facts, other, copy);
     this.#stopSecond = () => second.stop();

@@ -38,5 +38,6 @@ export function hintsOf(given: z.infer<typeof skeinSchema> | null | undefined): 
     allow: given.allow === undefined ? null : new Set(given.allow),
     deny: new Set(given.deny),
     needs: [],
+    isPrivate: given.private ?? false,
   };
 }

@@ -57,6 +57,7 @@ const reasonWords: Record<RejectReason, string> = {
   not_allowed: "not in skein.allow",
   denied: "in skein.deny",
   other_region: "in another region than skein.region",
+  not_private: "passing prompts on to another server, which skein.private excludes",
   too_expensive: "above skein.max_price",
   unable: "without what the request asks for (response_format, logprobs)",
   too_slow: "predicted to begin later than skein.max_ttft_ms",

@@ -4,7 +4,8 @@
  */
 import { SkeinError } from "../util/errors.ts";
 import { type AnswerEvent, answerRequest } from "./answer-request.ts";
-import { type Asker, begin, type CompleteDeps, parseRequest } from "./complete.ts";
+import type { Asker } from "./app.ts";
+import { type CompleteDeps, parseRequest, startAnswer } from "./complete.ts";
 import { Cursor } from "./cursor.ts";
 import { Cut } from "./cut-at.ts";
 import { type Events, sseEvents } from "./event-stream.ts";
@@ -61,7 +62,12 @@ export async function restoreAnswer(
 }
 
 function requestOf(deps: CompleteDeps, { head }: StoredStream): CompletionRequest {
-  const request = parseRequest(deps, head.endpoint, JSON.parse(head.body) as Record<string, unknown>);
+  const request = parseRequest(
+    deps,
+    head.owner,
+    head.endpoint,
+    JSON.parse(head.body) as Record<string, unknown>,
+  );
   return { ...request, sampling: { ...request.sampling, seed: head.seed } };
 }
 
@@ -92,7 +98,9 @@ function goOn(
     return { frame, answer, abort, written, release: () => undefined };
   }
   const journal = deps.journals.open(requestId, head, lives, nextEntry);
-  const { frame, events, abort } = begin(deps, asker, request, head.createdMs, lives);
+  const abort = new AbortController();
+  const { createdMs } = head;
+  const { frame, events } = startAnswer(deps, request, asker, abort, { createdMs, lives });
   return { frame, answer: events, abort, written: journal, release: () => journal?.release() };
 }
 

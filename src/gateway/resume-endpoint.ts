@@ -1,5 +1,6 @@
 /** The HTTP side of going on with an answer: who may, from where. */
-import type { Asker, CompleteDeps } from "./complete.ts";
+import type { Asker } from "./app.ts";
+import type { CompleteDeps } from "./complete.ts";
 import { notKept } from "./journal.ts";
 import { recordedResponse } from "./recorded-response.ts";
 import { wrongEventId } from "./refusals.ts";
@@ -40,7 +41,7 @@ export async function cancelAnswer(deps: CompleteDeps, id: string, { owner }: As
 }
 
 /** As in `x-request-id`, in the `id` of chunks, or bare. */
-function plainId(id: string): string {
+export function plainId(id: string): string {
   return id.replace(/^(?:req_|chatcmpl-|cmpl-)/, "");
 }
 

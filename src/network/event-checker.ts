@@ -9,14 +9,17 @@ import { SkeinError } from "../util/errors.ts";
 export class EventChecker {
   readonly #outputTokensMax: number;
   #position: number;
+  readonly #wantsReceipt: boolean;
   #started = false;
+  #ended = false;
   /** What the token ids say of the count: nothing yet, all of it, or less because some came without. */
   #counted: "nothing" | "everything" | "something" = "nothing";
 
   readonly #logprobs: number | null;
 
-  constructor(request: Pick<GenerateRequest, "emitted" | "outputTokensMax" | "logprobs">) {
+  constructor(request: Pick<GenerateRequest, "emitted" | "outputTokensMax" | "logprobs" | "terms">) {
     this.#logprobs = request.logprobs;
+    this.#wantsReceipt = request.terms !== undefined;
     this.#position = request.emitted.tokenIds.length;
     this.#outputTokensMax = request.outputTokensMax ?? Number.POSITIVE_INFINITY;
   }
@@ -29,6 +32,9 @@ export class EventChecker {
       return { type: "start", ...frame.body };
     }
     if (!this.#started) throw violation(`its first frame was ${frame.type}`);
+    if (frame.type === "receipt" && this.#wantsReceipt) return { type: "receipt", ...frame.body };
+    if (this.#ended) throw violation(`a ${frame.type} frame came after its end`);
+    if (frame.type === "checkpoint" && this.#wantsReceipt) return { type: "checkpoint", ...frame.body };
     if (frame.type === "tokens") return this.#checkTokens(frame);
     if (frame.type !== "end") throw violation(`it sent a ${frame.type} frame`);
     // Engines that do not know token ids learn the count only at the end.
@@ -37,6 +43,7 @@ export class EventChecker {
     if (this.#counted === "everything" && outputTokens !== this.#position) {
       throw violation(`it counts ${outputTokens} tokens where ${this.#position} came`);
     }
+    this.#ended = true;
     return { type: "end", ...frame.body };
   }
 

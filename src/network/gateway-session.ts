@@ -95,6 +95,8 @@ class GatewaySideSession implements ProviderSession {
       case "end":
       case "error":
       case "counted":
+      case "checkpoint":
+      case "receipt":
         return this.#toStream(frame, bytes);
       default:
         return this.close(`a provider does not send ${frame.type} frames`);
@@ -136,10 +138,12 @@ class GatewaySideSession implements ProviderSession {
   }
 
   async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
-    const stream = this.#openStream();
+    const wantsReceipt = request.terms !== undefined;
+    const stream = this.#openStream(wantsReceipt);
     const checker = new EventChecker(request);
     const release = this.#bind(stream, signal);
     let isSent = false;
+    let isEnded = false;
     try {
       this.#writer.writeRequest({ type: "generate", stream: stream.id, body: request });
       isSent = true;
@@ -148,7 +152,8 @@ class GatewaySideSession implements ProviderSession {
         if (frame.type === "error") throw failureError(frame.body);
         const event = this.#check(checker, frame);
         yield event;
-        if (event.type === "end") return;
+        isEnded ||= event.type === "end";
+        if (isEnded && (event.type === "receipt" || !wantsReceipt)) return;
         if (event.type === "tokens") this.#grant(stream, bytes);
       }
     } finally {
@@ -172,7 +177,7 @@ class GatewaySideSession implements ProviderSession {
   }
 
   async countPromptTokens(modelId: string, prompt: Prompt, signal: AbortSignal): Promise<number> {
-    const stream = this.#openStream();
+    const stream = this.#openStream(false);
     const release = this.#bind(stream, signal);
     let isSent = false;
     try {
@@ -191,9 +196,9 @@ class GatewaySideSession implements ProviderSession {
     }
   }
 
-  #openStream(): RequestStream {
+  #openStream(wantsReceipt: boolean): RequestStream {
     if (this.closed) throw disconnected(this.#closeReason);
-    return this.#streams.open();
+    return this.#streams.open({ wantsReceipt });
   }
 
   #bind({ queue }: RequestStream, signal: AbortSignal): () => void {

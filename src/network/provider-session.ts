@@ -123,18 +123,21 @@ class ProviderSideSession implements GatewaySession {
     );
     try {
       let isFirst = true;
+      let isAnswered = false;
       for await (const event of this.#handler.generate(request, signal)) {
         if (stream.ended) continue;
         if (event.type === "tokens") {
           await stream.credit.available(signal);
-          if (signal.aborted) return;
+          // The engine notices as well; what was delivered has its receipt still to come.
+          if (signal.aborted) continue;
           const frame: Frame = { ...event, stream: id, tokenIds: [...event.tokenIds] };
           stream.credit.spend(this.#writer.write(frame, isFirst));
           isFirst = false;
         } else {
           const { type, ...body } = event;
           this.#writer.write({ type, stream: id, body } as Frame);
-          stream.ended = type === "end";
+          isAnswered ||= type === "end";
+          stream.ended = isAnswered && (type === "receipt" || request.terms === undefined);
         }
       }
     } finally {

@@ -20,17 +20,30 @@ export type AnswerFrame = Exclude<StreamFrame | TokensFrame, { type: "generate" 
 export class RequestStream {
   readonly id: number;
   readonly queue: BoundedQueue<{ readonly frame: AnswerFrame; readonly bytes: number }> = new BoundedQueue(
-    // Credit bounds the tokens; start, end and error come on top.
-    creditEvents + 8,
+    // Credit bounds the tokens; a checkpoint behind some of them, start, end, receipt and error come on top.
+    2 * creditEvents + 8,
   );
   unreadBytes = 0;
   /** The provider said its last word. */
   ended = false;
+  /** A receipt may follow the end. */
+  readonly #wantsReceipt: boolean;
+  #answerEnded = false;
   #readEvents = 0;
   #readBytes = 0;
 
-  constructor(id: number) {
+  constructor(id: number, wantsReceipt: boolean) {
     this.id = id;
+    this.#wantsReceipt = wantsReceipt;
+  }
+
+  /** Takes notice of how far the answer is. */
+  saw(type: AnswerFrame["type"]): void {
+    if (type === "end") this.#answerEnded = true;
+    const isOver = type === "error" || type === "counted";
+    // Behind the end the receipt is the last word; before an error it is not.
+    const isLast = this.#answerEnded && (type === "receipt" || !this.#wantsReceipt);
+    if (isOver || isLast) this.ended = true;
   }
 
   /** Counts a frame that was read. Returns how many are to be granted anew; 0: not yet. */
@@ -52,12 +65,12 @@ export class RequestStreams {
   #lastId = 0;
 
   /** @throws SkeinError `overloaded` */
-  open(): RequestStream {
+  open({ wantsReceipt }: { wantsReceipt: boolean }): RequestStream {
     if (this.#open.size >= streamsMax) {
       throw new SkeinError("overloaded", `${streamsMax} requests are open at this provider.`);
     }
     this.#lastId = this.#lastId === 0xffff_ffff ? 1 : this.#lastId + 1;
-    const stream = new RequestStream(this.#lastId);
+    const stream = new RequestStream(this.#lastId, wantsReceipt);
     this.#ended.delete(stream.id);
     this.#open.set(stream.id, stream);
     return stream;
@@ -78,7 +91,7 @@ export class RequestStreams {
       if (frame.stream > 0 && frame.stream <= this.#lastId) return;
       throw violation(`a ${frame.type} frame came for request ${frame.stream}, which was never sent`);
     }
-    stream.ended = frame.type !== "tokens" && frame.type !== "start";
+    stream.saw(frame.type);
     stream.unreadBytes += bytes;
     this.#unreadBytes += bytes;
     if (stream.unreadBytes > unreadBytesMax) throw violation("it ignores the flow control");

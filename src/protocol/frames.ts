@@ -33,7 +33,9 @@ export type StreamFrame =
   | { type: "start"; stream: number; body: messages.Start }
   | { type: "end"; stream: number; body: messages.End }
   | { type: "error"; stream: number; body: messages.Failure }
-  | { type: "counted"; stream: number; body: messages.Counted };
+  | { type: "counted"; stream: number; body: messages.Counted }
+  | { type: "checkpoint"; stream: number; body: messages.CheckpointBody }
+  | { type: "receipt"; stream: number; body: messages.ReceiptBody };
 
 export interface TokensFrame {
   type: "tokens";
@@ -76,6 +78,8 @@ const kinds: Record<SessionFrame["type"] | StreamFrame["type"], Kind> = {
   end: stream(34, messages.endSchema),
   error: stream(35, messages.failureSchema),
   counted: stream(36, messages.countedSchema),
+  checkpoint: stream(37, messages.checkpointSchema),
+  receipt: stream(38, messages.receiptSchema),
 };
 const tokensCode = 33;
 const scoredTokens = stream(37, messages.scoredTokensSchema);

@@ -2,6 +2,8 @@
  * What is asked of an engine and what it answers. The same shapes travel from the gateway over the
  * session to the provider and into the engine: one path for every request.
  */
+import type { TrustTier } from "./offer.ts";
+import type { PriceSheet } from "./price.ts";
 
 export interface ChatMessage {
   readonly role: "system" | "developer" | "user" | "assistant" | "tool";
@@ -38,6 +40,20 @@ export type TokenBias = readonly [tokenId: number, nats: number];
 /** Entries of one request's bias. */
 export const logitBiasMax = 1_024;
 
+/** What the receipt of an attempt refers to beside the request itself. */
+export interface Terms {
+  /** The tier that was offered. */
+  readonly tier: TrustTier;
+  /** The price that was offered. */
+  readonly price: PriceSheet;
+  /** Tokens of prompt and answer together that were offered. */
+  readonly contextTokensMax: number;
+  /** Whether this attempt charges for the prompt: an earlier attempt or another choice did so otherwise. */
+  readonly chargesPrompt: boolean;
+  /** Digest of the earlier attempt's receipt or last checkpoint; null: there was none. */
+  readonly previous: Uint8Array | null;
+}
+
 /** What earlier attempts at the same request already produced; empty at the first attempt. */
 export interface Emitted {
   readonly tokenIds: readonly number[];
@@ -73,6 +89,8 @@ export interface GenerateRequest {
   readonly outputTokensMax: number | null;
   /** Milliseconds the provider may take in all before it gives up. */
   readonly timeoutMs: number;
+  /** A receipt is wanted; absent: none. */
+  readonly terms?: Terms;
 }
 
 export type FinishReason = "stop" | "length";
@@ -102,6 +120,8 @@ export type GenerateEvent =
       readonly promptTokens: number;
       /** Prompt tokens found in the KV cache. */
       readonly cachedTokens: number;
+      /** What the model reads; with `terms`, inside the provider only, where the engine has token ids. */
+      readonly promptTokenIds?: readonly number[];
     }
   /**
    * New tokens. `position` is the index in the whole answer (emitted ones included) of the first of
@@ -117,8 +137,23 @@ export type GenerateEvent =
       readonly text: string;
       /** One for each of `tokenIds`, where they are asked for. */
       readonly logprobs?: readonly TokenLogprob[];
+      /**
+       * Row hashes (docs/EXACT.md, "Commitments") of the positions that were read since the last event, one behind the
+       * other; with `terms`, inside the provider only, in the exact tier.
+       */
+      readonly rows?: Uint8Array;
     }
-  /** Always last, unless the iteration throws. */
+  /** In the exact tier, with `terms`: the provider's signature under the commitments so far. */
+  | {
+      readonly type: "checkpoint";
+      readonly position: number;
+      readonly positions: number;
+      readonly chain: Uint8Array;
+      readonly signature: Uint8Array;
+    }
+  /** With `terms`, behind `end` or before the iteration throws: the encoded receipt of what was delivered. */
+  | { readonly type: "receipt"; readonly encoded: Uint8Array }
+  /** Always last (but for a receipt), unless the iteration throws. */
   | {
       readonly type: "end";
       readonly finishReason: FinishReason;
@@ -126,6 +161,8 @@ export type GenerateEvent =
       readonly promptTokens: number;
       readonly outputTokens: number;
       readonly timings: GenerateTimings;
+      /** As in `tokens`. */
+      readonly rows?: Uint8Array;
     };
 
 export const greedySampling: Sampling = {

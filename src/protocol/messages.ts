@@ -5,11 +5,13 @@ import {
   grammarCharsMax,
   logitBiasMax,
   type Prompt,
+  type Terms,
   type TokenLogprob,
   topLogprobsMax,
 } from "./generate.ts";
 import type { ProviderStatus, SignedEnvelope } from "./offer.ts";
 import { nonceBytes } from "./join-proof.ts";
+import { priceSchema, tierSchema } from "./schemas.ts";
 
 /** Raised with every change that an older peer would misunderstand. */
 export const protocolVersion = 2;
@@ -58,7 +60,7 @@ const tokenIds = z.custom<number[]>(
 );
 const contents = z.string().max(4 * 1024 * 1024);
 
-const promptSchema: ZodType<Prompt> = z.discriminatedUnion("kind", [
+export const promptSchema: ZodType<Prompt> = z.discriminatedUnion("kind", [
   z.strictObject({
     kind: z.literal("chat"),
     messages: z
@@ -75,6 +77,18 @@ const promptSchema: ZodType<Prompt> = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("text"), text: contents }),
   z.strictObject({ kind: z.literal("tokens"), tokenIds }),
 ]);
+
+/** Without evidence of other kinds a receipt has less than 700 bytes. */
+export const receiptBytesMax: number = 16 * 1024;
+const hash = bytes.refine((value) => value.length === 32, "wrong length");
+
+const termsSchema: ZodType<Terms> = z.strictObject({
+  tier: tierSchema,
+  price: priceSchema,
+  contextTokensMax: u32,
+  chargesPrompt: z.boolean(),
+  previous: hash.nullable(),
+});
 
 export const generateSchema: ZodType<GenerateRequest> = z.strictObject({
   requestId: z.string().min(1).max(100),
@@ -109,6 +123,7 @@ export const generateSchema: ZodType<GenerateRequest> = z.strictObject({
     .max(2 ** 31)
     .nullable(),
   timeoutMs: milliseconds,
+  terms: termsSchema.exactOptional(),
 });
 
 export const countSchema = z.strictObject({ modelId: z.string().min(1).max(200), prompt: promptSchema });
@@ -148,6 +163,19 @@ export const endSchema = z.strictObject({
   timings: z.strictObject({ queueMs: milliseconds, prefillMs: milliseconds, decodeMs: milliseconds }),
 });
 export type End = z.infer<typeof endSchema>;
+
+export const checkpointSchema = z.strictObject({
+  position: u32,
+  positions: u32,
+  chain: hash,
+  signature: bytes.refine((value) => value.length === 64, "wrong length"),
+});
+export type CheckpointBody = z.infer<typeof checkpointSchema>;
+
+export const receiptSchema = z.strictObject({
+  encoded: bytes.refine((value) => value.length <= receiptBytesMax, "too long"),
+});
+export type ReceiptBody = z.infer<typeof receiptSchema>;
 
 export const failureSchema = z.strictObject({
   code: z.string().max(100),

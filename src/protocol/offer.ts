@@ -30,6 +30,8 @@ export interface ModelOffer {
   readonly resumable: boolean;
   /** What it can do beyond plain answers; names that a gateway does not know are ignored. */
   readonly features: readonly string[];
+  /** Prompts leave the provider's machine: its engine passes them on to a server of which nobody here knows anything. */
+  readonly forwardsPrompts?: true;
   readonly price: PriceSheet;
 }
 

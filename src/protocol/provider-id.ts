@@ -16,6 +16,15 @@ export function providerIdOf(publicKey: Uint8Array): string {
   return base58btc.baseEncode(concatBytes([prefix, publicKey]));
 }
 
+export function isProviderId(text: string): boolean {
+  try {
+    publicKeyOf(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** @throws SkeinError `protocol_violation` when it is not the id of an Ed25519 key */
 export function publicKeyOf(providerId: string): Uint8Array<ArrayBuffer> {
   if (providerId.length <= idCharsMax) {

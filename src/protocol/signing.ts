@@ -5,6 +5,7 @@ import { SkeinError } from "../util/errors.ts";
 import { decodeCbor, encodeCbor } from "./cbor.ts";
 import type { ModelOffer, Offer, SignedEnvelope } from "./offer.ts";
 import { publicKeyOf } from "./provider-id.ts";
+import { priceSchema, tierSchema } from "./schemas.ts";
 
 export interface Signer {
   readonly providerId: string;
@@ -18,15 +19,6 @@ export const lifetimeMaxMs: number = 24 * 3600_000;
 /** A whole offer as bytes: 256 models fit. */
 export const envelopeBytesMax = 128 * 1024;
 
-const amount = z
-  .union([z.bigint(), z.number().int()])
-  .transform(BigInt)
-  .pipe(
-    z
-      .bigint()
-      .min(0n)
-      .max(10n ** 18n),
-  );
 const shortText = z.string().max(200);
 const count = z
   .number()
@@ -38,16 +30,13 @@ const modelOffer: ZodType<ModelOffer> = z.strictObject({
   modelId: z.string().min(1).max(200),
   name: z.string().min(1).max(200),
   engine: z.enum(["llama", "exact", "openai", "naive"]),
-  trustTier: z.enum(["float", "exact", "unverified"]),
+  trustTier: tierSchema,
   contextTokensMax: count.min(1),
   parallelMax: count.min(1),
   resumable: z.boolean(),
   features: z.array(z.string().max(40)).max(32),
-  price: z.strictObject({
-    inputPerMillionTokens: amount,
-    outputPerMillionTokens: amount,
-    perSecond: amount,
-  }),
+  forwardsPrompts: z.literal(true).exactOptional(),
+  price: priceSchema,
 });
 
 const timestamp = z
@@ -142,7 +131,7 @@ function signedBytes(domain: string, payload: Uint8Array): Uint8Array<ArrayBuffe
 }
 
 /** Whether `author`, a provider's or gateway's id, has signed these bytes. */
-async function verifySignature(
+export async function verifySignature(
   author: string,
   bytes: Uint8Array<ArrayBuffer>,
   signature: Uint8Array,

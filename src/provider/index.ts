@@ -8,7 +8,7 @@ import type { Clock } from "../util/clock.ts";
 import type { Logger } from "../util/log.ts";
 import type { Random } from "../util/random.ts";
 import { type GatewayLink, type GatewayLinkState, keepJoined } from "./gateway-link.ts";
-import { createRequestHandler, type ServedEngine } from "./handler.ts";
+import { createRequestHandler, type ReceiptDeps, type ServedEngine } from "./handler.ts";
 import { createOfferBuilder, offerRenewalMs, providerStatus } from "./offer.ts";
 
 export type { ServedEngine } from "./handler.ts";
@@ -25,6 +25,8 @@ export interface ProviderDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
+  /** What receipts are made with; absent: none are given. */
+  readonly receipts?: ReceiptDeps;
   readonly sign: (offer: Offer) => Promise<SignedEnvelope>;
   /** Dials a target (URL or multiaddr) and completes the session handshake. */
   readonly connect: (target: string, handler: RequestHandler, signal: AbortSignal) => Promise<GatewaySession>;
@@ -60,7 +62,7 @@ export function createProvider(deps: ProviderDeps, options: ProviderOptions): Pr
   const { clock, log } = deps;
   const { served } = options;
   let draining = false;
-  const handler = createRequestHandler(served, () => draining);
+  const handler = createRequestHandler(served, () => draining, deps.receipts ?? null);
   const buildOffer = createOfferBuilder(deps, options, () => draining);
   const currentStatus = (): ProviderStatus => providerStatus(served, draining);
   const links = new Map<string, GatewayLink>();

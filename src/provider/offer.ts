@@ -43,6 +43,7 @@ function modelOffer({ engine, name, price }: ServedEngine): ModelOffer {
     parallelMax: model.parallelMax,
     resumable: model.resumable,
     features: model.features,
+    ...(model.forwardsPrompts === true ? { forwardsPrompts: true } : {}),
     price,
   };
 }

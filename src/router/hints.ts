@@ -17,6 +17,8 @@ export interface RoutingHints {
   readonly deny: ReadonlySet<string>;
   /** What the request cannot be answered without. */
   readonly needs: readonly Feature[];
+  /** Only where the prompt stays on the provider's machine. */
+  readonly isPrivate: boolean;
 }
 
 export const noHints: RoutingHints = {
@@ -26,6 +28,7 @@ export const noHints: RoutingHints = {
   allow: null,
   deny: new Set(),
   needs: [],
+  isPrivate: false,
 };
 
 /** Why a provider was not chosen from, in words that are part of the API. */
@@ -33,6 +36,7 @@ export type RejectReason =
   | "not_allowed"
   | "denied"
   | "other_region"
+  | "not_private"
   | "too_expensive"
   /** It lacks what the request asks for: `response_format`, `logprobs`. */
   | "unable"
@@ -57,6 +61,7 @@ export function refusedByHints(
     return "other_region";
   }
   if (hints.needs.some((feature) => !offer.features.includes(feature))) return "unable";
+  if (hints.isPrivate && offer.forwardsPrompts === true) return "not_private";
   if (hints.priceMax === null) return null;
   const { input, output, second } = hints.priceMax;
   const { price } = offer;

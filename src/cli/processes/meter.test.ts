@@ -35,7 +35,7 @@ test("requests, tokens and failures are counted; probes and clients that leave a
     },
   );
   const meter = createMeter();
-  const requests = createRequestHandler([{ engine, name: "naive", price }], () => false);
+  const requests = createRequestHandler([{ engine, name: "naive", price }], () => false, null);
   const handler = meter.metered(requests);
   const never = new AbortController().signal;
   async function run(

@@ -1,5 +1,6 @@
 /** Constructs a provider from its configuration and runs it. */
 import { resolveJoinTarget } from "../../client/join-address.ts";
+import { sha256 } from "../../engine/sha256.ts";
 import { watchGateways } from "../../network/announce.ts";
 import { createSigner } from "../../network/identity.ts";
 import { createLibp2pNetwork } from "../../network/libp2p.ts";
@@ -8,10 +9,12 @@ import { openGatewaySession } from "../../network/provider-session.ts";
 import type { GatewaySession, RequestHandler } from "../../network/session.ts";
 import { signOffer } from "../../protocol/signing.ts";
 import { createProvider, type GatewayLinkState } from "../../provider/index.ts";
+import { createReceiptJournal } from "../../provider/receipt-journal.ts";
 import { systemClock } from "../../util/clock.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { Logger } from "../../util/log.ts";
 import { systemRandom } from "../../util/random.ts";
+import { openGatewayStore } from "../gateway-store.ts";
 import { loadOrCreateIdentity } from "../home.ts";
 import { createLogger } from "../logger.ts";
 import { software } from "../package-info.ts";
@@ -39,7 +42,9 @@ export async function runProvider(config: ProviderConfig, report: Reporter): Pro
   engine.onStatus((status) =>
     report({ type: "engine", state: status.state, reason: status.state === "ready" ? "" : status.reason }),
   );
-  // 2. The network: dial out only.
+  // 2. Its receipts, and the network: dial out only.
+  const store = await openGatewayStore(deps, config.receiptsFile);
+  const chain = createReceiptJournal({ ...deps, store, sha256 });
   const network = await createLibp2pNetwork({ seed, listen: [], announce: [], lan: config.lan, log });
   // 3. The provider between the two.
   const token = config.joinToken;
@@ -49,6 +54,7 @@ export async function runProvider(config: ProviderConfig, report: Reporter): Pro
     {
       ...deps,
       sign: (offer) => signOffer(signer, offer),
+      receipts: { ...deps, sha256, signer, chain, software },
       connect: (target, handler, signal) =>
         connect(network, target, token, meter.metered(handler), signal, deps),
     },
@@ -62,14 +68,8 @@ export async function runProvider(config: ProviderConfig, report: Reporter): Pro
       },
     },
   );
-  report({
-    type: "ready",
-    role: "provider",
-    id: signer.providerId,
-    model: name,
-    modelId: engine.model.modelId,
-    backend,
-  });
+  const { modelId } = engine.model;
+  report({ type: "ready", role: "provider", id: signer.providerId, model: name, modelId, backend });
   // 4. Gateways: those named, and those heard of in the same network.
   for (const target of config.join) provider.join(target);
   const stopWatching = watchGateways({ ...deps, network }, { token }, (gatewayId, address) =>
@@ -82,6 +82,7 @@ export async function runProvider(config: ProviderConfig, report: Reporter): Pro
       stopWatching();
       await provider.close();
       await network.close();
+      await store.close();
     },
   };
   if (config.once) await orClose(firstJoin.settled, running);

@@ -7,6 +7,7 @@ import type { Executor } from "../../exact/executor.ts";
 import type { GenerateEvent } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
 import { planStep, type StepLimits } from "../step-plan.ts";
+import { stepHashes } from "./row-hashes.ts";
 import type { Sequence } from "./sequence.ts";
 
 export type StepEvents = readonly (readonly [Sequence, GenerateEvent])[];
@@ -90,7 +91,9 @@ export class BatchLoop {
         wantsLogits: count === pending && i === count - 1,
       }));
     });
-    const outputs = this.#executor.step(rows);
+    const hashes = stepHashes(shares);
+    const outputs = this.#executor.step(rows, hashes?.listener);
+    hashes?.close();
     const stepMs = performance.now() - startMs;
     for (const { sequence } of shares) sequence.answer.account(stepMs);
     this.#learnPace(stepMs / rows.length);

@@ -7,6 +7,7 @@ import { unreadEventsMax } from "../hosted/messages.ts";
 import type { TokenMask } from "../masks/token-masks.ts";
 import type { PieceTable } from "../piece-decoder.ts";
 import { logprobOf } from "./logprobs.ts";
+import { RowHashes } from "./row-hashes.ts";
 import type { Slot } from "./slots.ts";
 
 export class Sequence {
@@ -24,6 +25,8 @@ export class Sequence {
   readonly mask: TokenMask | null;
   readonly #logprobs: number | null;
   readonly #pieces: PieceTable;
+  /** Null: no receipt is wanted. */
+  readonly rowHashes: RowHashes | null;
   readonly #isEnd: (tokenId: number) => boolean;
   readonly #parameters: SamplerParameters;
   /** How often each token occurs in the answer; empty where no penalty asks for it. */
@@ -51,6 +54,7 @@ export class Sequence {
     this.mask = given.mask;
     this.#logprobs = request.logprobs;
     this.#pieces = vocabulary.pieces;
+    this.rowHashes = request.terms === undefined ? null : new RowHashes(slot.rows);
     this.#isEnd = vocabulary.isEnd;
     this.#parameters = samplerParameters(request.sampling);
     this.#countsTokens = this.#parameters.presencePenalty !== 0 || this.#parameters.frequencyPenalty !== 0;
@@ -76,6 +80,12 @@ export class Sequence {
    * @throws SkeinError when the constraint can no longer be watched over
    */
   draw(logits: Int32Array): GenerateEvent[] {
+    const events = this.#draw(logits);
+    const rows = this.rowHashes?.take();
+    return rows === undefined ? events : events.map((event, i) => (i === 0 ? withRows(event, rows) : event));
+  }
+
+  #draw(logits: Int32Array): GenerateEvent[] {
     const allowed = this.mask?.allowed() ?? null;
     if (this.mask !== null && allowed === null) return this.answer.endOfGeneration();
     const position = this.answer.outputTokens;
@@ -92,4 +102,8 @@ export class Sequence {
   #count(tokenId: number): void {
     if (this.#countsTokens) this.#counts.set(tokenId, (this.#counts.get(tokenId) ?? 0) + 1);
   }
+}
+
+function withRows(event: GenerateEvent, rows: Uint8Array): GenerateEvent {
+  return event.type === "tokens" || event.type === "end" ? { ...event, rows } : event;
 }

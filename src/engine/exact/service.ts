@@ -56,6 +56,7 @@ export class Service {
         this.#starts.cancel(message.id);
         const sequence = this.#byId.get(message.id);
         if (sequence !== undefined) this.#release(sequence);
+        this.#send({ type: "cancelled", id: message.id });
       }
     }
   }
@@ -86,7 +87,8 @@ export class Service {
 
   #start(given: Omit<ConstructorParameters<typeof Sequence>[0], "slot">): void {
     const { id, request, promptTokens, mask } = given;
-    const slot = this.#slots.take([...promptTokens, ...request.emitted.tokenIds]);
+    const hasRows = request.terms !== undefined;
+    const slot = this.#slots.take([...promptTokens, ...request.emitted.tokenIds], { hasRows });
     if (slot === null) {
       mask?.close();
       throw new SkeinError("overloaded", "The engine has no free slot.");
@@ -94,7 +96,12 @@ export class Service {
     const sequence = new Sequence({ ...given, slot }, this.#loaded.vocabulary);
     this.#byId.set(id, sequence);
     const events: GenerateEvent[] = [
-      { type: "start", promptTokens: promptTokens.length, cachedTokens: sequence.cachedTokens },
+      {
+        type: "start",
+        promptTokens: promptTokens.length,
+        cachedTokens: sequence.cachedTokens,
+        ...(hasRows ? { promptTokenIds: [...promptTokens] } : {}),
+      },
       ...sequence.answer.replayEmitted(mask),
     ];
     this.#send({ type: "step", events: events.map((event) => [id, event] as const) });

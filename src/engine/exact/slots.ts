@@ -10,6 +10,8 @@ export interface Slot {
   readonly cache: Cache;
   /** Token ids whose keys and values are in the cache, in order. */
   cells: number[];
+  /** Row hashes of the first of them, as far as receipts were wanted (`row-hashes.ts`). */
+  rows: Uint8Array[];
   busy: boolean;
   /** Order of last use, for choosing the coldest. */
   usedAt: number;
@@ -25,16 +27,24 @@ export class SlotTable {
       id,
       cache: executor.newSequence(),
       cells: [],
+      rows: [],
       busy: false,
       usedAt: 0,
     }));
   }
 
-  /** A free slot that remembers the longest beginning of `tokens`. The last one is evaluated again: its logits are wanted. */
-  take(tokens: readonly number[]): Slot | null {
+  /** A free slot that remembers the longest beginning of `tokens`. The last one is evaluated again: its logits are wanted. `hasRows`: so are row hashes of all. */
+  take(tokens: readonly number[], { hasRows } = { hasRows: false }): Slot | null {
     const free = this.#slots.filter(({ busy }) => !busy);
     const [best] = free
-      .map((slot) => ({ slot, shared: Math.min(commonPrefix(slot.cells, tokens), tokens.length - 1) }))
+      .map((slot) => ({
+        slot,
+        shared: Math.min(
+          commonPrefix(slot.cells, tokens),
+          tokens.length - 1,
+          hasRows ? slot.rows.length : Number.POSITIVE_INFINITY,
+        ),
+      }))
       .toSorted((a, b) => b.shared - a.shared || a.slot.usedAt - b.slot.usedAt);
     if (best === undefined) return null;
     const { slot, shared } = best;
@@ -49,4 +59,5 @@ export class SlotTable {
 export function forgetFrom(slot: Slot, length: number): void {
   slot.cache.truncate(length);
   slot.cells.length = length;
+  slot.rows.length = Math.min(slot.rows.length, length);
 }

@@ -34,6 +34,8 @@ export class Service {
   readonly #scores: ScoreQueue;
   readonly #byId = new Map<number, Sequence>();
   #waiting: Waiting[] = [];
+  /** Cancelled requests: the running step may still compute for them. */
+  #cancelled: number[] = [];
   /** Samplers of ended sequences: a running step may still use them. */
   #retired: NativeSampler[] = [];
 
@@ -123,6 +125,8 @@ export class Service {
     this.#waiting = this.#waiting.filter((waiting) => waiting.id !== id);
     const sequence = this.#byId.get(id);
     if (sequence !== undefined) this.#release(sequence);
+    this.#cancelled.push(id);
+    this.#loop.wake();
   }
 
   read(id: number, events: number): void {
@@ -154,6 +158,7 @@ export class Service {
 
   async #admitWaiting(): Promise<void> {
     for (const sampler of this.#retired.splice(0)) sampler.dispose();
+    for (const id of this.#cancelled.splice(0)) this.#send({ type: "cancelled", id });
     for (const waiting of this.#waiting) {
       if (this.#isBeingRead(waiting.tokens)) continue;
       const slot = await this.#slots.take(waiting.tokens);
@@ -184,10 +189,15 @@ export class Service {
   }
 
   #start(sequence: Sequence): void {
-    const { id, promptLength, cachedTokens } = sequence;
+    const { id, promptLength, cachedTokens, tokens, request } = sequence;
     this.#byId.set(id, sequence);
     const events: GenerateEvent[] = [
-      { type: "start", promptTokens: promptLength, cachedTokens },
+      {
+        type: "start",
+        promptTokens: promptLength,
+        cachedTokens,
+        ...(request.terms !== undefined ? { promptTokenIds: tokens.slice(0, promptLength) } : {}),
+      },
       ...sequence.answer.replayEmitted(sequence.mask),
     ];
     this.#send({ type: "step", events: events.map((event) => [id, event] as const) });

@@ -1,0 +1,161 @@
+import { readFileSync } from "node:fs";
+import { text as readAll } from "node:stream/consumers";
+import type { Command } from "commander";
+import { withMask, verifyAnswer, type VerifiedAnswer } from "../../audit/verify-answer.ts";
+import { sha256 } from "../../engine/sha256.ts";
+import { checkDocument, type PlacedCheck } from "../../receipt/check-document.ts";
+import { parseDocument, type ReceiptDocument } from "../../receipt/document.ts";
+import { nanoToUsd } from "../../protocol/price.ts";
+import { SkeinError } from "../../util/errors.ts";
+import { printableJson, printableLine } from "../../util/printable.ts";
+import { type Context, contextOf } from "../context.ts";
+import { exitWhenStopped } from "../foreground.ts";
+import { createProgress } from "../progress.ts";
+import { step } from "../terminal.ts";
+import { withModelOf } from "../verify-model.ts";
+
+/** What scripts look at; not the command line's usual ones, for a wrong receipt is no failure to run. */
+const verdictCodes = { good: 0, bad: 1, unknown: 2 } as const;
+type Verdict = keyof typeof verdictCodes;
+
+interface Found {
+  readonly verdict: Verdict;
+  readonly checks: readonly PlacedCheck[];
+  /** Choices that were computed again. */
+  readonly computed: readonly (VerifiedAnswer & { readonly choice: number })[];
+  /** Why not everything was checked; null: it was. */
+  readonly unchecked: string | null;
+}
+
+/** `skein verify <file> [--model <model>]` */
+export async function verify(file: string, command: Command): Promise<void> {
+  const context = contextOf(command);
+  exitWhenStopped();
+  let found: Found;
+  let document: ReceiptDocument | null = null;
+  try {
+    document = parseDocument(await readJson(file));
+    found = await find(context, document);
+  } catch (error) {
+    if (!(error instanceof SkeinError) || error.code === "cancelled") throw error;
+    found = { verdict: "unknown", checks: [], computed: [], unchecked: error.text };
+  }
+  if (context.flags["json"] === true) console.log(printableJson(viewOf(found)));
+  else tell(found, document);
+  process.exitCode = verdictCodes[found.verdict];
+}
+
+async function readJson(file: string): Promise<unknown> {
+  let source: string;
+  try {
+    source = file === "-" ? await readAll(process.stdin) : readFileSync(file, "utf8");
+  } catch (error) {
+    throw new SkeinError("invalid_request", `${file} cannot be read: ${(error as Error).message}`);
+  }
+  try {
+    return JSON.parse(source);
+  } catch {
+    throw new SkeinError("invalid_request", `${file} is not JSON.`, {
+      hint: "skein receipt <id> fetches a receipt from the gateway.",
+    });
+  }
+}
+
+async function find(context: Context, document: ReceiptDocument): Promise<Found> {
+  const checks = await checkDocument(sha256, document);
+  if (checks.some(({ problem }) => problem !== null)) {
+    return { verdict: "bad", checks, computed: [], unchecked: null };
+  }
+  const signed = document.choices.flatMap(({ parts }) => parts.flatMap(({ receipt }) => receipt ?? []));
+  if (signed.length === 0) {
+    return { verdict: "unknown", checks, computed: [], unchecked: "There is no receipt in it." };
+  }
+  const model = context.flags["model"] as string | undefined;
+  if (model === undefined) return { verdict: "good", checks, computed: [], unchecked: null };
+  const computed: (VerifiedAnswer & { choice: number })[] = [];
+  const progress = createProgress("computing the answer again");
+  const { modelId } = signed[0]!.receipt;
+  const positions = Math.max(...signed.map(({ receipt }) => receipt.execution?.positions ?? 1));
+  await withModelOf(context, model, { modelId, positions }, async (loaded) => {
+    for (const choice of document.choices) {
+      if (choice.parts.length === 0) continue;
+      computed.push({
+        choice: choice.index,
+        ...(await withMask(loaded, choice, (mask) =>
+          run(verifyAnswer(sha256, loaded, choice, { known: null, mask }), (done, total) =>
+            progress.show(done, total),
+          ),
+        )),
+      });
+    }
+  }).finally(() => progress.end());
+  const isBad = computed.some(({ problem }) => problem !== null);
+  return { verdict: isBad ? "bad" : "good", checks, computed, unchecked: null };
+}
+
+function run(
+  steps: ReturnType<typeof verifyAnswer>,
+  onProgress: (done: number, total: number) => void,
+): VerifiedAnswer {
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+    onProgress(value.done, value.total);
+  }
+}
+
+function viewOf({ verdict, checks, computed, unchecked }: Found) {
+  return {
+    verdict,
+    problems: [
+      ...checks.flatMap(({ choice, part, name, problem }) =>
+        problem === null ? [] : [{ choice, attempt: part, check: name, problem }],
+      ),
+      ...computed.flatMap(({ choice, problem, fault }) =>
+        problem === null ? [] : [{ choice, check: "computation", problem, fault }],
+      ),
+    ],
+    positions_computed:
+      computed.length === 0 ? null : computed.reduce((sum, { positions }) => sum + positions, 0),
+    unchecked,
+  };
+}
+
+function tell({ verdict, checks, computed, unchecked }: Found, document: ReceiptDocument | null): void {
+  for (const { choice, part, name, problem } of checks) {
+    if (problem === null) continue;
+    const attempt =
+      document!.choices.find(({ index }) => index === choice)!.parts.length > 1
+        ? `, attempt ${part + 1}`
+        : "";
+    step("failed", printableLine(`answer ${choice + 1}${attempt}: ${name}: ${problem}`));
+  }
+  for (const { choice, problem } of computed) {
+    if (problem !== null) step("failed", printableLine(`answer ${choice + 1}: ${problem}`));
+  }
+  if (unchecked !== null) step("failed", printableLine(`It cannot be checked: ${unchecked}`));
+  if (verdict === "bad") step("failed", "The receipt is wrong.");
+  if (verdict === "good") for (const line of goodNews(document!, computed)) step("done", printableLine(line));
+}
+
+function goodNews(document: ReceiptDocument, computed: Found["computed"]): string[] {
+  const receipts = document.choices.flatMap(({ parts }) => parts.flatMap(({ receipt }) => receipt ?? []));
+  const providers = new Set(receipts.map(({ receipt }) => receipt.providerId)).size;
+  const tokens = receipts.reduce((sum, { receipt }) => sum + receipt.outputTokens, 0);
+  const fee = receipts.reduce((sum, { receipt }) => sum + receipt.fee, 0n);
+  const { tier, modelId } = receipts[0]!.receipt;
+  const lines = [
+    `${receipts.length === 1 ? "The receipt is" : `${receipts.length} receipts are`} signed by ${providers === 1 ? "its provider" : `${providers} providers`}: ${tokens} tokens of ${modelId} for $${nanoToUsd(fee)}; prompt, answer, counts and price are what was signed.`,
+  ];
+  if (computed.length > 0) {
+    const positions = computed.reduce((sum, each) => sum + each.positions, 0);
+    lines.push(
+      `Computed again: all ${positions} positions and every choice of a token are exactly what this model gives.`,
+    );
+  } else if (tier === "exact") {
+    lines.push("Whether the model really computed this, --model tells.");
+  } else {
+    lines.push(`Its tier is '${tier}': nobody can prove by computing again that this model gave the answer.`);
+  }
+  return lines;
+}

@@ -1,0 +1,178 @@
+/** Receipts as a user meets them: fetched, checked on the command line, through the death of a provider. */
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { Pool, providersOf, untilAvailable } from "./pool.ts";
+import { killAll, type Running, skein, skeinToEnd, stop, temporaryHome, tinyModel } from "./processes.ts";
+
+const home = temporaryHome();
+let gateway: Running;
+let url = "";
+const pools = new Map<string, Pool>();
+
+before(async () => {
+  gateway = skein(home.path, "gateway", "--port", "0", "--network-port", "0");
+  url = (await gateway.printed(/http:\/\/127\.0\.0\.1:\d+/))[0];
+  for (const engine of ["exact", "llama"] as const) pools.set(engine, new Pool(home.path, engine, url));
+  await Promise.all([pools.get("exact")!.grow(2), pools.get("llama")!.grow(1)]);
+  await Promise.all([untilAvailable(url, "tiny-exact", 2), untilAvailable(url, "tiny", 1)]);
+});
+
+after(async () => {
+  try {
+    await stop(gateway);
+  } finally {
+    await killAll();
+  }
+  home.remove();
+});
+
+interface Asked {
+  readonly id: string;
+  readonly text: string;
+  readonly receipt: string | null;
+}
+
+async function chat(model: string, body: object): Promise<Asked> {
+  const messages = [{ role: "user", content: "What sound does a cow make?" }];
+  const response = await fetch(`${url}/v1/chat/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ model, messages, temperature: 1, max_tokens: 60, ...body }),
+  });
+  const answer = (await response.json()) as { id: string; choices: { message: { content: string } }[] };
+  const receipt = response.headers.get("x-skein-receipt");
+  return { id: answer.id, text: answer.choices[0]!.message.content, receipt };
+}
+
+async function fetchReceipt(id: string): Promise<string> {
+  const file = join(home.path, `${id}.json`);
+  const { code, output } = await skeinToEnd(home.path, "receipt", id, file, "--gateway", url);
+  assert.equal(code, 0, output);
+  return file;
+}
+
+async function verify(...args: string[]): Promise<{ code: number | null; verdict: string; output: string }> {
+  const { code, output } = await skeinToEnd(home.path, "verify", ...args, "--json");
+  const json = output.slice(output.indexOf("{"), output.lastIndexOf("}") + 1);
+  return { code, output, ...(JSON.parse(json) as { verdict: string }) };
+}
+
+/** The same file with something else at a path. */
+function altered(
+  file: string,
+  path: readonly (string | number)[],
+  change: (value: never) => unknown,
+): string {
+  const document: unknown = JSON.parse(readFileSync(file, "utf8"));
+  let at = document as Record<string | number, unknown>;
+  for (const key of path.slice(0, -1)) at = at[key] as typeof at;
+  const last = path.at(-1)!;
+  at[last] = change(at[last] as never);
+  const other = `${file}.${path.at(-1)}.json`;
+  writeFileSync(other, JSON.stringify(document));
+  return other;
+}
+
+test("an answer of an exact model is proved by its receipt, and nothing altered is", async () => {
+  const { id, text, receipt } = await chat("tiny-exact", {
+    stop: ["zzz"],
+    frequency_penalty: 0.5,
+    top_p: 0.95,
+  });
+  assert.match(receipt!, /^[0-9a-f]{64}$/);
+  const file = await fetchReceipt(id);
+  const part = ["choices", 0, "parts", 0] as const;
+  const { choices } = JSON.parse(readFileSync(file, "utf8")) as {
+    choices: { parts: { output: { text: string } }[] }[];
+  };
+  assert.equal(choices[0]!.parts[0]!.output.text, text);
+  assert.equal((await verify(file)).code, 0);
+  const whole = await verify(file, "--model", tinyModel);
+  assert.equal(whole.code, 0, whole.output);
+  assert.equal((await verify(file, "--model", "tiny-exact")).verdict, "good");
+  const lies = [
+    altered(file, [...part, "output", "text"], (value: string) => `${value}!`),
+    altered(file, [...part, "receipt", "execution", "root"], (value: string) =>
+      value.split("").toReversed().join(""),
+    ),
+    altered(file, ["choices", 0, "prompt", "messages", 0, "content"], () => "What sound does a dog make?"),
+  ];
+  for (const lie of lies) {
+    const { code, output } = await verify(lie);
+    assert.equal(code, 1, output);
+  }
+  const told = await skeinToEnd(home.path, "verify", lies[0]!);
+  assert.match(told.output, /its text is not the one that was delivered/);
+});
+
+test("an answer of another engine has a receipt that can be checked, but not computed again", async () => {
+  const { id } = await chat("tiny", {});
+  const file = await fetchReceipt(id);
+  assert.equal((await verify(file)).code, 0);
+  const told = await skeinToEnd(home.path, "verify", file);
+  assert.match(told.output, /tier is 'float'/);
+  assert.equal((await verify(file, "--model", tinyModel)).code, 2);
+});
+
+interface DocumentPart {
+  readonly receipt: object | null;
+  readonly checkpoint: { readonly position: number } | null;
+}
+
+/** Kills whoever generates a long answer behind its first tokens. Returns the answer's id. */
+async function interrupted(pool: Pool, seed: number): Promise<string> {
+  const body = {
+    model: "tiny-exact",
+    prompt: "Once upon a time",
+    temperature: 2,
+    max_tokens: 400,
+    stream: true,
+  };
+  const response = await fetch(`${url}/v1/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ ...body, seed }),
+  });
+  let events = "";
+  let killed = false;
+  for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
+    events += chunk;
+    if (killed || events.split("data: ").length < 40) continue;
+    const busy = (await providersOf(url, body.model)).find(({ active }) => active > 0);
+    killed = busy !== undefined;
+    if (killed) void pool.replace(busy!.id, "SIGKILL");
+  }
+  assert.ok(events.endsWith("data: [DONE]\n\n"));
+  if (killed) {
+    await pool.complete();
+    await untilAvailable(url, body.model, 2);
+  }
+  return response.headers.get("x-request-id")!;
+}
+
+test("an answer whose provider was killed has linked proofs of both parts", async () => {
+  const pool = pools.get("exact")!;
+  let file = "";
+  let parts: DocumentPart[] = [];
+  // Sometimes the answer is whole before anybody can be killed.
+  for (let seed = 1; seed < 10 && (parts.length !== 2 || parts[0]!.checkpoint === null); seed++) {
+    file = await fetchReceipt(await interrupted(pool, seed));
+    ({ parts } = (
+      JSON.parse(readFileSync(file, "utf8")) as { choices: { parts: DocumentPart[] }[] }
+    ).choices[0]!);
+  }
+  assert.equal(parts.length, 2);
+  assert.equal(parts[0]!.receipt, null);
+  assert.ok(parts[0]!.checkpoint!.position >= 32);
+  assert.notEqual(parts[1]!.receipt, null);
+  const { code, output } = await verify(file, "--model", tinyModel);
+  assert.equal(code, 0, output);
+  const lie = altered(
+    file,
+    ["choices", 0, "parts", 0, "output", "token_ids", 3],
+    (value: number) => value + 1,
+  );
+  assert.equal((await verify(lie)).code, 1);
+});
