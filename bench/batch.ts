@@ -164,9 +164,9 @@ async function peak(clock: ManualClock): Promise<number> {
         emitted: { tokenIds: [], text: "" },
         sampling: greedySampling,
         stop: [],
-        outputTokensMax: null,
         constraint: null,
         logprobs: null,
+        outputTokensMax: null,
         timeoutMs: 600_000,
       } as const;
       // oxlint-disable-next-line no-unused-vars

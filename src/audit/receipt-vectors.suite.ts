@@ -35,9 +35,9 @@ const first: RequestWithTerms = {
     seed: 7,
   },
   stop: ["\n\n"],
-  outputTokensMax: 64,
   constraint: null,
   logprobs: null,
+  outputTokensMax: 64,
   timeoutMs: 600_000,
   terms: {
     tier: "exact",

@@ -1,4 +1,5 @@
 /** One choice of a kept answer against the model itself: prompt, numbers, draws and text. Only the exact tier can be checked so. */
+import { type TokenMask, TokenMasks } from "../engine/masks/token-masks.ts";
 import { AnswerWriter } from "../engine/answer-writer.ts";
 import type { LoadedModel } from "../engine/exact/load.ts";
 import { tokenizePrompt } from "../engine/prompt.ts";
@@ -25,6 +26,27 @@ export interface VerifiedAnswer {
 export interface VerifyOptions {
   /** Rows and leaves that the provider gave out, to tell the layer of a wrong number; null: none. */
   readonly known: KnownRows | null;
+  /** Of the request's constraint, from `withMask`; null: it has none. */
+  readonly mask: TokenMask | null;
+}
+
+/**
+ * Calls back with what the answer's constraint allows, at its beginning.
+ * @throws SkeinError `invalid_request` for a grammar that cannot be used
+ */
+export async function withMask<T>(
+  { vocabulary, prompt: { vocabularySize } }: LoadedModel,
+  { parts }: ReceiptedChoice,
+  act: (mask: TokenMask | null) => T,
+): Promise<T> {
+  const constraint = parts[0] === undefined ? undefined : optionsOf(parts[0].asked).constraint;
+  if (constraint === undefined) return act(null);
+  const masks = new TokenMasks({ ...vocabulary, vocabularySize });
+  try {
+    return act(await masks.open(constraint.grammar, []));
+  } finally {
+    masks.close();
+  }
 }
 
 /**
@@ -35,9 +57,9 @@ export function* verifyAnswer(
   sha256: Sha256,
   loaded: LoadedModel,
   { prompt, parts }: ReceiptedChoice,
-  options: VerifyOptions = { known: null },
+  options: VerifyOptions = { known: null, mask: null },
 ): Generator<{ readonly done: number; readonly total: number }, VerifiedAnswer> {
-  checkVerifiable(loaded, prompt, parts);
+  checkVerifiable(loaded, prompt, parts, options);
   // 1. The prompt as this model reads it.
   const promptTokens = tokenizePrompt(loaded.prompt, prompt);
   const promptProblem = promptProblemOf(sha256, promptTokens, parts);
@@ -56,6 +78,7 @@ export function* verifyAnswer(
       promptTokens,
       outputTokens,
       sampler: samplerParameters(samplingOf(parts[0]!)),
+      mask: options.mask,
       isEnd: loaded.vocabulary.isEnd,
       claims,
       hasEnd: total === promptTokens.length + outputTokens.length && isStopped(parts),
@@ -73,6 +96,7 @@ function checkVerifiable(
   { facts }: LoadedModel,
   prompt: Prompt | null,
   parts: readonly Part[],
+  { mask }: VerifyOptions,
 ): asserts prompt is Prompt {
   const cannot = (why: string, hint?: string): SkeinError =>
     new SkeinError(
@@ -86,11 +110,10 @@ function checkVerifiable(
     throw cannot(`its tier is '${tier}'`, "Only models in integers give the same numbers everywhere.");
   }
   if (modelId !== facts.modelId) throw cannot(`it is of ${modelId}, not of ${facts.modelId}`);
+  const isConstrained = parts.some(({ asked }) => optionsOf(asked).constraint !== undefined);
+  if (isConstrained && mask === null) throw cannot("what its form allows is not known");
   if (prompt === null) throw cannot("its prompt was too long to be kept");
   if (parts.some(({ tokenIds }) => tokenIds === null)) throw cannot("its token ids are not known");
-  if (parts.some(({ asked }) => optionsOf(asked).constraint !== null)) {
-    throw cannot("it had to have a form, and the masks of forms are not made again");
-  }
   const others = parts.flatMap(({ receipt }) => receipt?.receipt.opsHash ?? []);
   if (others.some((hash) => !equalBytes(hash, opsHash))) {
     throw cannot("it was made with other operations", "Use the version of Skein that its receipt names.");
@@ -142,18 +165,8 @@ function textProblemOf(
     const { stop } = optionsOf(part.asked);
     const prompt = { kind: "text", text: "" } as const;
     const sampling = samplingOf(part);
-    const asked = {
-      requestId,
-      modelId,
-      prompt,
-      emitted,
-      sampling,
-      stop,
-      outputTokensMax,
-      constraint: null,
-      logprobs: null,
-      timeoutMs: 0,
-    };
+    const given = { requestId, modelId, prompt, emitted, sampling, stop, outputTokensMax };
+    const asked = { ...given, constraint: null, logprobs: null, timeoutMs: 0 };
     const written = writeAgain(new AnswerWriter(asked, { promptTokens, contextTokens, pieces }), part);
     const name = `attempt ${i + 1}`;
     if (written.text !== part.text) return `the tokens of ${name} give another text than the one delivered`;
@@ -188,12 +201,18 @@ function writeAgain(writer: AnswerWriter, { tokenIds, receipt }: Part): Written 
   return { text, finish, byModel };
 }
 
-function endProblem({ receipt }: Part, { finish, byModel }: Written, positions: number): string | null {
+function endProblem(
+  { receipt, asked }: Part,
+  { finish, byModel }: Written,
+  positions: number,
+): string | null {
   if (receipt === null) return null;
   const { finish: claimed, execution } = receipt.receipt;
   // The draw that ended it follows from the last position that was read.
   if (byModel && execution?.positions !== positions) return "does not commit to its end";
   if (finish === null && claimed !== "length") return null;
+  // Its form may be complete with the very last token: the replay sees whether it is.
+  if (finish === "length" && claimed === "stop" && optionsOf(asked).constraint !== undefined) return null;
   return finish === claimed
     ? null
     : `says that it ended by '${claimed}', which does not follow from its tokens`;

@@ -74,6 +74,15 @@ export async function* answerChoice(
   }
 }
 
+const nothingTried = {
+  attempts: 0,
+  fruitlessAttempts: 0,
+  failedPosition: 0,
+  refused: false,
+  waitedMs: 0,
+  contextTokensMin: 0,
+} as const;
+
 async function* attemptUntilDone(
   deps: ChoiceDeps,
   together: Together,
@@ -89,12 +98,7 @@ async function* attemptUntilDone(
     tried: new Set(),
     ticket: deps.waitingRoom.ticket(),
     watch,
-    attempts: 0,
-    fruitlessAttempts: 0,
-    failedPosition: 0,
-    refused: false,
-    waitedMs: 0,
-    contextTokensMin: 0,
+    ...nothingTried,
     failure: live?.isRestored === true ? notBackYet(together.model) : null,
   };
   for (;;) {

@@ -54,8 +54,19 @@ export const tiers: readonly TrustTier[] = ["unverified", "float", "exact"];
 const domain = domainWord("skein-request-v1");
 
 export function askedOf(sha256: Sha256, request: RequestWithTerms): Asked {
-  const { requestId, modelId, prompt, emitted, sampling, outputTokensMax, timeoutMs, terms, ...others } =
-    request;
+  const {
+    requestId,
+    modelId,
+    prompt,
+    emitted,
+    sampling,
+    outputTokensMax,
+    timeoutMs,
+    terms,
+    constraint,
+    logprobs,
+    ...others
+  } = request;
   const { temperature, topP, topK, minP, presencePenalty, frequencyPenalty, seed, ...samplingOthers } =
     sampling;
   return {
@@ -65,7 +76,13 @@ export function askedOf(sha256: Sha256, request: RequestWithTerms): Asked {
     promptHash: promptHash(sha256, prompt),
     outputTokensMax,
     sampling: { temperature, topP, topK, minP, presencePenalty, frequencyPenalty, seed },
-    options: encodeCbor({ ...others, ...samplingOthers }),
+    // What asks for nothing is not there.
+    options: encodeCbor({
+      ...others,
+      ...samplingOthers,
+      ...(constraint === null ? {} : { constraint }),
+      ...(logprobs === null ? {} : { logprobs }),
+    }),
     timeoutMs,
     price: terms.price,
     contextTokensMax: terms.contextTokensMax,
@@ -125,9 +142,8 @@ export function requestWords(sha256: Sha256, asked: Asked): Uint8Array[] {
 
 const optionsSchema = z.looseObject({
   stop: z.array(z.string()),
-  /** What the answer had to look like; null: anything. */
-  constraint: z.looseObject({}).nullable(),
   logitBias: z.array(z.tuple([z.number().int(), z.number()])).readonly(),
+  constraint: z.looseObject({ grammar: z.string() }).exactOptional(),
 });
 export type AskedOptions = z.infer<typeof optionsSchema>;
 

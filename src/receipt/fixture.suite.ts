@@ -49,9 +49,9 @@ export function requestOf(values: Partial<RequestWithTerms> = {}): RequestWithTe
     emitted: { tokenIds: [], text: "" },
     sampling: { ...greedySampling, temperature: 0.7, seed: 7 },
     stop: [],
-    outputTokensMax: 100,
     constraint: null,
     logprobs: null,
+    outputTokensMax: 100,
     timeoutMs: 600_000,
     terms: {
       tier: "exact",

@@ -96,6 +96,7 @@ function verify(computed: Computed, given: Partial<ClaimedAnswer> = {}): ReplayR
       isEnd: (token) => token === endToken,
       claims: commit(computed).claims,
       hasEnd: false,
+      mask: null,
       known: null,
       ...given,
     },

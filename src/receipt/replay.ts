@@ -13,10 +13,18 @@ export interface Claim {
   readonly root: Uint8Array | null;
 }
 
+/** Which tokens may come next: one bit each, in words of 32; null where the answer is complete. */
+export interface Mask {
+  allowed(): Int32Array | null;
+  advance(tokenId: number): void;
+}
+
 export interface ClaimedAnswer {
   readonly promptTokens: readonly number[];
   readonly outputTokens: readonly number[];
   readonly sampler: SamplerParameters;
+  /** What the request's constraint allows, at the answer's beginning; null: it has none. */
+  readonly mask: Mask | null;
   /** Whether a token ends an answer of this model. */
   readonly isEnd: (tokenId: number) => boolean;
   readonly claims: readonly Claim[];
@@ -117,16 +125,26 @@ class Draws {
 
   /** @param logits behind this position of prompt and answer together */
   fault(position: number, logits: Int32Array): Fault | null {
-    const { promptTokens, outputTokens, sampler, isEnd, hasEnd } = this.#answer;
+    const { promptTokens, outputTokens, sampler, mask, isEnd, hasEnd } = this.#answer;
     const place = position - promptTokens.length + 1;
     const claimed = outputTokens[place] ?? null;
     // Cut off before the next one was chosen.
     if (claimed === null && !hasEnd) return null;
-    const drawn = sampleToken(logits, sampler, this.#counts, place);
+    const allowed = mask?.allowed() ?? null;
+    // Complete without another draw.
+    if (mask !== null && allowed === null && claimed === null) return null;
+    const drawn = sampleToken(logits, sampler, this.#counts, place, allowed);
+    const isOver = mask !== null && allowed === null;
+    if (isOver) return { kind: "token", position: place, claimed, drawn };
     const isRight = claimed === null ? isEnd(drawn) : drawn === claimed && !isEnd(claimed);
     if (!isRight) return { kind: "token", position: place, claimed, drawn };
-    if (claimed !== null) this.#counts.set(claimed, (this.#counts.get(claimed) ?? 0) + 1);
+    if (claimed !== null) this.#take(claimed);
     return null;
+  }
+
+  #take(tokenId: number): void {
+    this.#counts.set(tokenId, (this.#counts.get(tokenId) ?? 0) + 1);
+    this.#answer.mask?.advance(tokenId);
   }
 }
 

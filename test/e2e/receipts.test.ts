@@ -107,6 +107,19 @@ test("an answer of an exact model is proved by its receipt, and nothing altered 
   assert.match(told.output, /its text is not the one that was delivered/);
 });
 
+test("an answer of a form is computed again within that form", async () => {
+  const schema = {
+    type: "object",
+    properties: { sound: { enum: ["moo", "baa"] }, loud: { type: "boolean" } },
+    required: ["sound", "loud"],
+  };
+  const response_format = { type: "json_schema", json_schema: { name: "cow", schema } };
+  const { id, text } = await chat("tiny-exact", { response_format });
+  assert.match(text, /^\{"sound": "(moo|baa)", "loud": (true|false)\}$/);
+  const { code, output } = await verify(await fetchReceipt(id), "--model", tinyModel);
+  assert.equal(code, 0, output);
+});
+
 test("an answer of another engine has a receipt that can be checked, but not computed again", async () => {
   const { id } = await chat("tiny", {});
   const file = await fetchReceipt(id);

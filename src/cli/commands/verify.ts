@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { text as readAll } from "node:stream/consumers";
 import type { Command } from "commander";
-import { verifyAnswer, type VerifiedAnswer } from "../../audit/verify-answer.ts";
+import { withMask, verifyAnswer, type VerifiedAnswer } from "../../audit/verify-answer.ts";
 import { sha256 } from "../../engine/sha256.ts";
 import { checkDocument, type PlacedCheck } from "../../receipt/check-document.ts";
 import { parseDocument, type ReceiptDocument } from "../../receipt/document.ts";
@@ -81,7 +81,11 @@ async function find(context: Context, document: ReceiptDocument): Promise<Found>
       if (choice.parts.length === 0) continue;
       computed.push({
         choice: choice.index,
-        ...run(verifyAnswer(sha256, loaded, choice), (done, total) => progress.show(done, total)),
+        ...(await withMask(loaded, choice, (mask) =>
+          run(verifyAnswer(sha256, loaded, choice, { known: null, mask }), (done, total) =>
+            progress.show(done, total),
+          ),
+        )),
       });
     }
   }).finally(() => progress.end());

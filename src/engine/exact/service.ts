@@ -100,7 +100,7 @@ export class Service {
         type: "start",
         promptTokens: promptTokens.length,
         cachedTokens: sequence.cachedTokens,
-        ...(hasRows ? { promptTokenIds: promptTokens } : {}),
+        ...(hasRows ? { promptTokenIds: [...promptTokens] } : {}),
       },
       ...sequence.answer.replayEmitted(mask),
     ];
