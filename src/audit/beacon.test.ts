@@ -73,12 +73,20 @@ test("nobody reveals: no value", async () => {
 
 const roundMs = 1_000;
 
+/** Until something has happened: WebCrypto answers from another thread, whenever it likes. */
+async function until(isTrue: () => boolean): Promise<void> {
+  for (let i = 0; i < 5_000 && !isTrue(); i++) await sleep(1);
+  assert.ok(isTrue(), "waited in vain");
+}
+
 function network(ids: readonly string[]) {
   const clock = new ManualClock(5_300);
   const listeners = new Map<string, (member: string, message: BeaconMessage) => void>();
   const lost = new Set<string>();
+  const sent: string[] = [];
   const channelOf = (id: string): BeaconChannel => ({
     send(message) {
+      sent.push(`${message.type} ${message.round}`);
       if (lost.has(`${id} ${message.type}`)) return;
       for (const [other, listener] of listeners) if (other !== id) listener(id, message);
     },
@@ -89,29 +97,33 @@ function network(ids: readonly string[]) {
   });
   const beacons = ids.map((gatewayId, i) =>
     createBeacon(
-      { clock, random: seededRandom(i), channel: ids.length === 1 ? aloneChannel : channelOf(gatewayId) },
+      { clock, random: seededRandom(i), channel: channelOf(gatewayId) },
       { gatewayId, members: () => ids, roundMs },
     ),
   );
-  const pass = async (ms: number): Promise<void> => {
-    for (let passed = 0; passed < ms; passed += 100) {
-      clock.advance(100);
-      // WebCrypto answers from another thread.
-      await sleep(5);
-    }
+  const sentAll = (what: string): Promise<void> =>
+    until(() => sent.filter((one) => one === what).length === ids.length);
+  /** Lets a whole round happen, to the beginning of the next. */
+  const passRound = async (round: number): Promise<void> => {
+    clock.advance(round * roundMs - clock.nowMs());
+    await sentAll(`commit ${round}`);
+    clock.advance(400);
+    await sentAll(`reveal ${round}`);
+    clock.advance(400);
+    await until(() => beacons.every((beacon) => beacon.result(round) !== undefined));
   };
-  return { clock, beacons, pass, lost };
+  return { clock, beacons, passRound, lost };
 }
 
 test("gateways agree on every round's value, and on who withheld its secret", async () => {
-  const { beacons, pass, lost } = network(["a", "b", "c"]);
+  const { beacons, passRound, lost } = network(["a", "b", "c"]);
   const waiting = beacons.map((beacon) => beacon.value(6, never));
-  await pass(1_700);
+  await passRound(6);
   const values = await Promise.all(waiting);
   assert.deepEqual(values[1], values[0]);
   assert.deepEqual(values[2], values[0]);
   lost.add("b reveal");
-  await pass(1_000);
+  await passRound(7);
   assert.notDeepEqual(await beacons[0]!.value(7, never), values[0]);
   assert.deepEqual(await beacons[2]!.value(7, never), await beacons[0]!.value(7, never));
   assert.deepEqual(beacons[0]!.result(7)!.withheld, ["b"]);
@@ -121,56 +133,69 @@ test("gateways agree on every round's value, and on who withheld its secret", as
 test("a member whose clock is ahead is counted; a round without members has no value", async () => {
   const clock = new ManualClock(5_300);
   const told: ((member: string, message: BeaconMessage) => void)[] = [];
+  const sent: BeaconMessage[] = [];
   const channel: BeaconChannel = {
-    send: () => undefined,
+    send: (message) => void sent.push(message),
     onMessage: (one) => (told.push(one), () => undefined),
   };
   const beacon = createBeacon(
     { clock, random: seededRandom(1), channel },
     { gatewayId: "a", members: (round) => (round === 7 ? [] : ["a", "b"]), roundMs },
   );
-  const pass = async (ms: number): Promise<void> => {
-    clock.advance(ms);
-    await sleep(5);
-  };
-  await pass(800);
+  clock.advance(800);
   const secret = secretOf(3);
   told[0]!("b", { type: "commit", round: 6, commitment: await commitmentOf(6, "b", secret) });
   told[0]!("x", { type: "reveal", round: 6, secret });
   told[0]!("b", { type: "reveal", round: 6, secret });
-  await pass(350);
-  await pass(400);
+  await until(() => sent.length === 1);
+  clock.advance(350);
+  // Taken before the round was over, looked at afterwards.
+  clock.advance(400);
+  await until(() => beacon.result(6) !== undefined);
   assert.deepEqual(beacon.result(6)!.revealed, ["a", "b"]);
-  for (let i = 0; i < 5; i++) await pass(250);
+  clock.advance(1_000);
   assert.equal(beacon.result(7), null);
   await assert.rejects(beacon.value(7, never), /no beacon/);
   beacon.close();
 });
 
 test("one gateway alone is bound by what it committed to before", async () => {
-  const { clock, beacons, pass } = network(["a"]);
-  const [beacon] = beacons;
-  await pass(1_600);
-  const result = beacon!.result(6)!;
+  const sent: BeaconMessage[] = [];
+  const clock = new ManualClock(5_300);
+  const beacon = createBeacon(
+    {
+      clock,
+      random: seededRandom(0),
+      channel: { ...aloneChannel, send: (message) => void sent.push(message) },
+    },
+    { gatewayId: "a", members: () => ["a"], roundMs },
+  );
+  clock.advance(700);
+  await until(() => sent.length === 1);
+  clock.advance(400);
+  await until(() => sent.length === 2);
+  clock.advance(500);
+  await until(() => beacon.result(6) !== undefined);
+  const result = beacon.result(6)!;
   assert.deepEqual(result.revealed, ["a"]);
-  assert.deepEqual(await beacon!.value(6, never), result.value);
+  assert.deepEqual(await beacon.value(6, never), result.value);
   await assert.rejects(
-    beacon!.value(5, never),
+    beacon.value(5, never),
     (error) => error instanceof SkeinError && error.code === "not_found",
   );
   const abort = new AbortController();
-  const cancelled = assert.rejects(beacon!.value(99, abort.signal), /cancelled/);
+  const cancelled = assert.rejects(beacon.value(99, abort.signal), /cancelled/);
   abort.abort();
   await cancelled;
-  await assert.rejects(beacon!.value(99, AbortSignal.abort()), /cancelled/);
+  await assert.rejects(beacon.value(99, AbortSignal.abort()), /cancelled/);
   // A receipt of the time after the secrets of a round began to be shown falls to the next one.
   assert.equal(clock.nowMs(), 6_900);
   assert.deepEqual(
-    [7_399, 7_401, 8_399].map((nowMs) => beacon!.roundAt(nowMs)),
+    [7_399, 7_401, 8_399].map((nowMs) => beacon.roundAt(nowMs)),
     [7, 8, 8],
   );
-  assert.equal(beacon!.roundAt(0), 6);
-  beacon!.close();
+  assert.equal(beacon.roundAt(0), 6);
+  beacon.close();
 });
 
 test("local beacons are reproducible", async () => {

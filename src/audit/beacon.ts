@@ -58,8 +58,11 @@ const resultsMax = 1_024;
 interface OpenRound {
   readonly round: BeaconRound;
   readonly secret: Uint8Array;
-  /** Secrets that came while commitments were still taken here, by member. */
+  /** Secrets of members whose clock is ahead: they came while commitments were still taken here. */
   readonly early: Map<string, Uint8Array>;
+  /** Everything that was begun, in order. */
+  work: Promise<void>;
+  isOver?: boolean;
 }
 
 export interface CommitRevealBeacon extends BeaconSource {
@@ -86,29 +89,54 @@ export function createBeacon(
     cancelTimer = clock.schedule(Math.max(0, atMs - clock.nowMs()), act);
   };
 
-  async function begin(number: number): Promise<void> {
-    const secret = random.bytes(secretBytes);
+  /** Hashes take their time: what came in time counts, also when it is looked at late. */
+  function enqueue(current: OpenRound, act: () => Promise<unknown>): void {
+    current.work = current.work.then(act).then(() => undefined);
+  }
+
+  function begin(number: number): void {
     const members = [...new Set(options.members(number))].toSorted().slice(0, membersMax);
     // Nobody: there is no value.
     if (members.length === 0) return;
-    const round = new BeaconRound(number, members);
-    open.set(number, { round, secret, early: new Map() });
-    const commitment = await commitmentOf(number, gatewayId, secret);
-    if (isClosed || round.commit(gatewayId, commitment) !== null) return;
-    channel.send({ type: "commit", round: number, commitment });
+    const secret = random.bytes(secretBytes);
+    const current: OpenRound = {
+      round: new BeaconRound(number, members),
+      secret,
+      early: new Map(),
+      work: Promise.resolve(),
+    };
+    open.set(number, current);
+    enqueue(current, async () => {
+      const commitment = await commitmentOf(number, gatewayId, secret);
+      if (isClosed || current.round.commit(gatewayId, commitment) !== null) return;
+      channel.send({ type: "commit", round: number, commitment });
+    });
   }
 
-  async function reveal(number: number): Promise<void> {
+  function reveal(number: number): void {
     const current = open.get(number);
     if (current === undefined) return;
-    current.round.beginReveal();
-    for (const [member, secret] of current.early) void current.round.reveal(member, secret);
-    if ((await current.round.reveal(gatewayId, current.secret)) !== null || isClosed) return;
-    channel.send({ type: "reveal", round: number, secret: current.secret });
+    const { round, secret, early } = current;
+    round.beginReveal();
+    for (const [member, theirs] of early) enqueue(current, () => round.reveal(member, theirs));
+    enqueue(current, async () => {
+      if ((await round.reveal(gatewayId, secret)) !== null || isClosed) return;
+      channel.send({ type: "reveal", round: number, secret });
+    });
   }
 
-  async function settle(number: number): Promise<void> {
-    const result = (await open.get(number)?.round.close()) ?? null;
+  function settle(number: number): void {
+    const current = open.get(number);
+    if (current === undefined) {
+      finish(number, null);
+      return;
+    }
+    // From here on nothing is taken that is not in the queue already.
+    current.isOver = true;
+    enqueue(current, async () => finish(number, await current.round.close()));
+  }
+
+  function finish(number: number, result: RoundResult | null): void {
     open.delete(number);
     results.set(number, result);
     if (results.size > resultsMax) results.delete(results.keys().next().value!);
@@ -117,11 +145,11 @@ export function createBeacon(
 
   function run(number: number): void {
     if (isClosed) return;
-    void begin(number);
+    begin(number);
     later(startMs(number) + commitShare * roundMs, () => {
-      void reveal(number);
+      reveal(number);
       later(startMs(number) + revealShare * roundMs, () => {
-        void settle(number);
+        settle(number);
         later(startMs(number + 1), () => run(number + 1));
       });
     });
@@ -130,11 +158,10 @@ export function createBeacon(
   const unsubscribe = channel.onMessage((member, message) => {
     const current = open.get(message.round);
     // A message for a round that is not open here is late, or of somebody whose clock is wrong.
-    if (current === undefined) return;
+    if (current === undefined || current.isOver || !current.round.isMember(member)) return;
     if (message.type === "commit") current.round.commit(member, message.commitment);
-    else if (current.round.phase !== "commit") void current.round.reveal(member, message.secret);
-    // Its clock is ahead of this one's.
-    else if (current.round.isMember(member)) current.early.set(member, message.secret);
+    else if (current.round.phase === "commit") current.early.set(member, message.secret);
+    else enqueue(current, () => current.round.reveal(member, message.secret));
   });
   const firstRound = Math.floor(clock.nowMs() / roundMs) + 1;
   later(startMs(firstRound), () => run(firstRound));
@@ -145,7 +172,8 @@ export function createBeacon(
     result: (round) => results.get(round),
     async value(round, signal) {
       if (!results.has(round)) {
-        if (round < firstRound || startMs(round + 1) < clock.nowMs()) throw unknownRound(round);
+        const isPast = startMs(round + 1) < clock.nowMs() && !open.has(round);
+        if (round < firstRound || isPast) throw unknownRound(round);
         await settled(round, waiting, signal);
       }
       const result = results.get(round) ?? null;
