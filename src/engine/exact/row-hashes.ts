@@ -1,5 +1,6 @@
 /** Row hashes for receipts (docs/EXACT.md, "Commitments"), made while the batch is computed. */
 import { merkleRoot, tokenLeaf } from "../../exact/commitment/commitment.ts";
+import { LeafHashes } from "../../exact/commitment/leaf-hashes.ts";
 import type { LayerListener } from "../../exact/executor.ts";
 import { concatBytes } from "../../util/bytes.ts";
 import { sha256 } from "../sha256.ts";
@@ -29,26 +30,35 @@ export class RowHashes {
   }
 }
 
-interface StepHashes {
-  readonly listener: LayerListener;
-  close(): void;
+/** Listens to the steps of a batch. */
+export class StepHashes {
+  readonly #leaves = new LeafHashes(sha256);
+
+  /** Of the next step; undefined where nobody in it wants a receipt. */
+  listener(owners: readonly RowOwner[]): LayerListener | undefined {
+    if (owners.every(({ rowHashes }) => rowHashes === null)) return undefined;
+    this.#leaves.clear();
+    return (row, _layer, bytes) => {
+      if (owners[row]!.rowHashes !== null) this.#leaves.add(row, bytes);
+    };
+  }
+
+  /** The step is done. */
+  close(owners: readonly RowOwner[]): void {
+    for (const [row, { rowHashes, token }] of owners.entries()) rowHashes?.add(token, this.#leaves.of(row));
+  }
 }
 
-/** Listens to one step; null where nobody in it wants a receipt. */
-export function stepHashes(
+/** A row of a step. */
+export interface RowOwner {
+  readonly rowHashes: RowHashes | null;
+  readonly token: number;
+}
+
+export function ownersOf(
   shares: readonly { readonly sequence: Sequence; readonly count: number }[],
-): StepHashes | null {
-  if (shares.every(({ sequence }) => sequence.rowHashes === null)) return null;
-  const owners = shares.flatMap(({ sequence: { rowHashes, tokens, slot }, count }) =>
+): RowOwner[] {
+  return shares.flatMap(({ sequence: { rowHashes, tokens, slot }, count }) =>
     Array.from({ length: count }, (_, i) => ({ rowHashes, token: tokens[slot.cells.length + i]! })),
   );
-  const leaves: Uint8Array[][] = owners.map(() => []);
-  return {
-    listener(row, _layer, bytes) {
-      if (owners[row]!.rowHashes !== null) leaves[row]!.push(sha256(bytes));
-    },
-    close() {
-      for (const [row, { rowHashes, token }] of owners.entries()) rowHashes?.add(token, leaves[row]!);
-    },
-  };
 }
