@@ -33,7 +33,7 @@ import { cachedFile } from "./lib/model-cache.ts";
 const { values } = parseArgs({ options: { quick: { type: "boolean" } } });
 const pairs = values.quick ? 6 : 15;
 const outputTokens = 128;
-const promptTokens = 64;
+const warmups = 4;
 
 /** CPU time of all threads of this process, in milliseconds. */
 function cpuMs(): number {
@@ -65,12 +65,9 @@ async function measure(modelPath: string, folder: string): Promise<Figures> {
   const requestOf = (seed: number): RequestWithTerms => ({
     requestId: "0123456789abcdef01234567",
     modelId,
-    prompt: {
-      kind: "tokens",
-      tokenIds: Array.from({ length: promptTokens }, (_, i) => 300 + ((i * 37 + seed * 53) % 1000)),
-    },
+    prompt: { kind: "text", text: "Once upon a time" },
     emitted: { tokenIds: [], text: "" },
-    sampling: { ...greedySampling, temperature: 1.5, seed },
+    sampling: { ...greedySampling, temperature: 2, seed },
     stop: [],
     outputTokensMax: outputTokens,
     timeoutMs: 600_000,
@@ -110,7 +107,7 @@ async function measure(modelPath: string, folder: string): Promise<Figures> {
   };
   let receiptBytes = 0;
   try {
-    for (let seed = 0; seed <= pairs; seed++) {
+    for (let seed = 0; samples.cost.length < pairs; seed++) {
       const request = requestOf(seed);
       // The prompt is read before: both go on from the same cache. Who comes first changes.
       await answer({ ...request, outputTokensMax: 1 }, true);
@@ -139,8 +136,8 @@ async function measure(modelPath: string, folder: string): Promise<Figures> {
       if (step.value.problem !== null || checks.some(({ problem }) => problem !== null))
         throw new Error("a receipt is wrong");
       if (plain!.tokens.join() !== signed!.tokens.join()) throw new Error("two answers to one seed differ");
-      // The first one warms everything up. An answer that ends at once says nothing.
-      if (seed === 0 || signed!.tokens.length < 16) continue;
+      // The first ones warm everything up. An answer that ends soon is not typical.
+      if (seed < warmups || signed!.tokens.length < outputTokens) continue;
       samples.cost.push(100 * (signed!.ms / plain!.ms - 1));
       samples.issue.push(signed!.receiptMs);
       samples.check.push(checkMs);
