@@ -17,6 +17,7 @@ import type { Engine } from "../src/engine/port.ts";
 import { type GenerateRequest, greedySampling } from "../src/protocol/generate.ts";
 import { systemClock } from "../src/util/clock.ts";
 import { silentLogger } from "../src/util/log.ts";
+import { llamaModuleFolder } from "./lib/llama-module.ts";
 import type { RivalReply, RivalTask } from "./batching-rival.ts";
 
 const rivalName = "engine alone (bare loop over node-llama-cpp 3.22.1's inner context)";
@@ -27,8 +28,7 @@ const promptTokens = 16;
 const quick = process.argv.includes("--quick");
 const runs = quick ? 1 : 5;
 const outputTokens = quick ? 48 : 96;
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const moduleFolder = join(root, "engines", "llama", "node_modules", "node-llama-cpp");
+const moduleFolder = llamaModuleFolder;
 /** One thread: on a machine that does anything else, a second one costs more than it brings. */
 const threads = 1;
 

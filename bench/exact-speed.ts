@@ -9,7 +9,7 @@
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
-import { basename, dirname, join } from "node:path";
+import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import Table from "cli-table3";
@@ -18,11 +18,11 @@ import { convertFile } from "../src/engine/exact/convert.ts";
 import type { Quantization } from "../src/exact/model/model.ts";
 import { opsHash } from "../src/exact/ops/version.ts";
 import { toHex } from "../src/util/bytes.ts";
+import { llamaModuleFolder } from "./lib/llama-module.ts";
 import { cachedFile } from "./lib/model-cache.ts";
 import { openModelFile, writeChangedModel } from "./lib/model-file.ts";
 import type { SpeedLoaded, SpeedReply, SpeedSetup, SpeedTask } from "./exact-speed-child.ts";
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const { values } = parseArgs({ options: { quick: { type: "boolean" }, model: { type: "string" } } });
 const runs = values.quick ? 2 : 5;
 const promptTokens = 384;
@@ -68,7 +68,7 @@ function stemOf(path: string): string {
 
 /** A process that has loaded the model, and how long that took. */
 async function start(side: SpeedSetup["side"], modelPath: string): Promise<[ChildProcess, SpeedLoaded]> {
-  const moduleFolder = join(root, "engines", "llama", "node_modules", "node-llama-cpp");
+  const moduleFolder = llamaModuleFolder;
   const setup: SpeedSetup = { side, modelPath, moduleFolder, contextTokens };
   const file = fileURLToPath(new URL("exact-speed-child.ts", import.meta.url));
   const child = fork(file, [JSON.stringify(setup)], {

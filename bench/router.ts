@@ -47,6 +47,7 @@ function anyCandidate(providerId: string, random: Random): Candidate {
     failureShare: 0.1 * random.next() ** 3,
     trust: 0.5,
     cachedTokens: 0,
+    aheadTokens: 0,
     cooling: false,
   };
 }

@@ -4,8 +4,8 @@ import {
   importNodeLlamaCpp,
   type Llama,
   type LlamaModel,
-  type NativeContext,
   type NativeSampler,
+  type RevealingContext,
 } from "../../src/engine/llama/binding.ts";
 
 interface LoadTask {
@@ -31,18 +31,6 @@ export type LlamaReply =
 
 export type ReplyKind = LlamaReply["kind"];
 export type ReplyOf<K extends ReplyKind> = Extract<LlamaReply, { kind: K }>;
-
-/** The inner context's form of `sampleToken` that also returns all logits, as token, logit, token, logit, … */
-interface RevealingContext extends NativeContext {
-  sampleToken(batchIndex: number, sampler: NativeSampler): Promise<number>;
-  sampleToken(
-    batchIndex: number,
-    sampler: NativeSampler,
-    probabilities: false,
-    confidence: false,
-    logits: true,
-  ): Promise<readonly [token: number, unknown, unknown, logits: readonly number[]]>;
-}
 
 interface Disposable {
   dispose(): Promise<void>;
@@ -71,7 +59,7 @@ async function load(llama: Llama, task: LoadTask): Promise<Loaded> {
     experimentalKvCacheKeyType: task.cacheType,
     experimentalKvCacheValueType: task.cacheType,
   });
-  const context = outer._ctx as RevealingContext;
+  const context = outer._ctx;
   checkBinding(context, model, llama);
   const sampler = new llama._bindings.AddonSampler(model._model);
   sampler.applyConfig({ temperature: 0 });

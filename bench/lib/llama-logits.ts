@@ -4,13 +4,13 @@
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { llamaModuleFolder } from "./llama-module.ts";
 import type { LlamaReply, LlamaTask, ReplyKind, ReplyOf } from "./llama-logits-child.ts";
 
-const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 /** Where `skein engine add llama --bundled` puts it; benchmarks and tests do so first. */
-const moduleFolder = join(root, "engines", "llama", "node_modules", "node-llama-cpp");
+const moduleFolder = llamaModuleFolder;
 
 /** Null when the engine is installed, else what to do, for tests that skip. */
 export function missingLlama(): string | null {

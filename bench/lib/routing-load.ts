@@ -139,6 +139,7 @@ function candidateOf({ id, slots, roundTripMs, pace, endsMs }: Machine): Candida
     failureShare: 0,
     trust: 0.5,
     cachedTokens: 0,
+    aheadTokens: 0,
     cooling: false,
   };
 }

@@ -1,19 +1,38 @@
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { simulate } from "./simulation.ts";
 
 const seeds = Array.from({ length: 100 }, (_, seed) => seed);
+const digests = new Map<number, string>();
 
-test("100 seeds of churn, loss, delay and lies: no error, nothing altered, nothing counted twice", async () => {
-  let attempts = 0;
+test("100 seeds of churn, loss, delay and lies: no error, nothing altered, counted twice or left behind", async () => {
+  let [answers, attempts] = [0, 0];
   for (const seed of seeds) {
-    const { errors, altered, miscounted, ...seen } = await simulate(seed);
+    const { errors, altered, miscounted, leftovers, ...seen } = await simulate(seed);
     assert.deepEqual(
-      { errors, altered, miscounted },
-      { errors: [], altered: 0, miscounted: 0 },
-      `seed ${seed}`,
+      { errors, altered, miscounted, leftovers },
+      { errors: [], altered: 0, miscounted: 0, leftovers: [] },
+      `seed ${seed}: npm run bench -- simulation --seed ${seed} shows its events`,
     );
+    answers += seen.answers;
     attempts += seen.attempts;
+    digests.set(seed, seen.digest);
   }
-  assert.ok(attempts > seeds.length * 12, "nothing was disturbed");
+  assert.ok(attempts > answers && answers > 8 * seeds.length, "nothing was disturbed");
+  assert.equal(new Set(digests.values()).size, seeds.length);
+});
+
+test("a seed alone, in a process of its own, has the same events as among others", async () => {
+  const bench = fileURLToPath(new URL("../simulation.ts", import.meta.url));
+  const flags = ["--disable-warning=ExperimentalWarning", bench, "--seed", "37"];
+  const { stdout } = spawnSync(process.execPath, flags, { encoding: "utf8", timeout: 60_000 });
+  const events: string[] = [];
+  const { digest } = await simulate(37, (event) => events.push(event));
+  assert.equal(digest, digests.get(37) ?? digest);
+  assert.ok(events.length > 500);
+  const lines = stdout.trimEnd().split("\n");
+  assert.ok(lines.slice(0, events.length).join("\n") === events.join("\n"), "other events");
+  assert.equal(JSON.parse(lines.at(-1)!).digest, digest);
 });

@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { defaultBatchOptions } from "../gateway/batches/index.ts";
 import { usdToNano } from "../protocol/price.ts";
 import { SkeinError } from "../util/errors.ts";
 import type { Context } from "./context.ts";
@@ -6,6 +7,9 @@ import { loadOrCreateSecret } from "./home.ts";
 import { isLoopback, parseListenAddress } from "./listen-address.ts";
 import type { GatewayConfig } from "./processes/config.ts";
 import { logLevelOf } from "./provider-config.ts";
+
+const megabyte = 1024 * 1024;
+const dayMs = 24 * 3600_000;
 
 export interface GatewaySecret {
   readonly text: string;
@@ -58,6 +62,17 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
     cloud: cloudOf(context),
     receiptRetentionMs: settings.receiptHours * 3600_000,
     headroom: settings.headroomPercent / 100,
+    files: {
+      fileBytesMax: settings.fileMegabytesMax * megabyte,
+      ownerBytesMax: settings.storageMegabytesMax * megabyte,
+      retentionMs: settings.retentionDays * dayMs,
+    },
+    batches: {
+      ...defaultBatchOptions,
+      pricePercent: settings.batchPricePercent,
+      parallelMax: settings.batchParallelMax,
+    },
+    modelAccess: { aliases: settings.aliases, keyModels: settings.keyModels },
     // The default of `join` is a provider's: this gateway itself.
     join: context.resolved.sources.join === "default" ? [] : settings.join,
     lan: settings.lan,

@@ -202,6 +202,44 @@ program
     (await import("./commands/verify.ts")).verify(file, command),
   );
 
+const batch = program
+  .command("batch")
+  .description("many requests in a file, answered at low priority and price");
+/** A command about batches, which asks a gateway. */
+function batchCommand(usage: string, description: string): Command {
+  return batch
+    .command(usage)
+    .description(description)
+    .addOption(gatewayOption())
+    .addOption(keyOption())
+    .addOption(jsonOption());
+}
+batchCommand("submit <file>", "hand in a JSONL file of requests, and watch it until its end")
+  .option("--detach", "do not watch")
+  .option("--window <hours>", "give up what is not answered by then: 1h to 168h", "24h")
+  .option("--output <file>", "where to write the answers")
+  .option("--errors <file>", "where to write the lines that failed")
+  .addHelpText(
+    "after",
+    '\nEach line of the file: {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {…}}\n\nExample:\n  skein batch submit questions.jsonl --output answers.jsonl',
+  )
+  .action(async (file: string, _, command: Command) =>
+    (await import("./commands/batch.ts")).submitBatch(file, command),
+  );
+batchCommand("status [id]", "say how far a batch is (default: the latest ones)").action(
+  async (id: string | undefined, _, command: Command) =>
+    (await import("./commands/batch.ts")).batchStatus(id, command),
+);
+batchCommand("download <id>", "write the answers of a batch that has ended")
+  .option("--output <file>", "default: stdout")
+  .option("--errors <file>", "where to write the lines that failed")
+  .action(async (id: string, _, command: Command) =>
+    (await import("./commands/batch.ts")).downloadBatch(id, command),
+  );
+batchCommand("cancel <id>", "end a batch; what is answered is kept").action(
+  async (id: string, _, command: Command) => (await import("./commands/batch.ts")).cancelBatch(id, command),
+);
+
 const provider = program.command("provider").description("look after a provider");
 provider
   .command("status")
@@ -217,6 +255,23 @@ provider
 client("doctor", "check this machine, and say what to do about every failure")
   .option("--model <file>", "also check this GGUF file")
   .action(async (_, command: Command) => (await import("./commands/doctor.ts")).doctor(command));
+
+program
+  .command("calibrate")
+  .description("measure what honest answers of a model look like to an auditor, for the float tier's tests")
+  .requiredOption("--model <file>", "GGUF file")
+  .option("--streams <n>", "answers to generate and score (default: 700)", wholeNumber(20, 1_000_000))
+  .option("--max-tokens <n>", "tokens of an answer (default: 128)", wholeNumber(1, 100_000))
+  .option("--context <tokens>", "prompt and answer together (default: the model's, up to 8192)")
+  .option("--threads <n>", "CPU threads beside one alone (default: one core is left free)")
+  .addOption(new Option("--gpu <mode>", "auto or off (default: auto)").choices(["auto", "off"]))
+  .option("--output <file>", "where to write the record (default: calibrations/ in Skein's folder)")
+  .addOption(jsonOption())
+  .addHelpText(
+    "after",
+    "\nAnswers come from several prompts, kinds of sampling, thread counts and batch sizes, and are scored by reading them.\ndocs/VERIFICATION.md says what the record is for.",
+  )
+  .action(async (_, command: Command) => (await import("./commands/calibrate.ts")).calibrate(command));
 
 const config = program
   .command("config")

@@ -65,3 +65,14 @@ test("secrets are never shown, also not in errors", () => {
     (error) => error instanceof SkeinError && !error.text.includes("12345"),
   );
 });
+
+test("names and what they stand for are read from text and from JSON", () => {
+  const expected = { "gpt-4o-mini": "tiny", other: "x" };
+  assert.deepEqual(resolve({ aliases: "gpt-4o-mini=tiny, other = x" }).values.aliases, expected);
+  assert.deepEqual(resolve({}, {}, { aliases: expected }).values.aliases, expected);
+  const lists = { "sk-1": ["a", "b"], "sk-2": ["c"] };
+  assert.deepEqual(resolve({}, { SKEIN_KEY_MODELS: "sk-1=a|b,sk-2=c" }).values.keyModels, lists);
+  assert.deepEqual(resolve({}, {}, { keyModels: lists }).values.keyModels, lists);
+  refused(() => resolve({ aliases: "tiny" }), /--aliases/, /a=b,c=d/);
+  assert.doesNotMatch(show("keyModels", lists), /sk-1/);
+});

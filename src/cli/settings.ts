@@ -42,6 +42,33 @@ const list: Kind<string[]> = {
 const usdText = z.string().refine((value) => usdToNano(value) !== null);
 const usd: Kind<string> = { expects: 'an amount of USD such as "0.15"', json: usdText, text: usdText };
 
+/** Names that stand for others. */
+const map: Kind<Readonly<Record<string, string>>> = {
+  expects: "names and what they stand for (a=b,c=d, or a JSON object of texts)",
+  json: z.record(z.string().min(1), z.string().min(1)),
+  text: pairs((value) => value).pipe(z.record(z.string(), z.string())),
+};
+
+const lists: Kind<Readonly<Record<string, readonly string[]>>> = {
+  expects: "names and their lists (a=b|c,d=e, or a JSON object of lists)",
+  json: z.record(z.string().min(1), z.array(z.string())),
+  text: pairs((value) => value.split("|").map((item) => item.trim())).pipe(
+    z.record(z.string(), z.array(z.string())),
+  ),
+};
+
+function pairs<T>(read: (value: string) => T) {
+  return z.string().transform((given, context) => {
+    const found: Record<string, T> = {};
+    for (const item of itemsOf(given)) {
+      const at = item.indexOf("=");
+      if (at > 0 && at < item.length - 1) found[item.slice(0, at).trim()] = read(item.slice(at + 1).trim());
+      else context.addIssue({ code: "custom", message: item });
+    }
+    return found;
+  });
+}
+
 function oneOf<const T extends string>(...values: T[]): Kind<T> {
   const schema = z.enum(values);
   return { expects: `one of ${values.join(", ")}`, json: schema, text: schema };
@@ -107,6 +134,17 @@ export const settings = {
     30_000,
     "how long an answer goes on without its client, if that asked for it",
   ),
+  aliases: setting(map, {}, "other names for models of the network, such as gpt-4o-mini=tiny"),
+  keyModels: setting(lists, {}, "models that an API key may use; keys that are not named: all", true),
+  fileMegabytesMax: setting(integer(1, 1_000_000), 512, "largest file that clients may keep at the gateway"),
+  storageMegabytesMax: setting(integer(1, 100_000_000), 4_096, "all files of one API key"),
+  retentionDays: setting(
+    integer(1, 3_650),
+    30,
+    "how long files, batches and stored answers are kept that do not say so themselves",
+  ),
+  batchPricePercent: setting(integer(0, 100), 50, "what lines of batches cost, in percent of the price"),
+  batchParallelMax: setting(integer(1, 100_000), 512, "lines of batches asked at the same time"),
   receiptHours: setting(
     integer(0, 8_760),
     24,
@@ -236,7 +274,7 @@ function valid(schema: ZodType, value: unknown, kind: Kind<unknown>, what: strin
 
 /** A value for an error or a table; secrets are never shown. */
 export function show(key: SettingKey, value: unknown): string {
-  if (value === null || (Array.isArray(value) && value.length === 0)) return "–";
+  if (value === null || (typeof value === "object" && Object.keys(value).length === 0)) return "–";
   if ((settings[key] as Setting<unknown>).secret) return "••••";
   return typeof value === "string" ? value : JSON.stringify(value);
 }

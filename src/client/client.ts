@@ -9,6 +9,7 @@ import type {
 import type { ChatMessage } from "../protocol/generate.ts";
 import type { ReceiptDocumentView } from "../receipt/document.ts";
 import { isErrorCode, SkeinError } from "../util/errors.ts";
+import { type BatchClient, createBatchClient } from "./batches.ts";
 import { parseGatewayUrl } from "./gateway-url.ts";
 import { type ChatEnd, readChunks } from "./read-chunks.ts";
 
@@ -46,6 +47,7 @@ export interface Client {
   receipt(id: string, signal?: AbortSignal): Promise<ReceiptDocumentView>;
   /** Yields text; returns how the answer ended. */
   chat(request: ChatRequest, signal: AbortSignal): AsyncGenerator<string, ChatEnd>;
+  readonly batches: BatchClient;
 }
 
 /** @throws SkeinError `invalid_config` when `baseUrl` is no address */
@@ -55,14 +57,20 @@ export function createClient(options: {
   fetch: typeof fetch;
 }): Client {
   const baseUrl = baseUrlOf(options.baseUrl);
-  const headers: Record<string, string> = { "content-type": "application/json" };
-  if (options.apiKey !== null) headers["authorization"] = `Bearer ${options.apiKey}`;
+  const authorization: Record<string, string> =
+    options.apiKey === null ? {} : { authorization: `Bearer ${options.apiKey}` };
 
   async function call(path: string, body: object | null, signal: AbortSignal): Promise<Response> {
     let response: Response;
     try {
-      const init = body === null ? {} : { method: "POST", body: JSON.stringify(body) };
-      response = await options.fetch(baseUrl + path, { ...init, headers, signal });
+      const json = { "content-type": "application/json", ...authorization };
+      // A form's type names its boundary; the platform writes it.
+      const init = body instanceof FormData ? { body } : { body: JSON.stringify(body), headers: json };
+      response = await options.fetch(baseUrl + path, {
+        headers: authorization,
+        ...(body === null ? {} : { method: "POST", ...init }),
+        signal,
+      });
     } catch (error) {
       throw unanswered(baseUrl, signal, error);
     }
@@ -91,6 +99,7 @@ export function createClient(options: {
 
   return {
     baseUrl,
+    batches: createBatchClient(call),
     models: async (signal) => {
       const isExpected = ({ data }: { data?: ListedModel[] }): boolean | undefined =>
         data?.every(({ id, skein }) => typeof id === "string" && typeof skein?.providers === "number");

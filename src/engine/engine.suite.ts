@@ -272,6 +272,42 @@ export function describeEngine(name: string, facts: SuiteFacts, make: () => Prom
         biased([[2 ** 32 - 1, 1]]),
         (error) => hasCode("invalid_request")(error) && (error as SkeinError).param === "logit_bias",
       );
+    });
+
+    test("scores of its own answer are next to 0; of another's they are not", async (context) => {
+      if (engine.score === undefined) return context.skip("this engine has no scores");
+      for (const temperature of [0, 1]) {
+        const request = requestOf(question, { sampling: { ...greedySampling, temperature, seed: 5 } });
+        const { tokenIds, finishReason } = await answerOf(engine, request);
+        const claim = { request, tokenIds, isEnded: finishReason === "stop", chunkTokens: null };
+        const own = await engine.score(claim, never);
+        assert.equal(own.margins.length, tokenIds.length + (claim.isEnded ? 1 : 0));
+        assert.equal(own.logProbabilities.length, own.margins.length);
+        assert.ok(
+          own.margins.every((margin) => margin >= 0 && margin < 0.5),
+          `margins ${own.margins.join(" ")}`,
+        );
+        assert.ok(own.logProbabilities.every((value) => value <= 0));
+        const other = tokenIds.toReversed();
+        const foreign = await engine.score({ ...claim, tokenIds: other }, never);
+        assert.ok(foreign.margins.filter((margin) => margin > 1).length > other.length / 4, "backwards");
+      }
+      await slotsAreFree();
+    });
+
+    test("scoring can be cancelled, and refuses what does not exist", async (context) => {
+      if (engine.score === undefined) return context.skip("this engine has no scores");
+      const claim = { request: requestOf(question), tokenIds: [5, 6], isEnded: false, chunkTokens: null };
+      await assert.rejects(engine.score(claim, AbortSignal.abort()), hasCode("cancelled"));
+      const abort = new AbortController();
+      const cancelled = assert.rejects(engine.score(claim, abort.signal), hasCode("cancelled"));
+      abort.abort();
+      await cancelled;
+      const unknown = { ...claim, tokenIds: [5, 2 ** 31] };
+      await assert.rejects(engine.score(unknown, never), hasCode("invalid_request"));
+      const long = { ...claim, tokenIds: Array.from({ length: engine.model.contextTokensMax }, () => 5) };
+      await assert.rejects(engine.score(long, never), hasCode("context_length_exceeded"));
+      assert.equal((await engine.score(claim, never)).margins.length, 2);
       await slotsAreFree();
     });
 

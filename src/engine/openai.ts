@@ -94,6 +94,7 @@ export async function createOpenAiEngine(
       parallelMax: options.parallel,
       trustTier: "unverified",
       resumable: false,
+      forwardsPrompts: true,
     },
     generate,
     async countPromptTokens(prompt, signal) {

@@ -15,6 +15,8 @@ export interface EngineModel {
   readonly parallelMax: number;
   readonly trustTier: TrustTier;
   readonly resumable: boolean;
+  /** As in the offer. */
+  readonly forwardsPrompts?: true;
 }
 
 export type EngineStatus =
@@ -26,6 +28,33 @@ export type EngineStatus =
 export interface EngineLoad {
   readonly active: number;
   readonly queued: number;
+}
+
+/** What is claimed of an answer. */
+export interface ScoreRequest {
+  /** As it was asked; `emitted` does not matter. */
+  readonly request: GenerateRequest;
+  /** Of the whole answer. */
+  readonly tokenIds: readonly number[];
+  /** Whether the model is said to have ended the answer itself: then the end is scored like one token more. */
+  readonly isEnded: boolean;
+  /**
+   * Tokens of prompt and answer read in one step; null: the engine's own choice, which rounds like generating where that
+   * is possible.
+   */
+  readonly chunkTokens: number | null;
+}
+
+/** One number for each token of the answer, then one for its end if that was claimed. */
+export interface AnswerScores {
+  /**
+   * How wrong logits would have to be, in nats before division by the temperature, for the request's own draw to give
+   * the claimed token: max_j(l_j + T·G_j) − (l_claimed + T·G_claimed) for draws with Gumbel noise G. 0: the very token
+   * that is drawn here. Infinity: one that the sampling does not allow.
+   */
+  readonly margins: readonly number[];
+  /** Natural logarithm of its probability among the allowed tokens, at the request's temperature (greedy: at 1). */
+  readonly logProbabilities: readonly number[];
 }
 
 export interface Engine {
@@ -44,6 +73,15 @@ export interface Engine {
 
   /** Exact number of prompt tokens after the chat template; an upper estimate where unknowable. */
   countPromptTokens(prompt: Prompt, signal: AbortSignal): Promise<number>;
+
+  /**
+   * Reads a claimed answer and says how well it fits what this engine would have drawn: for audits of engines whose
+   * rounding differs between machines. Absent where an engine cannot. Waits for a free slot and yields to requests.
+   *
+   * @throws SkeinError `context_length_exceeded`, `invalid_request`, `overloaded`, `engine_failed`,
+   * `engine_unavailable`, `deadline_exceeded`, `cancelled`.
+   */
+  score?(request: ScoreRequest, signal: AbortSignal): Promise<AnswerScores>;
 
   status(): EngineStatus;
   load(): EngineLoad;

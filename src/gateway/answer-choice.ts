@@ -3,6 +3,7 @@
  * seed and what was already emitted, and continues at that position.
  */
 import type { FinishReason, Prompt } from "../protocol/generate.ts";
+import type { ModelOffer } from "../protocol/offer.ts";
 import type { RoutingHints } from "../router/hints.ts";
 import type { Candidate } from "../router/predict.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
@@ -24,10 +25,11 @@ import {
   type Wish,
 } from "./choose-provider.ts";
 import { type Others, runHedged } from "./hedge.ts";
+import type { LiveChoice } from "./journal.ts";
 import type { Elsewhere, MoveRecord } from "./move.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
 import { receiptName } from "./receipts.ts";
-import { allBusy, noneFits, noProvider, notOffered } from "./refusals.ts";
+import { allBusy, noneFits, noProvider, notBackYet, notOffered } from "./refusals.ts";
 import type { Held } from "./runner.ts";
 import { Stopwatch } from "./stopwatch.ts";
 import type { Place } from "./waiting-room.ts";
@@ -54,10 +56,20 @@ export interface Together {
   readonly allowOtherModels: boolean;
   /** Who asks: nobody else's cached prompts count. */
   readonly owner: string;
+  /** A line of a batch, which makes room for everybody else. */
+  readonly isBatch: boolean;
   readonly hints: RoutingHints;
-  readonly isPrivate: boolean;
   /** Whether the client has seen nothing until the end, so that an answer may begin anew. */
   readonly restartable: boolean;
+}
+
+export interface Choice {
+  /** Among all choices of the request. */
+  readonly index: number;
+  readonly request: ChoiceRequest;
+  readonly home: Home | null;
+  /** Where others see how it goes, and what there is of it already; null: nobody looks. */
+  readonly live: LiveChoice | null;
 }
 
 /** Where a choice of a prompt went, which therefore knows the prompt already. */
@@ -98,12 +110,13 @@ interface Search {
 export async function* answerChoice(
   deps: ChoiceDeps,
   together: Together,
-  { index, request, home }: { index: number; request: ChoiceRequest; home: Home | null },
+  choice: Choice,
   signal: AbortSignal,
 ): AsyncGenerator<string, ChoiceEnd> {
-  const current = { progress: emptyProgress() };
+  const { request, index, live } = choice;
+  const current = { progress: live?.from?.progress ?? emptyProgress() };
   try {
-    return yield* attemptUntilDone(deps, together, { request, home }, current, signal);
+    return yield* attemptUntilDone(deps, together, choice, current, signal);
   } finally {
     const { parts } = current.progress;
     deps.receipts?.keep(together.owner, request.requestId, { index, prompt: request.prompt, parts });
@@ -113,7 +126,7 @@ export async function* answerChoice(
 async function* attemptUntilDone(
   deps: ChoiceDeps,
   together: Together,
-  { request, home }: { request: ChoiceRequest; home: Home | null },
+  { request, home, live }: Choice,
   current: { progress: Progress },
   signal: AbortSignal,
 ): AsyncGenerator<string, ChoiceEnd> {
@@ -130,7 +143,7 @@ async function* attemptUntilDone(
     refused: false,
     waitedMs: 0,
     contextTokensMin: 0,
-    failure: null,
+    failure: live?.isRestored === true ? notBackYet(together.model) : null,
   };
   for (;;) {
     // 1. The best provider that was not tried yet; wait a while when all are full or away.
@@ -138,20 +151,28 @@ async function* attemptUntilDone(
     const to = await nextCandidate(deps, together, search, { request, progress }, signal);
     search.tried.add(to.candidate.providerId);
     const held: Held = { to, progress, moves: 0 };
+    if (live !== null) live.held = held;
     try {
       // 2. One attempt, passed through as it comes; a better one may take its place.
       const others = othersFor(deps, together, search, request, held);
-      const end = yield* runHedged({ deps, request, watch, signal }, held, others);
+      const ended = to.madeRoom === null ? signal : AbortSignal.any([signal, to.madeRoom]);
+      const end = yield* runHedged({ deps, request, watch, signal: ended }, held, others);
       deps.metrics.attempted("ok");
       return endOf(held.progress, watch, end.finishReason, search.attempts + held.moves + 1);
     } catch (thrown) {
       // 3. Try elsewhere, if that can help and the next provider can continue.
       const error = toSkeinError(thrown);
       search.attempts += held.moves;
-      deps.metrics.attempted(signal.aborted ? "cancelled" : error.code);
+      const hasYielded = to.madeRoom?.aborted === true && !signal.aborted;
+      deps.metrics.attempted(signal.aborted ? "cancelled" : hasYielded ? "made_room" : error.code);
       if (signal.aborted) throw signal.reason instanceof SkeinError ? signal.reason : error;
       if (error.code === "overloaded") {
         search.refused = true;
+        continue;
+      }
+      if (hasYielded) {
+        search.refused = true;
+        keepOrRestart(to.candidate.offer, search, held.progress, together, error);
         continue;
       }
       countFailure(search, held.progress, error);
@@ -212,6 +233,17 @@ function considerRetry(
   if (error.retry === "never") throw error;
   deps.directory.reportFailure(entry, offer.modelId, error);
   if (search.fruitlessAttempts >= fruitlessAttemptsMax) throw error;
+  keepOrRestart(offer, search, progress, together, error);
+}
+
+/** @throws SkeinError when what was emitted can be neither continued nor thrown away */
+function keepOrRestart(
+  offer: ModelOffer,
+  search: Search,
+  progress: Progress,
+  together: Together,
+  error: SkeinError,
+): void {
   if (progress.position === 0) return;
   if (canContinue(progress, offer, search.prompt)) {
     // What was emitted belongs to this identity, whatever the request allows.
@@ -243,13 +275,13 @@ async function nextCandidate(
   const { directory, waitingRoom, limits } = deps;
   const { model } = together;
   // Nobody overtakes those who wait already.
-  let mayTry = search.waitedMs > 0 || search.attempts > 0 || !waitingRoom.hasLine(model);
+  let mayTry = search.waitedMs > 0 || search.attempts > 0 || !waitingRoom.hasLine(model, together.isBatch);
   for (;;) {
     if (!together.allowOtherModels) together.modelId ??= directory.identityOf(model);
     const wish = wishOf(together, search, request, progress);
     const decision = chooseProvider(deps, wish);
     const { chosen, refused } = decision;
-    const lastResort = (): Occupied | null => deps.cloud?.occupy(wish, decision, together.isPrivate) ?? null;
+    const lastResort = (): Occupied | null => deps.cloud?.occupy(wish, decision) ?? null;
     const line = waitingRoom.lineLength(model);
     const better = deps.cloud?.isBetter(line, chosen?.predictedTtftMs ?? null) === true ? lastResort() : null;
     const occupied = better ?? (chosen !== null && mayTry ? occupy(deps, chosen) : null);
@@ -270,7 +302,13 @@ async function nextCandidate(
     if (refused.has("reserved") && search.waitedMs === 0) deps.metrics.keptWaiting();
     const isFull = search.refused || chosen !== null || refused.has("full") || refused.has("reserved");
     const waitingFor = isFull ? "slot" : "provider";
-    const place: Place = { name: model, owner: together.owner, ticket: search.ticket, waitingFor };
+    const place: Place = {
+      name: model,
+      owner: together.owner,
+      ticket: search.ticket,
+      waitingFor,
+      isBatch: together.isBatch,
+    };
     const leftMs = limits.queueTimeoutMs - search.waitedMs;
     const startMs = search.watch.elapsedMs;
     mayTry = leftMs > 0 && (await waitingRoom.turn(place, leftMs, signal));

@@ -1,8 +1,9 @@
 /** All choices of one request, side by side, as one stream of events. */
 import { fee } from "../protocol/price.ts";
 import { SkeinError } from "../util/errors.ts";
-import { answerChoice, type ChoiceEnd, type Home, type Together } from "./answer-choice.ts";
-import type { ChoiceDeps, ChoiceRequest, Slice } from "./attempt.ts";
+import { answerChoice, type Choice, type ChoiceEnd, type Home, type Together } from "./answer-choice.ts";
+import type { ChoiceDeps, Slice } from "./attempt.ts";
+import type { LiveChoice } from "./journal.ts";
 import type { CompletionRequest } from "./parse-request.ts";
 
 export type AnswerEvent =
@@ -17,18 +18,20 @@ export interface Bill {
   readonly feeAmount: bigint;
 }
 
-type Choice = AsyncGenerator<string, ChoiceEnd>;
+type Texts = AsyncGenerator<string, ChoiceEnd>;
 
 /**
  * Runs the choices concurrently and yields their events as they come. The first failure ends all.
  *
+ * @param lives one per choice where somebody writes down how they go; what they have already comes first
  * @throws SkeinError the first choice's failure
  */
 export async function* answerRequest(
   deps: ChoiceDeps,
-  { requestId, owner }: { requestId: string; owner: string },
+  { requestId, owner, isBatch = false }: { requestId: string; owner: string; isBatch?: boolean },
   request: CompletionRequest,
   signal: AbortSignal,
+  lives: readonly LiveChoice[] | null = null,
 ): AsyncGenerator<AnswerEvent> {
   const abort = new AbortController();
   const onAbort = (): void => abort.abort(signal.reason);
@@ -36,15 +39,16 @@ export async function* answerRequest(
   signal.addEventListener("abort", onAbort, { once: true });
   const together: Together = {
     model: request.model,
-    modelId: null,
+    modelId: lives?.map(modelIdOf).find((modelId) => modelId !== null) ?? null,
     allowOtherModels: request.allowOtherModels,
-    owner,
+    // What a batch has running must not make the same API key's other requests wait.
+    owner: isBatch ? `batch:${owner}` : owner,
+    isBatch,
     hints: request.hints,
-    isPrivate: request.isPrivate,
     restartable: !request.stream,
   };
-  const choices = choicesOf(requestId, request).map((choice) =>
-    answerChoice(deps, together, choice, abort.signal),
+  const choices = choicesOf(requestId, request, lives).map((choice) =>
+    told(choice, (again) => answerChoice(deps, again ?? together, choice, abort.signal), together),
   );
   try {
     if (choices.length === 1) yield* eventsOf(choices[0]!);
@@ -57,7 +61,7 @@ export async function* answerRequest(
   }
 }
 
-async function* eventsOf(choice: Choice): AsyncGenerator<AnswerEvent> {
+async function* eventsOf(choice: Texts): AsyncGenerator<AnswerEvent> {
   for (;;) {
     const { done, value } = await choice.next();
     if (done === true) return yield { type: "end", choice: 0, end: value };
@@ -66,7 +70,7 @@ async function* eventsOf(choice: Choice): AsyncGenerator<AnswerEvent> {
 }
 
 /** Each choice is asked for its next event only after the one before was taken: back-pressure reaches all. */
-async function* merge(choices: readonly Choice[]): AsyncGenerator<AnswerEvent> {
+async function* merge(choices: readonly Texts[]): AsyncGenerator<AnswerEvent> {
   const ready: AnswerEvent[] = [];
   let failure: { readonly error: unknown } | null = null;
   let wake = (): void => undefined;
@@ -104,19 +108,41 @@ function throwIfFailed(failure: { readonly error: unknown } | null): void {
   if (failure !== null) throw failure.error;
 }
 
+/** The identity that a choice began with, in an earlier process. */
+function modelIdOf({ from }: LiveChoice): string | null {
+  return from?.progress.slices.at(-1)?.offer.modelId ?? null;
+}
+
+/** What there is of a choice already, then how it goes on. */
+async function* told(
+  { live }: Choice,
+  goOn: (together: Together | null) => Texts,
+  together: Together,
+): Texts {
+  const from = live?.from ?? null;
+  if (live === null || from === null) return yield* goOn(null);
+  if (from.progress.text !== "") yield from.progress.text;
+  if (from.end !== null) return from.end;
+  // Where the request allows other identities, choices may have begun with different ones.
+  return yield* goOn({ ...together, modelId: modelIdOf(live) ?? together.modelId });
+}
+
 function choicesOf(
   requestId: string,
   request: CompletionRequest,
-): { index: number; request: ChoiceRequest; home: Home | null }[] {
+  lives: readonly LiveChoice[] | null,
+): Choice[] {
   return request.prompts.flatMap((prompt, promptIndex) => {
-    const home = request.n > 1 ? { providerId: null } : null;
+    const home: Home | null = request.n > 1 ? { providerId: null } : null;
     return Array.from({ length: request.n }, (_, i) => {
       const index = promptIndex * request.n + i;
       const seed = choiceSeed(request.sampling.seed, index);
       const sampling = { ...request.sampling, seed };
       const { stop, outputTokensMax } = request;
+      const live = lives?.[index] ?? null;
       const chargesPrompt = i === 0;
-      return { index, request: { requestId, prompt, sampling, stop, outputTokensMax, chargesPrompt }, home };
+      const asked = { requestId, prompt, sampling, stop, outputTokensMax, chargesPrompt };
+      return { index, request: asked, home, live };
     });
   });
 }
@@ -155,5 +181,6 @@ export function billOf(request: CompletionRequest, ends: readonly ChoiceEnd[]): 
   });
   let feeAmount = 0n;
   for (const { slice, ...consumption } of charges.values()) feeAmount += fee(slice.offer.price, consumption);
-  return { promptTokens, cachedTokens, outputTokens, feeAmount };
+  const percent = BigInt(request.feePercent ?? 100);
+  return { promptTokens, cachedTokens, outputTokens, feeAmount: (feeAmount * percent + 99n) / 100n };
 }

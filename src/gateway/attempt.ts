@@ -179,6 +179,7 @@ async function* receive(deps: ChoiceDeps, run: Run): AsyncGenerator<string, void
   for await (const event of to.entry.session.generate(asked, guard.signal)) {
     guard.signal.throwIfAborted();
     if (event.type === "tokens") {
+      if (attempt.firstMs === null) to.begun();
       attempt.markFirst();
       watch.markFirst();
       take(progress, event);

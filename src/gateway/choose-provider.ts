@@ -2,6 +2,7 @@
 import type { ModelOffer } from "../protocol/offer.ts";
 import { type RejectReason, refusedByHints, type RoutingHints } from "../router/hints.ts";
 import { type Plan, planAttempts, type Scored } from "../router/plan.ts";
+import { policyFor } from "../router/policy.ts";
 import type { Candidate } from "../router/predict.ts";
 import { type PrefixCache, promptKeys, type PromptKeys } from "../router/prefix-cache.ts";
 import type { Random } from "../util/random.ts";
@@ -29,6 +30,8 @@ export interface Wish {
   /** Null: any identity of the name. */
   readonly modelId: string | null;
   readonly owner: string;
+  /** A line of a batch: only on a free slot, and whoever else comes has it instead. */
+  readonly isBatch: boolean;
   readonly hints: RoutingHints;
   readonly request: ChoiceRequest;
   /** Where other choices of the same prompt went. */
@@ -45,6 +48,7 @@ export interface Wish {
 export interface Chosen {
   readonly candidate: Candidate;
   readonly owner: string;
+  readonly isBatch: boolean;
   readonly predictedTtftMs: number;
   readonly keys: PromptKeys;
   /** Tokens of the prompt that should be in its KV cache. */
@@ -54,7 +58,11 @@ export interface Chosen {
 /** A chosen provider where a place is taken until `leave`. */
 export interface Occupied extends Chosen {
   readonly entry: ProviderEntry;
+  /** Its first token came: the prompt is read. Idempotent. */
+  readonly begun: () => void;
   readonly leave: () => void;
+  /** Aborted when it must make room; null: it need not. */
+  readonly madeRoom: AbortSignal | null;
 }
 
 /** Takes the place at once: others choose in this very moment, and must see that it is taken. */
@@ -64,14 +72,28 @@ export function occupy({ share, directory }: OccupyDeps, chosen: Chosen): Occupi
 }
 
 export function occupiedBy(share: FairShare, chosen: Chosen, entry: ProviderEntry): Occupied {
-  const { owner, candidate } = chosen;
+  const { owner, candidate, keys, expectedCachedTokens, isBatch } = chosen;
+  let unreadTokens = Math.max(0, keys.promptTokens - expectedCachedTokens);
+  entry.unreadTokens += unreadTokens;
   entry.inFlight += 1;
   share.began(owner);
+  const room = isBatch ? new AbortController() : null;
+  const forget = room === null ? null : entry.addYielding(() => room.abort());
+  // What a batch has of a full provider's slots, it has until somebody comes.
+  const { active, queued } = entry.session.status;
+  const isFull = Math.max(active + queued + 1, entry.inFlight) > candidate.offer.parallelMax;
+  if (!isBatch && isFull) entry.makeRoom();
+  const begun = (): void => {
+    entry.unreadTokens -= unreadTokens;
+    unreadTokens = 0;
+  };
   const leave = (): void => {
+    begun();
+    forget?.();
     entry.inFlight -= 1;
     share.ended(owner, candidate.offer.name);
   };
-  return { ...chosen, entry, leave };
+  return { ...chosen, entry, begun, leave, madeRoom: room?.signal ?? null };
 }
 
 type OccupyDeps = Pick<ChooseDeps, "directory"> & { readonly share: FairShare };
@@ -127,9 +149,9 @@ export function chooseProvider(deps: ChooseDeps, wish: Wish): Decision {
     isResumed: wish.isResumed,
   };
   const candidates = shortlist.map((offered) =>
-    directory.candidateOf(offered, cached.get(offered.entry.session.providerId)),
+    directory.candidateOf(offered, cached.get(offered.entry.session.providerId), wish.isBatch),
   );
-  const plan = planAttempts(candidates, facts, random, directory.policy);
+  const plan = planAttempts(candidates, facts, random, policyFor(directory.policy, wish));
   for (const { providerId, reason } of plan.rejected) note(providerId, reason);
   const first = plan.scored.find((scored) => isHome(scored, homeId)) ?? plan.attempts[0];
   const chosen =
@@ -138,6 +160,7 @@ export function chooseProvider(deps: ChooseDeps, wish: Wish): Decision {
       : {
           candidate: first.candidate,
           owner: wish.owner,
+          isBatch: wish.isBatch,
           predictedTtftMs: first.prediction.ttftMs,
           keys,
           expectedCachedTokens: cached.get(first.candidate.providerId) ?? 0,
@@ -156,6 +179,7 @@ const forGood: ReadonlySet<RejectReason> = new Set([
   "not_allowed",
   "denied",
   "other_region",
+  "not_private",
   "too_expensive",
 ]);
 

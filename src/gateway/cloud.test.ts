@@ -14,7 +14,10 @@ function memoryStore(): BudgetStore {
   return { read: () => text, write: (next) => void (text = next) };
 }
 
-function withCloud(limit: bigint, more: Partial<CloudOptions> = {}): TestGateway & { budget: DailyBudget } {
+function withCloud(
+  limit: bigint,
+  more: Partial<CloudOptions> = {},
+): TestGateway & { budget: DailyBudget; engine: ReturnType<typeof createNaiveEngine> } {
   const engine = createNaiveEngine({ clock: systemClock }, { ...naiveDefaults, modelId: "upstream:1" });
   const budget = new DailyBudget(systemClock, memoryStore(), limit);
   const cloud: CloudOptions = {
@@ -26,7 +29,7 @@ function withCloud(limit: bigint, more: Partial<CloudOptions> = {}): TestGateway
     ttftAboveMs: null,
     ...more,
   };
-  return { ...testGateway({ cloud }), budget };
+  return { ...testGateway({ cloud }), budget, engine };
 }
 
 interface Answer {
@@ -59,6 +62,24 @@ test("not for private requests, other models, identities, or where hints exclude
     assert.equal((await ask(setup, { skein })).error?.code, "model_not_found");
   }
   assert.equal(setup.budget.spentToday, 0n);
+});
+
+test("its models are listed while nobody else serves them and its upstream answers", async () => {
+  const setup = withCloud(1_000_000n);
+  const list = async (): Promise<unknown> => {
+    const { data } = (await (await setup.get("/v1/models")).json()) as {
+      data: { id: string; skein: { providers: number; model_ids: string[] } }[];
+    };
+    return data.map(({ id, skein }) => [id, skein.providers, ...skein.model_ids]);
+  };
+  assert.deepEqual(await list(), [["naive", 0, "upstream:1"]]);
+  assert.equal((await setup.get("/v1/models/naive")).status, 200);
+  setup.engine.become({ state: "restarting", reason: "it does not answer" });
+  assert.deepEqual(await list(), []);
+  assert.equal((await setup.get("/v1/models/naive")).status, 404);
+  setup.engine.become({ state: "ready" });
+  await setup.add("p1");
+  assert.deepEqual(await list(), [["naive", 1, "naive:1"]]);
 });
 
 test("not beyond the day's money: what a request can cost at most must be left", async () => {

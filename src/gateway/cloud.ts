@@ -42,9 +42,16 @@ export class Cloud {
     this.#options = options;
     for (const name of options.models) {
       const { model, kind } = options.engine;
-      const offer = { ...model, name, engine: kind, resumable: false, price: options.price };
+      const own = { engine: kind, resumable: false, forwardsPrompts: true, price: options.price } as const;
+      const offer: ModelOffer = { ...model, ...own, name };
       this.#entries.set(name, { entry: new ProviderEntry(new CloudSession(options, offer), 0), offer });
     }
+  }
+
+  /** What it answers for, as long as its upstream does. */
+  get offers(): readonly ModelOffer[] {
+    if (this.#options.engine.status().state !== "ready") return [];
+    return [...this.#entries.values()].map(({ offer }) => offer);
   }
 
   /** Whether it is better than waiting, before all else failed. */
@@ -55,16 +62,23 @@ export class Cloud {
   }
 
   /** Null: it is not for this request, or the day's money is spent. */
-  occupy(wish: Wish, { keys }: Decision, isPrivate: boolean): Occupied | null {
+  occupy(wish: Wish, { keys }: Decision): Occupied | null {
     const own = this.#entries.get(wish.model);
-    if (own === undefined || isPrivate || wish.isResumed || wish.tried.has(cloudProviderId)) return null;
+    if (own === undefined || wish.isResumed || wish.tried.has(cloudProviderId)) return null;
     const { entry, offer } = own;
     if (this.#options.engine.status().state !== "ready") return null;
     if (refusedByHints(cloudProviderId, "", offer, wish.hints) !== null) return null;
     const { budget } = this.#options;
     if (budget.spentToday + mostOf(offer, wish.request) > budget.limit) return null;
     const candidate = candidateOf(own, this.#deps.directory.policy);
-    const chosen = { candidate, owner: wish.owner, predictedTtftMs: 0, keys, expectedCachedTokens: 0 };
+    const chosen = {
+      candidate,
+      owner: wish.owner,
+      isBatch: wish.isBatch,
+      predictedTtftMs: 0,
+      keys,
+      expectedCachedTokens: 0,
+    };
     return occupiedBy(this.#deps.share, chosen, entry);
   }
 }

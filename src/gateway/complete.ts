@@ -1,81 +1,150 @@
 /** POST /v1/chat/completions and /v1/completions: the one path of every request. */
 import { SkeinError, toSkeinError } from "../util/errors.ts";
+import type { Asker } from "./app.ts";
 import { answerRequest, type Bill, billOf, type AnswerEvent } from "./answer-request.ts";
 import type { ChoiceEnd } from "./answer-choice.ts";
 import type { ChoiceDeps } from "./attempt.ts";
-import { chunkObjects, completionObject, errorObject, type Frame } from "./format.ts";
+import { type Events, sseEvents } from "./event-stream.ts";
+import { completionObject, type Frame } from "./format.ts";
+import { withHeaderHints } from "./header-hints.ts";
+import { type Journal, type Journals, LiveChoice } from "./journal.ts";
+import type { ModelAccess } from "./model-access.ts";
 import type { CloudPrice } from "./options.ts";
 import { parseBody } from "./parse-body.ts";
 import { type CompletionRequest, parseChatRequest, parseTextRequest } from "./parse-request.ts";
+import { recordedResponse, wantsResume } from "./recorded-response.ts";
 import type { ResumableStreams } from "./resumable-streams.ts";
-import { ownerOf, recordedResponse, wantsResume } from "./resume-endpoint.ts";
-import { sseBody, sseData, sseHeaders, sseText } from "./sse.ts";
+import { sseBody, sseHeaders } from "./sse.ts";
 import { Stopwatch } from "./stopwatch.ts";
 
 export interface CompleteDeps extends ChoiceDeps {
   readonly cloudPrice: CloudPrice | null;
   readonly streams: ResumableStreams;
-}
-
-/** Which request it is, and whose. */
-export interface Asker {
-  readonly requestId: string;
-  readonly owner: string;
+  readonly journals: Journals;
+  readonly access: ModelAccess;
 }
 
 export async function complete(
   deps: CompleteDeps,
   endpoint: CompletionRequest["endpoint"],
   http: Request,
-  { requestId, owner }: Asker,
+  asker: Asker,
 ): Promise<Response> {
+  const { requestId, owner } = asker;
   // 1. Check everything that can be checked without a provider.
-  const body = await parseBody(http);
-  const request =
-    endpoint === "chat" ? parseChatRequest(body, deps.random) : parseTextRequest(body, deps.random);
-  const frame: Frame = {
-    requestId,
-    createdMs: deps.clock.nowMs(),
-    request,
-    cloudPrice: deps.cloudPrice,
-  };
-  // 2. Route and attempt; every wait below ends with the deadline or the client's leaving.
-  deps.decisions.began(requestId, owner, request.model);
+  const body = withHeaderHints(await parseBody(http), http.headers);
+  const request = parseRequest(deps, owner, endpoint, body);
+  // 2. Write down what a client may come back for.
+  const isResumable = request.stream && wantsResume(http) && !deps.streams.isFull;
+  const createdMs = deps.clock.nowMs();
+  const written = isResumable ? writeDown(deps, asker, request, { body, createdMs }) : null;
+  // 3. Route and attempt; every wait below ends with the deadline or the client's leaving.
   const abort = new AbortController();
-  const cancelDeadline = startDeadline(deps, abort);
+  const started = { createdMs, lives: written?.lives ?? null };
+  const { frame, events } = startAnswer(deps, request, asker, abort, started);
   const onLeave = (): void => abort.abort(new SkeinError("cancelled", "The client went away."));
   if (http.signal.aborted) onLeave();
   http.signal.addEventListener("abort", onLeave, { once: true });
-  const events = observed(
-    deps,
-    frame,
-    answerRequest(deps, { requestId, owner }, request, abort.signal),
-    cancelDeadline,
-  );
-  // 3. Nothing is sent before the first token: until then a failure has its own HTTP status.
-  const first = await events.next();
+  // 4. Nothing is sent before the first token: until then a failure has its own HTTP status.
+  let first: IteratorResult<AnswerEvent, void>;
+  try {
+    first = await events.next();
+  } catch (error) {
+    written?.journal?.forget();
+    throw error;
+  }
   const named = { "x-request-id": `req_${requestId}` };
   if (!request.stream) {
     const ends = await collect(first, events);
     return Response.json(completionObject(frame, ends), { headers: { ...named, ...receiptHeader(ends) } });
   }
-  // 4. Stream; a client that may come back reads from a record.
-  const source = sseEvents(frame, first, events);
-  if (wantsResume(http)) {
-    const recording = deps.streams.record({ id: requestId, owner: ownerOf(http), source, abort });
+  // 5. Stream; a client that may come back reads from a record.
+  const source = sseEvents(frame, first, events, written !== null);
+  if (written !== null) {
+    const journal = (await written.isOnDisk) ? written.journal : null;
+    const recording = deps.streams.record({ id: requestId, owner, source, abort, written: journal });
     if (recording !== null) {
       http.signal.removeEventListener("abort", onLeave);
-      return recordedResponse(deps.clock, recording, http, -1);
+      return recordedResponse(deps.clock, recording, http, recording.readOn());
     }
+    journal?.forget();
   }
   return new Response(sseBody(deps.clock, source, abort), {
     headers: { ...named, ...sseHeaders },
   });
 }
 
-function startDeadline({ clock, limits }: CompleteDeps, abort: AbortController): () => void {
+export function parseRequest(
+  { random, access }: Pick<CompleteDeps, "random" | "access">,
+  owner: string,
+  endpoint: CompletionRequest["endpoint"],
+  body: Record<string, unknown>,
+): CompletionRequest {
+  const given = endpoint === "chat" ? parseChatRequest(body, random) : parseTextRequest(body, random);
+  return { ...given, model: access.resolve(owner, given.model) };
+}
+
+interface WrittenDown {
+  readonly lives: readonly LiveChoice[];
+  readonly journal: Journal | null;
+  /** False: it ends with this process. */
+  readonly isOnDisk: Promise<boolean>;
+}
+
+function writeDown(
+  { journals }: CompleteDeps,
+  { requestId, owner }: Asker,
+  request: CompletionRequest,
+  { body, createdMs }: { body: object; createdMs: number },
+): WrittenDown {
+  const lives = Array.from({ length: request.prompts.length * request.n }, () => new LiveChoice());
+  const { endpoint, sampling } = request;
+  const head = { endpoint, body: JSON.stringify(body), seed: sampling.seed, owner, createdMs };
+  const journal = journals.open(requestId, head, lives);
+  // While a provider is looked for: most answers do not wait for it.
+  return { lives, journal, isOnDisk: journal?.begin() ?? Promise.resolve(false) };
+}
+
+/** An answer that comes as events: what every endpoint's answers are made of. */
+export interface StartedAnswer {
+  readonly frame: Frame;
+  readonly events: Events;
+}
+
+/**
+ * @param abort ends it, as does its deadline
+ * @param started when the client asked, and where its choices are written down; by default now, and nowhere
+ */
+export function startAnswer(
+  deps: CompleteDeps,
+  request: CompletionRequest,
+  asker: Asker & { readonly isBatch?: boolean },
+  abort: AbortController,
+  started: { readonly createdMs: number; readonly lives: readonly LiveChoice[] | null } | null = null,
+): StartedAnswer {
+  const { requestId, owner } = asker;
+  const { createdMs, lives } = started ?? { createdMs: deps.clock.nowMs(), lives: null };
+  const frame: Frame = { requestId, createdMs, request, cloudPrice: deps.cloudPrice };
+  deps.decisions.began(requestId, owner, request.model);
+  const cancelDeadline = startDeadline(deps, abort, createdMs);
+  const answering = answerRequest(deps, asker, request, abort.signal, lives);
+  return { frame, events: observed(deps, frame, answering, cancelDeadline, lives) };
+}
+
+/** The ends of all choices, once they are there. @throws SkeinError */
+export async function endsOf(events: Events): Promise<ChoiceEnd[]> {
+  const ends: ChoiceEnd[] = [];
+  for await (const event of events) if (event.type === "end") ends[event.choice] = event.end;
+  return ends;
+}
+
+function startDeadline(
+  { clock, limits }: CompleteDeps,
+  abort: AbortController,
+  createdMs: number,
+): () => void {
   const { requestTimeoutMs } = limits;
-  return clock.schedule(requestTimeoutMs, () =>
+  return clock.schedule(Math.max(0, createdMs + requestTimeoutMs - clock.nowMs()), () =>
     abort.abort(
       new SkeinError("deadline_exceeded", `The request took longer than ${requestTimeoutMs} ms.`, {
         hint: "Ask for fewer tokens, or raise requestTimeoutMs in the gateway's configuration.",
@@ -85,14 +154,13 @@ function startDeadline({ clock, limits }: CompleteDeps, abort: AbortController):
   );
 }
 
-type Events = AsyncGenerator<AnswerEvent, void>;
-
 /** Passes events on and records how the request went. */
 async function* observed(
   deps: CompleteDeps,
   frame: Frame,
   events: AsyncIterable<AnswerEvent>,
   release: () => void,
+  lives: readonly LiveChoice[] | null,
 ): Events {
   const { request } = frame;
   const operation = request.endpoint === "chat" ? "chat" : "text_completion";
@@ -102,7 +170,10 @@ async function* observed(
   let bill: Bill | null = null;
   try {
     for await (const event of events) {
-      if (event.type === "end") ends[event.choice] = event.end;
+      if (event.type === "end") {
+        ends[event.choice] = event.end;
+        if (lives !== null) lives[event.choice]!.end = event.end;
+      }
       yield event;
     }
     errorCode = null;
@@ -150,33 +221,4 @@ async function collect(
   if (first.done !== true) take(first.value);
   for await (const event of events) take(event);
   return ends;
-}
-
-async function* sseEvents(
-  frame: Frame,
-  first: IteratorResult<AnswerEvent, void>,
-  events: Events,
-): AsyncGenerator<string, void> {
-  const chunks = chunkObjects(frame);
-  const opened = new Set<number>();
-  const ends: ChoiceEnd[] = [];
-  const render = (event: AnswerEvent): string => {
-    let text = "";
-    if (!opened.has(event.choice) && chunks.opening !== null) text += sseData(chunks.opening(event.choice));
-    opened.add(event.choice);
-    if (event.type === "text") return text + sseText(chunks.text(event.choice, event.text));
-    ends[event.choice] = event.end;
-    return text + sseData(chunks.end(event.choice, event.end));
-  };
-  try {
-    if (first.done !== true) yield render(first.value);
-    for await (const event of events) yield render(event);
-    if (frame.request.includeUsage) yield sseData(chunks.usage(ends));
-    yield sseData("[DONE]");
-  } catch (error) {
-    // No [DONE]: a cut answer must not look like a whole one.
-    yield sseData(errorObject(toSkeinError(error)));
-  } finally {
-    await events.return();
-  }
 }

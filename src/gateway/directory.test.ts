@@ -8,7 +8,9 @@ import { ManualClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { silentLogger } from "../util/log.ts";
 import { seededRandom } from "../util/random.ts";
+import { occupy } from "./choose-provider.ts";
 import { Directory } from "./directory.ts";
+import { FairShare } from "./fair-share.ts";
 import { stateOf } from "./views.ts";
 
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -258,4 +260,32 @@ test("leaving and withdrawing: gone at once, known for later, timers stopped", a
   await settle();
   assert.equal(p.probes.length, probes);
   assert.ok(directory.wasKnown("a"));
+});
+
+test("tokens of a prompt count at its provider until its first token, or its end", async () => {
+  const clock = new ManualClock();
+  const directory = new Directory({ clock, random: seededRandom(1), log: silentLogger });
+  directory.add(new Provider("p", "m"));
+  await settle();
+  const [candidate] = directory.candidates("m", null);
+  const keys = { points: [], promptTokens: 1_000 };
+  const chosen = {
+    candidate: candidate!,
+    owner: "",
+    predictedTtftMs: 1,
+    keys,
+    expectedCachedTokens: 400,
+    isBatch: false,
+  };
+  const share = new FairShare(clock);
+  const ahead = (): number => directory.candidates("m", null)[0]!.aheadTokens;
+  const [one, two] = [occupy({ directory, share }, chosen)!, occupy({ directory, share }, chosen)!];
+  assert.equal(ahead(), 1_200);
+  one.begun();
+  one.begun();
+  assert.equal(ahead(), 600);
+  one.leave();
+  two.leave();
+  assert.equal(ahead(), 0);
+  directory.close();
 });

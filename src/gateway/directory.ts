@@ -3,7 +3,7 @@ import type { ProviderSession } from "../network/session.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
 import { OfferIndex, type Standing } from "../router/offer-index.ts";
 import type { Observation } from "../router/pace.ts";
-import { typicalRequest } from "../router/plan.ts";
+import { slotsFor, typicalRequest } from "../router/plan.ts";
 import { defaultPolicy, type RoutingPolicy } from "../router/policy.ts";
 import { type Candidate, predict } from "../router/predict.ts";
 import type { Random } from "../util/random.ts";
@@ -155,12 +155,26 @@ export class Directory {
    * failures count.
    *
    * @param expectedTokens of the prompt that its cache should hold, as far as this gateway knows
+   * @param isBatch for a line of a batch: what runs for batches is in nobody's way else
    */
-  candidateOf(offered: Offered, expectedTokens = 0): Candidate {
-    const candidate = candidateOf(offered, this.policy, expectedTokens);
+  candidateOf(offered: Offered, expectedTokens = 0, isBatch = false): Candidate {
+    const { entry } = offered;
+    const present = isBatch ? entry.presentForBatch : entry.present;
+    const candidate = candidateOf(offered, this.policy, expectedTokens, present);
     const share = this.#reliability.share(candidate.providerId);
     if (share === 1 || this.#deps.random.next() <= share) return candidate;
     return { ...candidate, failureShare: 1 - share, cooling: true };
+  }
+
+  /** Slots for batches that nobody uses now, of all providers that can serve a model; what the headroom keeps is left out. */
+  freeSlots(name: string): number {
+    let free = 0;
+    for (const { entry, offer } of this.offersOf(name)) {
+      if (standingOf({ entry, offer }) !== "available") continue;
+      const slots = slotsFor(offer.parallelMax, false, this.policy.headroom);
+      free += Math.max(0, slots - entry.presentForBatch);
+    }
+    return free;
   }
 
   entryOf(providerId: string): ProviderEntry | undefined {
@@ -220,6 +234,7 @@ export class Directory {
   }
 
   #sessionChanged(entry: ProviderEntry): void {
+    entry.reported();
     entry.forgetWithdrawn();
     if (entry.session.status.ready) this.#prove(entry);
     else entry.engineWentAway();
@@ -340,12 +355,20 @@ function standingOf({ entry, offer }: Offered): Standing {
   return state === "proved" ? "available" : state === "cooling" ? "cooling" : "away";
 }
 
-/** An offer without its failures. @param expectedTokens of the prompt that its cache should hold */
-export function candidateOf({ entry, offer }: Offered, policy: RoutingPolicy, expectedTokens = 0): Candidate {
-  const { status, roundTripMs, jitterMs, providerId } = entry.session;
+/**
+ * An offer without its failures.
+ *
+ * @param expectedTokens of the prompt that its cache should hold
+ * @param present requests there that are in the way
+ */
+export function candidateOf(
+  { entry, offer }: Offered,
+  policy: RoutingPolicy,
+  expectedTokens = 0,
+  present: number = entry.present,
+): Candidate {
+  const { roundTripMs, jitterMs, providerId } = entry.session;
   const { pace, health } = entry.served(offer.modelId);
-  // Its report is a moment old; what this gateway has sent since counts too.
-  const present = Math.max(status.active + status.queued, entry.inFlight);
   return {
     providerId,
     offer,
@@ -361,6 +384,7 @@ export function candidateOf({ entry, offer }: Offered, policy: RoutingPolicy, ex
     failureShare: 0,
     trust: neutralTrust,
     cachedTokens: expectedTokens * pace.cacheShare,
+    aheadTokens: entry.unreadTokens,
     cooling: health.state === "cooling",
   };
 }

@@ -2,10 +2,12 @@
 import type { Engine } from "../engine/port.ts";
 import { createNaiveEngine, naiveDefaults, type NaiveEngineOptions } from "../engine/naive.ts";
 import type { ProviderSession } from "../network/session.ts";
+import type { ModelOffer } from "../protocol/offer.ts";
 import type { PriceSheet } from "../protocol/price.ts";
 import { defaultPolicy } from "../router/policy.ts";
 import { MemoryStore } from "../store/memory.ts";
-import { type Clock, systemClock } from "../util/clock.ts";
+import type { Store } from "../store/port.ts";
+import { type Clock, ManualClock, systemClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { silentLogger } from "../util/log.ts";
 import { seededRandom } from "../util/random.ts";
@@ -85,8 +87,50 @@ export class FakeSession implements ProviderSession {
   }
 }
 
+/** Lets a provider offer something else from now on. */
+export function reoffer(session: FakeSession, change: Partial<ModelOffer>): void {
+  const offer = session.offer!;
+  const models = offer.models.map((model) => ({ ...model, ...change }));
+  Object.defineProperty(session, "offer", { configurable: true, get: () => ({ ...offer, models }) });
+  session.changed();
+}
+
+/** Simulated time that passes as fast as things happen in it. */
+export class PassingTime implements Clock {
+  /** For how long this process stood still. */
+  stoodMs = 0;
+  readonly #manual = new ManualClock();
+  #isOver = false;
+
+  constructor() {
+    const pass = (): void => {
+      if (this.#isOver) return;
+      this.#manual.advance(5);
+      setImmediate(pass);
+    };
+    pass();
+  }
+
+  nowMs(): number {
+    return this.#manual.nowMs();
+  }
+  monotonicMs(): number {
+    return this.#manual.monotonicMs() + this.stoodMs;
+  }
+  schedule(delayMs: number, callback: () => void): () => void {
+    return this.#manual.schedule(delayMs, callback);
+  }
+  after(delayMs: number): Promise<void> {
+    return new Promise((resolve) => void this.#manual.schedule(delayMs, resolve));
+  }
+  end(): void {
+    this.#isOver = true;
+  }
+}
+
 export interface TestGateway {
   readonly gateway: Gateway;
+  readonly store: Store;
   /** Adds a provider and waits until it has answered its probe. */
   add(providerId: string, options?: Partial<NaiveEngineOptions>): Promise<FakeSession>;
   post(path: string, body: unknown, headers?: Record<string, string>): Promise<Response>;
@@ -97,9 +141,10 @@ export function testGateway(
   options: Partial<GatewayOptions> = {},
   seed = 1,
   clock: Clock = systemClock,
+  store: Store = new MemoryStore(clock),
 ): TestGateway {
   const gateway = createGateway(
-    { clock, random: seededRandom(seed), log: silentLogger, store: new MemoryStore(clock) },
+    { clock, random: seededRandom(seed), log: silentLogger, store },
     {
       gatewayId: "gateway",
       version: "0.0.0",
@@ -119,6 +164,7 @@ export function testGateway(
   const url = "http://127.0.0.1:4141";
   return {
     gateway,
+    store,
     async add(providerId, engineOptions = {}) {
       const engine = createNaiveEngine({ clock }, { ...naiveDefaults, ...engineOptions });
       const session = new FakeSession(providerId, engine);

@@ -5,10 +5,17 @@ const hedgesSavedMax = 5;
 
 /** Counts how many second attempts may be made: beside a late first token, or a stream that became slow. */
 export class HedgeBudget {
-  #saved = 1;
+  readonly #shareMax: number;
+  #saved: number;
+
+  /** @param shareMax second attempts per attempt; 0: never any */
+  constructor(shareMax: number = hedgeShareMax) {
+    this.#shareMax = shareMax;
+    this.#saved = shareMax > 0 ? 1 : 0;
+  }
 
   attempted(): void {
-    this.#saved = Math.min(hedgesSavedMax, this.#saved + hedgeShareMax);
+    this.#saved = Math.min(hedgesSavedMax, this.#saved + this.#shareMax);
   }
 
   get isSpent(): boolean {

@@ -1,7 +1,7 @@
 /** What a client asks of the provider, over the whole path. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { question, testGateway, type TestGateway } from "./fixture.suite.ts";
+import { question, reoffer, testGateway, type TestGateway } from "./fixture.suite.ts";
 
 interface Answer {
   readonly skein?: { provider: string };
@@ -40,6 +40,33 @@ test("price, region and time: what none fits is said at once, or when the queue'
   assert.equal((await ask(setup, { max_ttft_ms: 5_000 })).error, undefined);
   const long = { messages: [{ role: "user", content: "x".repeat(400_000) }] };
   assert.match((await ask(setup, { max_ttft_ms: 100 }, long)).error!.message, /later than skein.max_ttft_ms/);
+});
+
+test("private requests go only where the prompt stays on the provider's machine", async () => {
+  const setup = testGateway();
+  reoffer(await setup.add("p1"), { forwardsPrompts: true });
+  const alone = await ask(setup, { private: true });
+  assert.equal(alone.error?.code, "no_provider");
+  assert.match(alone.error.message, /1 passing prompts on to another server/);
+  assert.equal((await ask(setup, { private: false })).skein?.provider, "p1");
+  await setup.add("p2", { prefillMs: 50 });
+  for (let i = 0; i < 4; i++) assert.equal((await ask(setup, { private: true })).skein?.provider, "p2");
+  const quote = await setup.post("/v1/quote", { ...question, skein: { private: true } });
+  const { offers } = (await quote.json()) as { offers: { provider: string }[] };
+  assert.deepEqual(
+    offers.map(({ provider }) => provider),
+    ["p2"],
+  );
+  const { data } = (await (await setup.get("/skein/v1/providers")).json()) as {
+    data: { id: string; models: { forwards_prompts: boolean }[] }[];
+  };
+  assert.deepEqual(
+    data.map(({ id, models }) => [id, models[0]!.forwards_prompts]),
+    [
+      ["p1", true],
+      ["p2", false],
+    ],
+  );
 });
 
 test("wrong hints are refused by name", async () => {

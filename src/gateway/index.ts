@@ -10,14 +10,21 @@ import type { ReceiptDocumentView } from "../receipt/document.ts";
 import { PrefixCache } from "../router/prefix-cache.ts";
 import { toHex } from "../util/bytes.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
-import { type Asker, complete, type CompleteDeps } from "./complete.ts";
+import { type App, type Asker, errorResponse, unknownPath, wrongMethod } from "./app.ts";
+import { complete, type CompleteDeps } from "./complete.ts";
 import { Cloud } from "./cloud.ts";
 import { Decisions } from "./decisions.ts";
 import { Directory } from "./directory.ts";
 import { FairShare } from "./fair-share.ts";
-import { errorObject } from "./format.ts";
 import { HedgeBudget } from "./hedge-budget.ts";
+import { Journals } from "./journal.ts";
+import { createLinePath } from "./batches/answer-lines.ts";
+import { defaultBatchOptions, mountBatches } from "./batches/index.ts";
+import { BatchRunner } from "./batches/runner.ts";
+import { Files, defaultFileLimits } from "./files/file-store.ts";
+import { mountFiles } from "./files/index.ts";
 import { createMetrics } from "./metrics.ts";
+import { ModelAccess } from "./model-access.ts";
 import type { GatewayDeps, GatewayOptions } from "./options.ts";
 import { quote } from "./quote.ts";
 import { Receipts } from "./receipts.ts";
@@ -30,9 +37,6 @@ import { Ticker } from "./ticker.ts";
 import { WaitingRoom } from "./waiting-room.ts";
 
 export type { CloudPrice, GatewayOptions } from "./options.ts";
-
-/** For whom waiting may help, but nobody knows how long. */
-const retryAfterDefaultSeconds = 2;
 
 export interface Gateway {
   /** Answers one HTTP request; never rejects. */
@@ -49,7 +53,9 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   const waitingRoom = new WaitingRoom(deps.clock, share);
   directory.onChange(() => waitingRoom.wake());
   const metrics = createMetrics(directory, waitingRoom);
+  const journals = new Journals(deps, options.limits);
   const streams = new ResumableStreams({ clock: deps.clock, graceMs: options.limits.resumeGraceMs });
+  const access = new ModelAccess(directory, options.modelAccess ?? {});
   const path: CompleteDeps = {
     ...deps,
     directory,
@@ -66,8 +72,26 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     limits: options.limits,
     cloudPrice: options.cloudPrice,
     streams,
+    journals,
+    access,
   };
-  const app = new Hono<{ Variables: { requestId: string; errorCode: string } }>();
+  const files = new Files(deps, options.files ?? defaultFileLimits);
+  const batchOptions = options.batches ?? defaultBatchOptions;
+  const runner = new BatchRunner(
+    {
+      ...deps,
+      ...createLinePath(path, access, batchOptions),
+      files,
+      retentionMs: files.limits.retentionMs,
+    },
+    {
+      parallelMax: batchOptions.parallelMax,
+      freeSlots: (model) => directory.freeSlots(access.aliases.get(model) ?? model),
+    },
+  );
+  directory.onChange(() => runner.wake());
+  void runner.resume();
+  const app: App = new Hono();
 
   app.use(async (c, next) => {
     await next();
@@ -103,13 +127,22 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   });
   app.post("/v1/chat/completions", (c) => complete(path, "chat", c.req.raw, asker(c)));
   app.post("/v1/completions", (c) => complete(path, "text", c.req.raw, asker(c)));
-  app.get("/v1/models", (c) => c.json({ object: "list", data: listModels(directory).map(modelObject) }));
-  app.get("/v1/models/:id{.+}", (c) => c.json(modelObject(findModel(directory, c.req.param("id")))));
+  const modelsFor = (c: Context): ListedModel[] =>
+    listModels(directory, path.cloud, access.aliases).filter(({ name }) =>
+      access.mayUse(asker(c).owner, name),
+    );
+  app.get("/v1/models", (c) => c.json({ object: "list", data: modelsFor(c).map(modelObject) }));
+  app.get("/v1/models/:id{.+}", (c) =>
+    c.json(modelObject(findModel(directory, modelsFor(c), c.req.param("id")))),
+  );
+
+  mountFiles(app, deps, files, asker);
+  mountBatches(app, { ...deps, files, runner }, asker);
 
   // 3. Skein's own.
-  app.get("/v1/requests/:id/events", (c) => resumeAnswer(deps.clock, streams, c.req.raw, c.req.param("id")));
-  app.delete("/v1/requests/:id/events", (c) => cancelAnswer(streams, c.req.raw, c.req.param("id")));
-  app.post("/v1/quote", async (c) => c.json(await quote(path, c.req.raw)));
+  app.get("/v1/requests/:id/events", (c) => resumeAnswer(path, c.req.raw, c.req.param("id"), asker(c)));
+  app.delete("/v1/requests/:id/events", (c) => cancelAnswer(path, c.req.param("id"), asker(c)));
+  app.post("/v1/quote", async (c) => c.json(await quote(path, c.req.raw, asker(c).owner)));
   app.get("/v1/requests/:id/receipt", async (c) =>
     c.json(await findReceipt(path, c.req.param("id"), asker(c).owner)),
   );
@@ -154,7 +187,12 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   return {
     fetch: async (request) => app.fetch(request),
     addSession: (session) => directory.add(session),
-    close: () => directory.close(),
+    close: () => {
+      journals.freeze();
+      files.close();
+      runner.close();
+      directory.close();
+    },
   };
 }
 
@@ -168,10 +206,10 @@ function modelObject({ name, sinceMs, view }: ListedModel) {
   };
 }
 
-function findModel(directory: Directory, id: string): ListedModel {
-  // A name, an identity, or a name with the beginning of its identity's hash.
+function findModel(directory: Directory, models: readonly ListedModel[], id: string): ListedModel {
+  // An alias, a name, an identity, or a name with the beginning of its identity's hash.
   const name = directory.offersOf(id)[0]?.offer.name;
-  const found = listModels(directory).find((model) => model.name === name);
+  const found = models.find((model) => model.name === id) ?? models.find((model) => model.name === name);
   if (found !== undefined) return found;
   throw modelNotFound(directory, id);
 }
@@ -206,30 +244,4 @@ function gatewayView(deps: GatewayDeps, options: GatewayOptions, directory: Dire
     providers: directory.entries.length,
     now_ms: deps.clock.nowMs(),
   };
-}
-
-function wrongMethod(c: Context, allowed: "GET" | "POST"): Response {
-  c.header("allow", allowed);
-  const { path, method } = c.req;
-  return errorResponse(
-    c,
-    new SkeinError("method_not_allowed", `${path.slice(0, 200)} does not take ${method}.`, {
-      hint: `Send a ${allowed} request.`,
-    }),
-  );
-}
-
-function unknownPath(c: Context): SkeinError {
-  return new SkeinError("not_found", `There is nothing at ${c.req.method} ${c.req.path.slice(0, 200)}.`, {
-    hint: "The endpoints are listed in docs/API.md.",
-  });
-}
-
-function errorResponse(c: Context, error: SkeinError): Response {
-  c.set("errorCode", error.code);
-  const headers: Record<string, string> = [429, 503].includes(error.status)
-    ? { "retry-after": String(error.retryAfterSeconds ?? retryAfterDefaultSeconds) }
-    : {};
-  // Hono's type lists the statuses it knows; 499 (client left) is not among them, and nobody reads it.
-  return c.json(errorObject(error), (error.status === 499 ? 400 : error.status) as 400, headers);
 }

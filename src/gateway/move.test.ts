@@ -5,9 +5,8 @@ import type { NaiveEngineOptions } from "../engine/naive.ts";
 import type { RequestView } from "../protocol/gateway-api.ts";
 import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
 import { defaultPolicy } from "../router/policy.ts";
-import { type Clock, ManualClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
-import { type FakeSession, testGateway, type TestGateway } from "./fixture.suite.ts";
+import { type FakeSession, PassingTime, testGateway, type TestGateway } from "./fixture.suite.ts";
 import { defaultLimits } from "./options.ts";
 
 const usual: Partial<NaiveEngineOptions> = { msPerToken: 20, prefillMs: 100, answerTokens: 150 };
@@ -26,44 +25,24 @@ interface Seen {
   readonly skein: { provider: string; attempts: number; request_id: string };
 }
 
-/** Simulated time that passes as fast as things happen in it. */
 class World {
-  readonly manual = new ManualClock();
-  stoodMs = 0;
+  readonly time = new PassingTime();
   readonly setup: TestGateway;
-  readonly #timer: NodeJS.Immediate[] = [];
-  #isOver = false;
   /** Milliseconds that the first provider takes for a token at a position; 0: as usual. */
   slowness: (request: GenerateRequest, position: number) => number = () => 0;
 
   constructor() {
-    const clock: Clock = {
-      nowMs: () => this.manual.nowMs(),
-      monotonicMs: () => this.manual.monotonicMs() + this.stoodMs,
-      schedule: (delayMs, callback) => this.manual.schedule(delayMs, callback),
-    };
     // Providers that are equally near always go in the same order.
     const policy = { ...defaultPolicy, exploreShare: 0, nearBestFactor: 1, nearBestMs: 0 };
-    this.setup = testGateway({ policy, limits: { ...defaultLimits, queueTimeoutMs: 3_000 } }, 1, clock);
-    const pass = (): void => {
-      if (this.#isOver) return;
-      this.manual.advance(5);
-      this.#timer[0] = setImmediate(pass);
-    };
-    pass();
-  }
-
-  end(): void {
-    this.#isOver = true;
+    this.setup = testGateway({ policy, limits: { ...defaultLimits, queueTimeoutMs: 3_000 } }, 1, this.time);
   }
 
   async join(): Promise<{ first: FakeSession; second: FakeSession }> {
-    const { manual } = this;
     const first = await this.setup.add("p1", {
       ...usual,
       onToken: (request, position) => {
         const ms = request.requestId === "probe" ? 0 : this.slowness(request, position);
-        return ms === 0 ? undefined : new Promise((resolve) => void manual.schedule(ms, resolve));
+        return ms === 0 ? undefined : this.time.after(ms);
       },
     });
     await this.ask();
@@ -108,7 +87,7 @@ function inWorld(name: string, run: (world: World) => Promise<void>): void {
     try {
       await run(world);
     } finally {
-      world.end();
+      world.time.end();
     }
   });
 }
@@ -231,7 +210,7 @@ inWorld("a standstill of the gateway itself moves nobody", async (world) => {
   await world.join();
   // Every few tokens nothing is heard for long, because this process does not listen.
   world.slowness = (_, position) => {
-    if (position % 10 === 0) world.stoodMs += 2_000;
+    if (position % 10 === 0) world.time.stoodMs += 2_000;
     return 0;
   };
   const seen = await world.ask({ seed: 1 });

@@ -2,7 +2,10 @@ import type { RoutingPolicy } from "../router/policy.ts";
 import type { Store } from "../store/port.ts";
 import type { Clock } from "../util/clock.ts";
 import type { Logger } from "../util/log.ts";
+import type { BatchOptions } from "./batches/index.ts";
 import type { CloudOptions } from "./cloud.ts";
+import type { FileLimits } from "./files/file-store.ts";
+import type { ModelAccessOptions } from "./model-access.ts";
 import type { ReceiptOptions } from "./receipts.ts";
 import type { Random } from "../util/random.ts";
 
@@ -60,6 +63,12 @@ export interface GatewayOptions {
   readonly policy: RoutingPolicy;
   /** A provider of last resort; null: none. */
   readonly cloud: CloudOptions | null;
+  /** Absent: `defaultFileLimits`. */
+  readonly files?: FileLimits;
+  /** Absent: `defaultBatchOptions`. */
+  readonly batches?: BatchOptions;
+  /** What model names mean here, and who may use which; absent: everybody all. */
+  readonly modelAccess?: ModelAccessOptions;
   /** Absent: providers are not asked for receipts. */
   readonly receipts?: ReceiptOptions;
 }

@@ -37,5 +37,6 @@ export function hintsOf(given: z.infer<typeof skeinSchema> | null | undefined): 
     ttftMaxMs: given.max_ttft_ms ?? null,
     allow: given.allow === undefined ? null : new Set(given.allow),
     deny: new Set(given.deny),
+    isPrivate: given.private ?? false,
   };
 }

@@ -27,8 +27,8 @@ export interface CompletionRequest {
   /** May another attempt use another identity of the same name? */
   readonly allowOtherModels: boolean;
   readonly hints: RoutingHints;
-  /** Never for the cloud of last resort. */
-  readonly isPrivate: boolean;
+  /** Share of the providers' prices that is charged, rounded up; absent: all. */
+  readonly feePercent?: number;
 }
 
 const content = z.union([z.string(), z.array(z.looseObject({ type: z.string() })).min(1)]).nullish();
@@ -169,7 +169,6 @@ function common(request: Shared, random: Random) {
     stream: request.stream ?? false,
     includeUsage: request.stream_options?.include_usage ?? false,
     allowOtherModels: request.skein?.allow_other_models ?? false,
-    isPrivate: request.skein?.private ?? false,
     hints: hintsOf(request.skein),
     stop: typeof request.stop === "string" ? [request.stop] : (request.stop ?? []),
     sampling: {

@@ -33,6 +33,8 @@ export class ProviderEntry {
   readonly pace: Pace = new Pace();
   /** What the router made of it. */
   readonly work: Work = new Work();
+  /** Tokens of prompts that were sent there and have no answer yet. */
+  unreadTokens = 0;
   completed = 0;
   failed = 0;
   /** Models that stand in the directory's index. */
@@ -40,6 +42,12 @@ export class ProviderEntry {
   /** Called when `inFlight` changed. */
   onLoad: () => void = () => undefined;
   #inFlight = 0;
+  /** The most of them since the provider's last report. */
+  #peakInFlight = 0;
+  /** Requests there that are not this gateway's, by that report. */
+  #others = 0;
+  /** Attempts for batches that run there: each can be told to make room. */
+  readonly #yielding = new Set<() => void>();
   readonly #served = new Map<string, ServedModel>();
 
   constructor(session: ProviderSession, joinedAtMs: number) {
@@ -53,7 +61,43 @@ export class ProviderEntry {
   }
   set inFlight(count: number) {
     this.#inFlight = count;
+    this.#peakInFlight = Math.max(this.#peakInFlight, count);
     this.onLoad();
+  }
+
+  /** The provider said how much it has to do. */
+  reported(): void {
+    const { active, queued } = this.session.status;
+    this.#others = Math.max(0, active + queued - this.#peakInFlight);
+    this.#peakInFlight = this.#inFlight;
+  }
+
+  /**
+   * Requests there, for somebody who waits: by the provider's report, which may be a moment old, or what this gateway
+   * knows; without those that make room.
+   */
+  get present(): number {
+    const { active, queued } = this.session.status;
+    return Math.max(0, Math.max(active + queued, this.#inFlight) - this.#yielding.size);
+  }
+
+  /** Requests there, for a batch: a slot that became free is free at once, not when the provider reports it. */
+  get presentForBatch(): number {
+    return this.#inFlight + this.#others;
+  }
+
+  /** An attempt for a batch began. @returns a function to call when it ended */
+  addYielding(makeRoom: () => void): () => void {
+    this.#yielding.add(makeRoom);
+    return () => this.#yielding.delete(makeRoom);
+  }
+
+  /** The batch's attempt that began last, and so loses least, makes room. */
+  makeRoom(): void {
+    const last = [...this.#yielding].at(-1);
+    if (last === undefined) return;
+    this.#yielding.delete(last);
+    last();
   }
 
   get models(): readonly ModelOffer[] {

@@ -2,10 +2,13 @@
 import type { QuoteView } from "../protocol/gateway-api.ts";
 import type { Prompt } from "../protocol/generate.ts";
 import { fee } from "../protocol/price.ts";
+import { refusedByHints } from "../router/hints.ts";
 import { planAttempts, typicalRequest } from "../router/plan.ts";
 import type { Candidate } from "../router/predict.ts";
 import { type SkeinError, toSkeinError } from "../util/errors.ts";
 import type { CompleteDeps } from "./complete.ts";
+import type { Directory } from "./directory.ts";
+import { withHeaderHints } from "./header-hints.ts";
 import { parseBody } from "./parse-body.ts";
 import { type CompletionRequest, parseChatRequest, parseTextRequest } from "./parse-request.ts";
 import { noProvider, notOffered } from "./refusals.ts";
@@ -14,16 +17,18 @@ import { feeView, priceView } from "./views.ts";
 
 const countTimeoutMs = 10_000;
 
-export async function quote(deps: CompleteDeps, http: Request): Promise<QuoteView> {
+export async function quote(deps: CompleteDeps, http: Request, owner: string): Promise<QuoteView> {
   // 1. The same body as the completion's, checked alike.
-  const body = await parseBody(http);
-  const request =
-    "prompt" in body ? parseTextRequest(body, deps.random) : parseChatRequest(body, deps.random);
+  const body = withHeaderHints(await parseBody(http), http.headers);
+  const given = "prompt" in body ? parseTextRequest(body, deps.random) : parseChatRequest(body, deps.random);
+  const request = { ...given, model: deps.access.resolve(owner, given.model) };
   // 2. Who would serve it.
   const { directory } = deps;
   const modelId = directory.identityOf(request.model);
   if (modelId === null) throw notOffered(directory, request.model);
-  const candidates = directory.candidates(request.model, modelId).filter(({ cooling }) => !cooling);
+  const candidates = directory
+    .candidates(request.model, modelId)
+    .filter((candidate) => !candidate.cooling && isFit(directory, request, candidate));
   if (candidates.length === 0) throw noProvider(request.model);
   // 3. Only providers have the tokenizer; all of one identity count alike.
   const counts = await Promise.all(
@@ -41,6 +46,11 @@ export async function quote(deps: CompleteDeps, http: Request): Promise<QuoteVie
     output_tokens_max: Math.max(...offers.map((offer) => offer.outputTokensMax)),
     offers: offers.map(({ view }) => view),
   };
+}
+
+function isFit(directory: Directory, { hints }: CompletionRequest, candidate: Candidate): boolean {
+  const region = directory.entryOf(candidate.providerId)?.session.offer?.region ?? "";
+  return refusedByHints(candidate.providerId, region, candidate.offer, hints) === null;
 }
 
 function offerOf(

@@ -31,6 +31,13 @@ export function noProvider(model: string): SkeinError {
   });
 }
 
+/** This gateway was started again, and so may its providers find it again. */
+export function notBackYet(model: string): SkeinError {
+  return new SkeinError("no_provider", `No provider of '${model.slice(0, 100)}' has come back yet.`, {
+    hint: "Try again in some seconds: the answer is kept.",
+  });
+}
+
 /** @param queue how many others wait for the same model, and how long that takes */
 export function allBusy(
   model: string,
@@ -49,6 +56,7 @@ const reasonWords: Record<RejectReason, string> = {
   not_allowed: "not in skein.allow",
   denied: "in skein.deny",
   other_region: "in another region than skein.region",
+  not_private: "passing prompts on to another server, which skein.private excludes",
   too_expensive: "above skein.max_price",
   too_slow: "predicted to begin later than skein.max_ttft_ms",
   full: "full",
@@ -70,4 +78,11 @@ export function noneFits(model: string, refused: ReadonlyMap<RejectReason, numbe
       retry: "never",
     },
   );
+}
+
+export function wrongEventId(id: string): SkeinError {
+  return new SkeinError("invalid_request", "'Last-Event-ID' is not one of this answer's.", {
+    param: "last-event-id",
+    hint: `It looks like ${id}:7, as in the 'id' of the last event that came.`,
+  });
 }

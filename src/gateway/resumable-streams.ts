@@ -14,18 +14,46 @@ export const keptAfterEndMs = 60_000;
 /** Ahead of a reader; the connection has a buffer of its own. */
 const unreadBytesMax = 64 * 1024;
 
+/** Where a stream is written down besides. */
+export interface WrittenStream {
+  /** It has ended, however it did. */
+  ended(): void;
+  /** Nobody will come back to it. */
+  forget(): void;
+}
+
+export interface RecordingValues {
+  readonly id: string;
+  /** Whose it is: who has another API key does not find it. */
+  readonly owner: string;
+  /** Whole events, each with its id in its first line. */
+  readonly source: AsyncIterator<string>;
+  readonly abort: AbortController;
+  /** What came from the source already, and was read by the client. */
+  readonly read?: readonly string[];
+  /** Null: nothing of it survives this process. */
+  readonly written?: WrittenStream | null;
+}
+
+interface KeptEvent {
+  readonly id: string;
+  readonly text: string;
+  readonly endBytes: number;
+}
+
 /** One stream, as whole events of the event stream. */
 export class Recording {
   readonly id: string;
-  /** Whose it is: a hash of the API key. */
   readonly owner: string;
   readonly #clock: Clock;
   readonly #source: AsyncIterator<string>;
   readonly #abort: AbortController;
+  readonly #written: WrittenStream | null;
   readonly #graceMs: number;
-  #events: { readonly text: string; readonly endBytes: number }[] = [];
-  /** Number of the first event that is kept. */
+  #events: KeptEvent[] = [];
+  /** Number of the first event that is kept, and the id of the one before it. */
   #first = 0;
+  #droppedId = "";
   #totalBytes = 0;
   #droppedBytes = 0;
   #reader: Reader | null = null;
@@ -34,16 +62,21 @@ export class Recording {
   #cancelGrace = (): void => undefined;
   ended = false;
 
-  constructor(
-    { clock, graceMs }: { clock: Clock; graceMs: number },
-    given: { id: string; owner: string; source: AsyncIterator<string>; abort: AbortController },
-  ) {
+  constructor({ clock, graceMs }: { clock: Clock; graceMs: number }, given: RecordingValues) {
     this.id = given.id;
     this.owner = given.owner;
     this.#clock = clock;
     this.#graceMs = graceMs;
     this.#source = given.source;
     this.#abort = given.abort;
+    this.#written = given.written ?? null;
+    for (const chunk of given.read ?? []) this.#keep(chunk);
+    this.#readNumber = this.#events.length;
+  }
+
+  /** Whether another process could go on with it. */
+  get survives(): boolean {
+    return this.#written !== null;
   }
 
   /** Takes in events until the source ends; its errors are events, too. */
@@ -57,21 +90,37 @@ export class Recording {
       }
     } finally {
       this.ended = true;
+      this.#written?.ended();
       this.#cancelGrace();
       this.#reader?.wake();
     }
   }
 
   /**
-   * Events behind number `after` (-1: all), as they come. A reader that was there before gets no more.
+   * Events behind the one with id `after` (null: all), as they come. A reader that was there before gets no more.
    *
    * @throws SkeinError `not_found` when they are no longer kept
    */
-  read(after: number): AsyncIterator<string> {
-    const next = after + 1;
-    if (next < this.#first || next > this.#first + this.#events.length) {
-      throw new SkeinError("not_found", `Event ${after} of this answer is not kept.`, {
-        hint: `The oldest one that is kept is ${this.#first}; what a client has read is kept up to ${keptBytesMax} bytes.`,
+  read(after: string | null): AsyncIterator<string> {
+    return this.#readFrom(after === null ? 0 : this.#numberBehind(after), after ?? "the first");
+  }
+
+  /** What the client has not read. */
+  readOn(): AsyncIterator<string> {
+    return this.#readFrom(this.#readNumber, "the last");
+  }
+
+  #numberBehind(id: string): number {
+    const index = this.#events.findLastIndex((event) => event.id === id);
+    if (index < 0 && id !== this.#droppedId) return -1;
+    return this.#first + index + 1;
+  }
+
+  #readFrom(next: number, name: string): AsyncIterator<string> {
+    if (next < this.#first) {
+      const oldest = this.#events[0]?.id ?? "not there yet";
+      throw new SkeinError("not_found", `What comes behind event ${name} of this answer is not kept.`, {
+        hint: `The oldest one that is kept is ${oldest}; what a client has read is kept up to ${keptBytesMax} bytes.`,
       });
     }
     this.#reader?.leave();
@@ -90,6 +139,7 @@ export class Recording {
   /** Ends the generation; its cost so far stands. */
   cancel(): void {
     this.#abort.abort(new SkeinError("cancelled", "The client cancelled the request."));
+    this.#written?.forget();
     this.#wakePump();
   }
 
@@ -112,20 +162,22 @@ export class Recording {
     if (this.ended) return;
     this.#cancelGrace = this.#clock.schedule(this.#graceMs, () => {
       this.#abort.abort(new SkeinError("cancelled", `The client did not come back in ${this.#graceMs} ms.`));
+      this.#written?.forget();
       this.#wakePump();
     });
   }
 
   #keep(chunk: string): void {
     for (const event of chunk.split("\n\n").slice(0, -1)) {
-      const number = this.#first + this.#events.length;
-      const text = `id: ${this.id}:${number}\n${event}\n\n`;
-      this.#totalBytes += text.length;
-      this.#events.push({ text, endBytes: this.#totalBytes });
+      const id = /^id: (.*)\n/.exec(event)?.[1] ?? "";
+      this.#totalBytes += event.length + 2;
+      this.#events.push({ id, text: `${event}\n\n`, endBytes: this.#totalBytes });
     }
     // Only what was read is dropped: the rest is what a client comes back for.
     while (this.#totalBytes - this.#droppedBytes > keptBytesMax && this.#first < this.#readNumber) {
-      this.#droppedBytes = this.#events.shift()!.endBytes;
+      const { id, endBytes } = this.#events.shift()!;
+      this.#droppedId = id;
+      this.#droppedBytes = endBytes;
       this.#first += 1;
     }
     this.#reader?.wake();
@@ -187,30 +239,38 @@ class Reader implements AsyncIterator<string> {
 export class ResumableStreams {
   readonly #deps: { clock: Clock; graceMs: number };
   readonly #recordings = new Map<string, Recording>();
+  /** Streams of an earlier process that are being taken up. */
+  readonly restoring: Map<string, Promise<unknown>> = new Map();
 
   constructor(deps: { clock: Clock; graceMs: number }) {
     this.#deps = deps;
   }
 
   /** Begins to record; null when too many streams are kept that have not ended. */
-  record(given: ConstructorParameters<typeof Recording>[1]): Recording | null {
+  record(given: RecordingValues): Recording | null {
     if (this.#recordings.size >= keptStreamsMax && !this.#dropEnded()) return null;
     const recording = new Recording(this.#deps, given);
     this.#recordings.set(recording.id, recording);
     const forget = (): void => {
-      this.#deps.clock.schedule(keptAfterEndMs, () => this.#recordings.delete(recording.id));
+      this.#deps.clock.schedule(keptAfterEndMs, () => {
+        if (this.#recordings.get(recording.id) === recording) this.#recordings.delete(recording.id);
+        given.written?.forget();
+      });
     };
     recording.run().then(forget, forget);
     return recording;
   }
 
-  /** @throws SkeinError `not_found`; also for somebody else's, which is nobody's business */
-  find(id: string, owner: string): Recording {
+  get isFull(): boolean {
+    return (
+      this.#recordings.size >= keptStreamsMax && ![...this.#recordings.values()].some(({ ended }) => ended)
+    );
+  }
+
+  /** Null when there is none; also for somebody else's, which is nobody's business. */
+  find(id: string, owner: string): Recording | null {
     const recording = this.#recordings.get(id);
-    if (recording !== undefined && recording.owner === owner) return recording;
-    throw new SkeinError("not_found", `There is no answer ${id.slice(0, 100)} to go on with.`, {
-      hint: `Answers are kept for ${keptAfterEndMs / 1000} s after their end, when their request asked for it.`,
-    });
+    return recording !== undefined && recording.owner === owner ? recording : null;
   }
 
   #dropEnded(): boolean {

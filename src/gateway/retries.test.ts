@@ -3,9 +3,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { NaiveEngineOptions } from "../engine/naive.ts";
 import type { GenerateRequest } from "../protocol/generate.ts";
-import type { ModelOffer } from "../protocol/offer.ts";
 import { SkeinError } from "../util/errors.ts";
-import { type FakeSession, question, testGateway, type TestGateway } from "./fixture.suite.ts";
+import { question, testGateway, type TestGateway, reoffer } from "./fixture.suite.ts";
 import { defaultLimits } from "./options.ts";
 
 const chat = "/v1/chat/completions";
@@ -24,13 +23,6 @@ async function ask(setup: TestGateway, body: object = question): Promise<Answer 
 }
 
 /** Changes what a session offers. */
-function reoffer(session: FakeSession, change: Partial<ModelOffer>): void {
-  const offer = session.offer!;
-  const models = offer.models.map((model) => ({ ...model, ...change }));
-  Object.defineProperty(session, "offer", { get: () => ({ ...offer, models }) });
-  session.changed();
-}
-
 /** Fails real requests at a position, once. */
 function failingAt(position: number, code: "engine_failed" | "invalid_api_key" = "engine_failed") {
   let armed = true;

@@ -61,7 +61,11 @@ export function checkApiKey(request: Request, rules: AccessRules): void {
 export function ownerOf(request: Request, rules: AccessRules): string {
   if (rules.apiKeys.length === 0) return "";
   const given = /^Bearer (.+)$/i.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";
-  return digest(given).toString("hex").slice(0, ownerHexLength);
+  return ownerOfKey(given);
+}
+
+export function ownerOfKey(apiKey: string): string {
+  return digest(apiKey).toString("hex").slice(0, ownerHexLength);
 }
 
 /** 128 bits. */

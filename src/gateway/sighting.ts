@@ -63,7 +63,7 @@ export class Sighting {
       ttftMs,
       answerMs: ttftMs + decodeMs,
       outputTokens: isSlowReader ? 0 : position - this.#startPosition,
-      prefillTokens: this.#promptTokens - this.#cachedTokens,
+      prefillTokens: candidate.aheadTokens + this.#promptTokens - this.#cachedTokens,
       lateness: firstMs / Math.max(1, predictedTtftMs),
       ...(expectedCachedTokens > 0 ? hit : {}),
     };

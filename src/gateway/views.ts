@@ -2,6 +2,7 @@
 import type { FeeView, ModelView, PriceView, ProviderView } from "../protocol/gateway-api.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
 import { fee, nanoToUsd, type PriceSheet } from "../protocol/price.ts";
+import type { Cloud } from "./cloud.ts";
 import type { Directory } from "./directory.ts";
 import type { CloudPrice } from "./options.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
@@ -41,8 +42,16 @@ export interface ListedModel {
   readonly view: ModelView;
 }
 
-/** Models that somebody serves right now, by name. */
-export function listModels(directory: Directory): ListedModel[] {
+/**
+ * Models that somebody serves right now, by name; the cloud's only where nobody else does.
+ *
+ * @param aliases other names for them
+ */
+export function listModels(
+  directory: Directory,
+  cloud: Cloud | null,
+  aliases: ReadonlyMap<string, string> = new Map(),
+): ListedModel[] {
   const byName = new Map<string, { entry: ProviderEntry; offer: ModelOffer }[]>();
   for (const entry of directory.entries) {
     for (const offer of entry.models) {
@@ -50,9 +59,33 @@ export function listModels(directory: Directory): ListedModel[] {
       byName.set(offer.name, [...(byName.get(offer.name) ?? []), { entry, offer }]);
     }
   }
-  return [...byName]
-    .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    .map(([name, served]) => listed(directory, name, served));
+  for (const alias of aliases.keys()) byName.delete(alias);
+  const models = [...byName].map(([name, served]) => listed(directory, name, served));
+  for (const offer of cloud?.offers ?? []) {
+    if (!byName.has(offer.name) && !aliases.has(offer.name)) models.push(listedCloud(offer));
+  }
+  for (const [alias, target] of aliases) {
+    const name = directory.offersOf(target)[0]?.offer.name ?? target;
+    const model = models.find((other) => other.name === name);
+    if (model !== undefined)
+      models.push({ ...model, name: alias, view: { ...model.view, alias_of: target } });
+  }
+  return models.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+function listedCloud({ name, modelId, engine, trustTier, contextTokensMax, price }: ModelOffer): ListedModel {
+  return {
+    name,
+    sinceMs: 0,
+    view: {
+      model_ids: [modelId],
+      engines: [engine],
+      trust_tiers: [trustTier],
+      providers: 0,
+      context_tokens_max: contextTokensMax,
+      price: { from: priceView(price), to: priceView(price) },
+    },
+  };
 }
 
 function listed(
@@ -102,6 +135,7 @@ export function providerView(entry: ProviderEntry): ProviderView {
       context_tokens_max: offer.contextTokensMax,
       parallel_max: offer.parallelMax,
       resumable: offer.resumable,
+      forwards_prompts: offer.forwardsPrompts === true,
       price: priceView(offer.price),
     })),
   };

@@ -11,11 +11,18 @@ const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolv
 const roomWith = (clock: ManualClock, share = new FairShare(clock)): WaitingRoom =>
   new WaitingRoom(clock, share);
 
-const placeOf = (name: string, ticket: number, waitingFor: WaitingFor = "slot", owner = "") => ({
+const placeOf = (
+  name: string,
+  ticket: number,
+  waitingFor: WaitingFor = "slot",
+  owner = "",
+  isBatch = false,
+) => ({
   name,
   owner,
   ticket,
   waitingFor,
+  isBatch,
 });
 
 test("first come, first served; whoever found nothing keeps the place", async () => {
@@ -86,6 +93,31 @@ test("those who wait for a provider hold up nobody, and look around now and then
   clock.advance(200);
   await settle();
   assert.deepEqual(order.toSorted(), ["first", "looks", "looks too", "second"]);
+});
+
+test("lines of batches come last, stand in nobody's way, and give up their places", async () => {
+  const room = roomWith(new ManualClock());
+  const order: string[] = [];
+  const come = (name: string, isBatch: boolean): void =>
+    void room.turn(placeOf("m", room.ticket(), "slot", name, isBatch), 1000, never).then(
+      () => order.push(name),
+      () => order.push(`${name} left`),
+    );
+  come("batch", true);
+  assert.equal(room.hasLine("m", false), false);
+  assert.equal(room.hasLine("m", true), true);
+  assert.equal(room.lineLength("m"), 0);
+  come("late", false);
+  for (let i = 0; i < 2; i++) {
+    room.wake();
+    await settle();
+  }
+  assert.deepEqual(order, ["late", "batch"]);
+  come("batch", true);
+  for (let i = 1; i < waitingMax; i++) come("many", false);
+  come("one more", false);
+  await settle();
+  assert.deepEqual(order.slice(2), ["batch left"]);
 });
 
 test("who has fewer requests running is next; a flood of one API key does not keep others out", async () => {

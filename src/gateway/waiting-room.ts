@@ -20,11 +20,13 @@ interface Waiter {
   readonly owner: string;
   readonly ticket: number;
   readonly waitingFor: WaitingFor;
+  /** Lines of batches come after everybody else. */
+  readonly isBatch: boolean;
   readonly settle: (turn: boolean) => void;
   readonly evict: () => void;
 }
 
-export type Place = Pick<Waiter, "name" | "owner" | "ticket" | "waitingFor">;
+export type Place = Pick<Waiter, "name" | "owner" | "ticket" | "waitingFor" | "isBatch">;
 
 export class WaitingRoom {
   readonly #clock: Clock;
@@ -48,14 +50,18 @@ export class WaitingRoom {
     return this.#nextTicket++;
   }
 
-  /** Whether somebody stands in line for a model, so that newcomers must not overtake. */
-  hasLine(name: string): boolean {
-    return this.#waiting.some((waiter) => waiter.name === name && waiter.waitingFor === "slot");
+  /** Whether somebody stands in line for a model, so that newcomers must not overtake. @param isBatch the newcomer is a line of a batch */
+  hasLine(name: string, isBatch = false): boolean {
+    return this.#waiting.some(
+      (waiter) => waiter.name === name && waiter.waitingFor === "slot" && (isBatch || !waiter.isBatch),
+    );
   }
 
-  /** How many stand in line for a model. */
+  /** How many stand in line for a model; lines of batches stand behind all of them. */
   lineLength(name: string): number {
-    return this.#waiting.filter((waiter) => waiter.name === name && waiter.waitingFor === "slot").length;
+    return this.#waiting.filter(
+      (waiter) => waiter.name === name && waiter.waitingFor === "slot" && !waiter.isBatch,
+    ).length;
   }
 
   /** A slot may be free: the next in each model's line gets a turn. */
@@ -64,9 +70,7 @@ export class WaitingRoom {
     for (const waiter of this.#waiting) {
       if (waiter.waitingFor !== "slot") continue;
       const best = next.get(waiter.name);
-      if (best === undefined || this.#share.runningOf(waiter.owner) < this.#share.runningOf(best.owner)) {
-        next.set(waiter.name, waiter);
-      }
+      if (best === undefined || this.#goesBefore(waiter, best)) next.set(waiter.name, waiter);
     }
     for (const waiter of next.values()) waiter.settle(true);
   }
@@ -108,8 +112,16 @@ export class WaitingRoom {
     });
   }
 
-  /** The API key that waits most gives a place up, unless it is this one's. @throws SkeinError `overloaded` */
-  #makeRoom({ owner, name }: Place): void {
+  /** Whether one that came later has its turn sooner. */
+  #goesBefore(later: Waiter, earlier: Waiter): boolean {
+    if (later.isBatch !== earlier.isBatch) return earlier.isBatch;
+    return this.#share.runningOf(later.owner) < this.#share.runningOf(earlier.owner);
+  }
+
+  /** A batch, or the API key that waits most, gives a place up, unless it is this one's. @throws SkeinError `overloaded` */
+  #makeRoom({ owner, name, isBatch }: Place): void {
+    const patient = this.#waiting.findLast((waiter) => waiter.isBatch);
+    if (patient !== undefined && !isBatch) return patient.evict();
     const waiting = new Map<string, number>();
     for (const waiter of this.#waiting) waiting.set(waiter.owner, (waiting.get(waiter.owner) ?? 0) + 1);
     const [most, count] = [...waiting].reduce((a, b) => (b[1] > a[1] ? b : a));

@@ -52,6 +52,7 @@ export const advice: Readonly<Record<string, string>> = {
   not_allowed: "requests named other providers",
   denied: "requests excluded it by name",
   other_region: "requests asked for another region (--region)",
+  not_private: "requests were private, and its engine passes prompts on to another server (--engine openai)",
   too_expensive: "requests set a lower highest price",
   too_slow: "requests asked for an earlier first token than it is expected to give",
   full: "it was full: more slots, if the machine has room (--parallel)",

@@ -19,20 +19,36 @@ const bufferedBytesMax: number = 4 * frameBytesMax;
 /** What all memory networks of one test share. */
 export class MemoryHub {
   readonly peers = new Map<string, MemoryNetwork>();
-  readonly #delayMs: () => number;
+  readonly #delayMs: (from: string, to: string) => number;
   readonly #clock: Clock | null;
+  /** Told of every frame that is sent. */
+  readonly onSend: (from: string, to: string, frame: Uint8Array) => void;
 
   /** `delayMs`: one way, asked for whatever is sent. Without a clock time is real. */
-  constructor(options: { delayMs?: () => number; clock?: Clock } = {}) {
+  constructor(
+    options: {
+      delayMs?: (from: string, to: string) => number;
+      clock?: Clock;
+      onSend?: (from: string, to: string, frame: Uint8Array) => void;
+    } = {},
+  ) {
     this.#delayMs = options.delayMs ?? ((): number => 0);
+    this.onSend = options.onSend ?? ((): void => undefined);
     this.#clock = options.clock ?? null;
   }
 
-  /** Calls back when what is sent now has arrived. */
-  later(callback: () => void): void {
+  /**
+   * Calls back when what is sent now has arrived; returns when that is. Nothing overtakes what arrives at
+   * `notBeforeMs`.
+   */
+  later(from: string, to: string, notBeforeMs: number, callback: () => void): number {
+    const delayMs = this.#delayMs(from, to);
+    const nowMs = this.#clock?.monotonicMs() ?? performance.now();
+    const dueMs = Math.max(notBeforeMs, nowMs + delayMs);
     // Real timers keep the process alive while something is on its way.
-    if (this.#clock === null) setTimeout(callback, this.#delayMs());
-    else this.#clock.schedule(this.#delayMs(), callback);
+    if (this.#clock === null) setTimeout(callback, dueMs - nowMs);
+    else this.#clock.schedule(dueMs - nowMs, callback);
+    return dueMs;
   }
 
   create(peerId: string): MemoryNetwork {
@@ -123,8 +139,8 @@ class MemoryNetwork implements Network {
 }
 
 function connectedPair(hub: MemoryHub, a: string, b: string): [MemoryConnection, MemoryConnection] {
-  const here = new MemoryConnection(hub, b);
-  const there = new MemoryConnection(hub, a);
+  const here = new MemoryConnection(hub, a, b);
+  const there = new MemoryConnection(hub, b, a);
   here.other = there;
   there.other = here;
   return [here, there];
@@ -135,19 +151,22 @@ class MemoryConnection implements Connection {
   readonly remoteAddress = "memory";
   other!: MemoryConnection;
   readonly #hub: MemoryHub;
+  readonly #ownId: string;
   #listener: ((frame: Uint8Array) => void) | null = null;
   #early: Uint8Array[] = [];
   #onActivity: () => void = () => undefined;
   #receivedBytesMax = handshakeFrameBytesMax;
   #inFlight: Uint8Array[] = [];
   #inFlightBytes = 0;
-  #moving = false;
+  /** When the last frame arrives. */
+  #dueMs = Number.NEGATIVE_INFINITY;
   #waiting: (() => void)[] = [];
   #closeListeners: ((reason: string) => void)[] = [];
   #closeReason: string | null = null;
 
-  constructor(hub: MemoryHub, peerId: string) {
+  constructor(hub: MemoryHub, ownId: string, peerId: string) {
     this.#hub = hub;
+    this.#ownId = ownId;
     this.peerId = peerId;
   }
 
@@ -161,6 +180,7 @@ class MemoryConnection implements Connection {
         `A frame has ${frame.length} bytes; ${frameBytesMax} are allowed.`,
       );
     }
+    this.#hub.onSend(this.#ownId, this.peerId, frame);
     this.#inFlight.push(frame.slice());
     this.#inFlightBytes += frame.length;
     if (this.#inFlightBytes > bufferedBytesMax) this.close("the peer reads too slowly");
@@ -168,17 +188,19 @@ class MemoryConnection implements Connection {
     return this.#inFlightBytes < bufferedBytesLow;
   }
 
-  /** Delivers everything that is on its way, one turn of the event loop (or the delay) later. */
+  /** The oldest frame arrives one turn of the event loop (or the delay) after it was sent. */
   #move(): void {
-    if (this.#moving) return;
-    this.#moving = true;
-    this.#hub.later(() => {
-      this.#moving = false;
-      const frames = this.#inFlight.splice(0);
-      this.#inFlightBytes = 0;
-      for (const wake of this.#waiting.splice(0)) wake();
-      for (const frame of frames) this.other.#receive(frame);
+    this.#later(() => {
+      const frame = this.#inFlight.shift();
+      if (frame === undefined) return;
+      this.#inFlightBytes -= frame.length;
+      if (this.#inFlightBytes < bufferedBytesLow) for (const wake of this.#waiting.splice(0)) wake();
+      this.other.#receive(frame);
     });
+  }
+
+  #later(callback: () => void): void {
+    this.#dueMs = this.#hub.later(this.#ownId, this.peerId, this.#dueMs, callback);
   }
 
   #receive(frame: Uint8Array): void {
@@ -219,6 +241,6 @@ class MemoryConnection implements Connection {
     this.#closeReason = reason;
     for (const wake of this.#waiting.splice(0)) wake();
     for (const listener of this.#closeListeners.splice(0)) listener(reason);
-    this.#hub.later(() => this.other.close("the peer closed the connection"));
+    this.#later(() => this.other.close("the peer closed the connection"));
   }
 }

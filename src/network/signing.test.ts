@@ -30,6 +30,7 @@ function offerOf(values: Partial<Offer> = {}): Offer {
         contextTokensMax: 512,
         parallelMax: 4,
         resumable: true,
+        forwardsPrompts: true,
         price: { inputPerMillionTokens: 20_000_000n, outputPerMillionTokens: 10n ** 17n, perSecond: 0n },
       },
     ],

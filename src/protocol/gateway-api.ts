@@ -27,7 +27,10 @@ export interface ModelView {
   model_ids: string[];
   engines: EngineKind[];
   trust_tiers: TrustTier[];
+  /** 0: only the operator's cloud of last resort answers for it. */
   providers: number;
+  /** What the name stands for at this gateway, where it is an alias. */
+  alias_of?: string;
   context_tokens_max: number;
   /** Cheapest and dearest sheet among the offers. */
   price: { from: PriceView; to: PriceView };
@@ -80,6 +83,8 @@ export interface ProviderView {
     context_tokens_max: number;
     parallel_max: number;
     resumable: boolean;
+    /** Whether prompts leave the provider's machine. */
+    forwards_prompts: boolean;
     price: PriceView;
   }[];
 }
@@ -173,4 +178,19 @@ export interface QuoteView {
     fee_min: FeeView;
     fee_max: FeeView;
   }[];
+}
+
+/** What of a batch (OpenAI's object) the command line shows. */
+export interface BatchView {
+  id: string;
+  status: string;
+  endpoint: string;
+  /** Unix seconds. */
+  created_at: number;
+  expires_at: number;
+  output_file_id: string | null;
+  error_file_id: string | null;
+  errors: { data: readonly { code: string; message: string; line: number | null }[] } | null;
+  request_counts: { total: number; completed: number; failed: number };
+  usage: { input_tokens: number; output_tokens: number; fee: FeeView };
 }

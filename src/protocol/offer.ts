@@ -22,6 +22,8 @@ export interface ModelOffer {
   readonly parallelMax: number;
   /** Whether an attempt can continue from token ids emitted elsewhere. */
   readonly resumable: boolean;
+  /** Prompts leave the provider's machine: its engine passes them on to a server of which nobody here knows anything. */
+  readonly forwardsPrompts?: true;
   readonly price: PriceSheet;
 }
 

@@ -34,6 +34,7 @@ const modelOffer: ZodType<ModelOffer> = z.strictObject({
   contextTokensMax: count.min(1),
   parallelMax: count.min(1),
   resumable: z.boolean(),
+  forwardsPrompts: z.literal(true).exactOptional(),
   price: priceSchema,
 });
 
@@ -86,17 +87,7 @@ export async function openStatement<T extends Expiring>(
   { nowMs }: { nowMs: number },
   authorOf: (content: T) => string,
 ): Promise<T> {
-  if (envelope.payload.length > envelopeBytesMax) {
-    throw new SkeinError(
-      "protocol_violation",
-      `A statement has ${envelope.payload.length} bytes; ${envelopeBytesMax} are allowed.`,
-    );
-  }
-  const content = decodeCbor(schema, envelope.payload, "signed statement");
-  const author = authorOf(content);
-  if (!(await verifySignature(author, signedBytes(domain, envelope.payload), envelope.signature))) {
-    throw new SkeinError("invalid_signature", `The signature is not that of ${author}.`);
-  }
+  const content = await openRecord(domain, schema, envelope, authorOf);
   if (content.expiresAtMs <= nowMs) {
     throw new SkeinError(
       "protocol_violation",
@@ -108,6 +99,27 @@ export async function openStatement<T extends Expiring>(
     content.expiresAtMs > content.issuedAtMs + lifetimeMaxMs
   ) {
     throw new SkeinError("protocol_violation", "The statement's dates lie too far in the future.");
+  }
+  return content;
+}
+
+/** Checks schema and signature of a record made by `authorOf(content)`: a statement that stays true. */
+export async function openRecord<T>(
+  domain: string,
+  schema: ZodType<T>,
+  envelope: SignedEnvelope,
+  authorOf: (content: T) => string,
+): Promise<T> {
+  if (envelope.payload.length > envelopeBytesMax) {
+    throw new SkeinError(
+      "protocol_violation",
+      `A statement has ${envelope.payload.length} bytes; ${envelopeBytesMax} are allowed.`,
+    );
+  }
+  const content = decodeCbor(schema, envelope.payload, "signed statement");
+  const author = authorOf(content);
+  if (!(await verifySignature(author, signedBytes(domain, envelope.payload), envelope.signature))) {
+    throw new SkeinError("invalid_signature", `The signature is not that of ${author}.`);
   }
   return content;
 }

@@ -1,6 +1,6 @@
 import type { GatewaySession } from "../network/session.ts";
 import type { Clock } from "../util/clock.ts";
-import { type SkeinError, toSkeinError } from "../util/errors.ts";
+import { SkeinError, toSkeinError } from "../util/errors.ts";
 import type { Logger } from "../util/log.ts";
 import type { Random } from "../util/random.ts";
 
@@ -54,10 +54,7 @@ export function keepJoined(
       onState({ state: "connecting", attempt }, null);
       let error: SkeinError;
       try {
-        session = await deps.connect(
-          target,
-          AbortSignal.any([closed.signal, AbortSignal.timeout(connectTimeoutMs)]),
-        );
+        session = await connect(deps, target, closed.signal);
         connecting = false;
         onState({ state: "joined", gatewayId: session.gatewayId, address: session.remoteAddress }, session);
         attempt = 0;
@@ -90,6 +87,25 @@ export function keepJoined(
       session?.close("the provider stops");
     },
   };
+}
+
+async function connect(
+  deps: {
+    readonly clock: Clock;
+    readonly connect: (target: string, signal: AbortSignal) => Promise<GatewaySession>;
+  },
+  target: string,
+  closed: AbortSignal,
+): Promise<GatewaySession> {
+  const late = new AbortController();
+  const cancel = deps.clock.schedule(connectTimeoutMs, () =>
+    late.abort(new SkeinError("connection_failed", `No answer within ${connectTimeoutMs} ms.`)),
+  );
+  try {
+    return await deps.connect(target, AbortSignal.any([closed, late.signal]));
+  } finally {
+    cancel();
+  }
 }
 
 /** Exponential with full jitter, so that providers of a restarted gateway do not return in step. */

@@ -42,6 +42,7 @@ function modelOffer({ engine, name, price }: ServedEngine): ModelOffer {
     contextTokensMax: model.contextTokensMax,
     parallelMax: model.parallelMax,
     resumable: model.resumable,
+    ...(model.forwardsPrompts === true ? { forwardsPrompts: true } : {}),
     price,
   };
 }

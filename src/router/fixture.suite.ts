@@ -33,6 +33,7 @@ export function candidate(providerId: string, values: CandidateValues = {}): Can
     failureShare: 0,
     trust: 0.5,
     cachedTokens: 0,
+    aheadTokens: 0,
     cooling: false,
     ...rest,
   };

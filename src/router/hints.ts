@@ -15,6 +15,8 @@ export interface RoutingHints {
   /** Provider ids; null: all. */
   readonly allow: ReadonlySet<string> | null;
   readonly deny: ReadonlySet<string>;
+  /** Only where the prompt stays on the provider's machine. */
+  readonly isPrivate: boolean;
 }
 
 export const noHints: RoutingHints = {
@@ -23,6 +25,7 @@ export const noHints: RoutingHints = {
   ttftMaxMs: null,
   allow: null,
   deny: new Set(),
+  isPrivate: false,
 };
 
 /** Why a provider was not chosen from, in words that are part of the API. */
@@ -30,6 +33,7 @@ export type RejectReason =
   | "not_allowed"
   | "denied"
   | "other_region"
+  | "not_private"
   | "too_expensive"
   | "too_slow"
   | "full"
@@ -51,6 +55,7 @@ export function refusedByHints(
   if (hints.region !== null && region !== hints.region && !region.startsWith(`${hints.region}-`)) {
     return "other_region";
   }
+  if (hints.isPrivate && offer.forwardsPrompts === true) return "not_private";
   if (hints.priceMax === null) return null;
   const { input, output, second } = hints.priceMax;
   const { price } = offer;

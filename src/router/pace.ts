@@ -16,7 +16,7 @@ export interface Observation {
   readonly ttftMs: number;
   readonly answerMs: number;
   readonly outputTokens: number;
-  /** Prompt tokens that were not in the KV cache; absent: unknown. */
+  /** Prompt tokens that were not in the KV cache, and those of other prompts before it; absent: unknown. */
   readonly prefillTokens?: number;
   /** Share of the prompt that was expected in the KV cache and was there; absent: none was expected. */
   readonly cacheHit?: number;

@@ -51,6 +51,16 @@ test("no provider twice, none invented or lost, not more than the limit, the sam
   );
 });
 
+test("prompts that are still to be read there come first; answers of a busy provider are slower", () => {
+  const reads = { prefillMsPerToken: 0.5 };
+  assert.equal(scoreOf({ ...reads, aheadTokens: 4_000 }) - scoreOf(reads), 2_000);
+  const long = { ...facts, outputTokensMax: 200 };
+  const slower =
+    scoreOf({ active: 2, ttftMs: 0, prefillMsPerToken: 0 }, long) -
+    scoreOf({ ttftMs: 0, prefillMsPerToken: 0 }, long);
+  assert.ok(slower > 0, "two of four slots are taken");
+});
+
 test("a cooling provider is tried only after all healthy ones; the first is never far from the best", () => {
   fc.assert(
     fc.property(anyCandidates, fc.nat(), (candidates, seed) => {

@@ -52,6 +52,15 @@ export interface RoutingPolicy {
   readonly move: MovePolicy;
 }
 
+/** Time costs a batch this much less than somebody who waits. */
+const batchPatience = 10;
+
+/** For lines of batches nothing waits at a provider, where it would be in the way, and price counts more than time. */
+export function policyFor(policy: RoutingPolicy, { isBatch }: { readonly isBatch: boolean }): RoutingPolicy {
+  if (!isBatch) return policy;
+  return { ...policy, queuedPerSlotMax: 0, msPerNanoUsd: policy.msPerNanoUsd * batchPatience };
+}
+
 export const defaultPolicy: RoutingPolicy = {
   unknownTtftMs: 100,
   unknownPrefillMsPerToken: 0.2,

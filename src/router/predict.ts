@@ -25,6 +25,8 @@ export interface Candidate {
   readonly trust: number;
   /** Tokens of this request's prompt that its KV cache probably holds. */
   readonly cachedTokens: number;
+  /** Tokens of other prompts of this gateway that it reads first: they were sent there and have no answer yet. */
+  readonly aheadTokens: number;
   /** Failed lately and not yet proved well again. */
   readonly cooling: boolean;
 }
@@ -65,7 +67,7 @@ export function predict(candidate: Candidate, request: RequestFacts, policy: Rou
     request.outputTokensMax ?? policy.expectedOutputTokens,
     policy.expectedOutputTokens,
   );
-  const decodeMs = tpotMs * outputTokens;
+  const decodeMs = tpotMs * outputTokens * crowding;
   const feeNanoUsd = predictedFee(candidate, request.promptTokens, outputTokens, prefillMs + decodeMs);
   const ttftMs = networkMs + waitMs + prefillMs;
   const scoreMs =
@@ -78,7 +80,7 @@ export function predict(candidate: Candidate, request: RequestFacts, policy: Rou
 }
 
 function enginePrefillMs(candidate: Candidate, request: RequestFacts, policy: RoutingPolicy): number {
-  const tokens = Math.max(1, request.promptTokens - candidate.cachedTokens);
+  const tokens = candidate.aheadTokens + Math.max(1, request.promptTokens - candidate.cachedTokens);
   const { ttftMs, prefillTokens, prefillMsPerToken } = candidate;
   // What was never measured begins at the assumed time for a short prompt.
   const knownMs = ttftMs ?? policy.unknownTtftMs;

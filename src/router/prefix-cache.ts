@@ -4,17 +4,21 @@
  */
 import type { Prompt } from "../protocol/generate.ts";
 
-/** Beginnings that are remembered; the longest unused is forgotten first. */
-const keysMax = 20_000;
+/** Beginnings that are remembered, about 20 MB; the longest unused is forgotten first. */
+const keysMax = 100_000;
 /** Providers remembered per beginning. */
 const holdersMax = 4;
-/** Beginnings of one prompt: its first and its last ones. */
+/** Beginnings of one conversation: its first and its last ones. */
 const pointsMax = 16;
 /** Text without messages is cut here. */
 const blockChars = 1_024;
 const blockTokens = 256;
-/** Blocks beyond these are not hashed: who shares so much shares a conversation. */
-const blocksMax = 64;
+/**
+ * Of a prompt without messages nobody knows where the shared part ends: beginnings of each length up to this many
+ * blocks are remembered, then each longer by this factor. So at least four fifths of what is shared are found.
+ */
+const everyBlockMax = 4;
+const blockFactor = 1.25;
 /** Of longer texts only beginning and end are hashed: a collision costs a wrong estimate, no more. */
 const hashedChars = 2_048;
 /** A KV cache forgets; what was sent longer ago is not expected to be there. */
@@ -59,20 +63,37 @@ export function promptKeys(prompt: Prompt, salt: string): PromptKeys {
     }
   } else if (prompt.kind === "text") {
     const { text } = prompt;
-    const blocks = Math.min(Math.floor(text.length / blockChars), blocksMax);
-    for (let i = 0; i < blocks; i++) {
-      add(text.slice(i * blockChars, (i + 1) * blockChars), blockChars / charsPerToken);
-    }
+    const hashBlock = (seed: number, from: number): number => hash(text.slice(from, from + blockChars), seed);
+    points.push(...blockPoints(key, text.length, blockChars, hashBlock));
     tokens = Math.ceil(text.length / charsPerToken);
   } else {
     const { tokenIds } = prompt;
-    const blocks = Math.min(Math.floor(tokenIds.length / blockTokens), blocksMax);
-    for (let i = 0; i < blocks; i++) {
-      add(tokenIds.slice(i * blockTokens, (i + 1) * blockTokens).join(), blockTokens);
-    }
+    const hashBlock = (seed: number, from: number): number =>
+      hashIds(tokenIds, from, from + blockTokens, seed);
+    points.push(...blockPoints(key, tokenIds.length, blockTokens, hashBlock));
     tokens = tokenIds.length;
   }
   return { points, promptTokens: Math.max(1, tokens) };
+}
+
+/** @param hashBlock of the block that begins at an index, chained through the seed */
+function blockPoints(
+  seed: number,
+  length: number,
+  blockLength: number,
+  hashBlock: (seed: number, from: number) => number,
+): Point[] {
+  const points: Point[] = [];
+  const blocks = Math.floor(length / blockLength);
+  let key = seed;
+  let next = 1;
+  for (let block = 1; block <= blocks; block++) {
+    key = hashBlock(key, (block - 1) * blockLength);
+    if (block < next && block < blocks) continue;
+    points.push({ key, tokens: block * blockTokens });
+    next = block < everyBlockMax ? block + 1 : Math.ceil(block * blockFactor);
+  }
+  return points;
 }
 
 function excerpt(text: string): string {
@@ -110,12 +131,21 @@ export class PrefixCache {
   }
 }
 
-/** 53 bits of a text, chained through `seed` (cyrb53 by bryc, public domain). */
+/** 53 bits of a text, chained through `seed`. */
 function hash(text: string, seed: number): number {
+  return hashCodes(text.length, (i) => text.charCodeAt(i), seed);
+}
+
+function hashIds(tokenIds: readonly number[], from: number, to: number, seed: number): number {
+  return hashCodes(to - from, (i) => tokenIds[from + i]!, seed);
+}
+
+/** 53 bits of whole numbers, chained through `seed` (cyrb53 by bryc, public domain). */
+function hashCodes(length: number, codeAt: (index: number) => number, seed: number): number {
   let h1 = 0xdeadbeef ^ seed;
   let h2 = 0x41c6ce57 ^ Math.floor(seed / 2 ** 32) ^ seed;
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i);
+  for (let i = 0; i < length; i++) {
+    const code = codeAt(i);
     h1 = Math.imul(h1 ^ code, 2_654_435_761);
     h2 = Math.imul(h2 ^ code, 1_597_334_677);
   }

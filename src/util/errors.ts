@@ -36,6 +36,9 @@ export const errorKinds = {
   foreign_origin: { status: 403, type: "permission_error", retry: "never" },
   not_authorized: { status: 403, type: "permission_error", retry: "never" },
   not_found: { status: 404, type: "not_found_error", retry: "never" },
+  unsupported_endpoint: { status: 404, ...invalid },
+  quota_exceeded: { status: 403, type: "permission_error", retry: "never" },
+  conflict: { status: 409, ...invalid },
   method_not_allowed: { status: 405, ...invalid },
   model_not_found: { status: 404, ...invalid },
   // The network cannot serve it now.

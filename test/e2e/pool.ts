@@ -85,10 +85,11 @@ export async function watchStream(
   url: string,
   body: { readonly model: string; readonly seed: number; readonly max_tokens: number },
   onText: (text: string) => void = () => undefined,
+  headers: Readonly<Record<string, string>> = {},
 ): Promise<Seen> {
   const response = await fetch(`${url}/v1/completions`, {
     method: "POST",
-    headers: { "content-type": "application/json" },
+    headers: { "content-type": "application/json", ...headers },
     body: JSON.stringify({
       prompt: "Once upon a time",
       temperature: 2,
@@ -100,7 +101,7 @@ export async function watchStream(
   const id = response.headers.get("x-request-id") ?? "";
   const seen = { id, text: "", attempts: 0, outputTokens: 0, gapMs: 0 };
   if (!response.ok) return { ...seen, error: await response.text() };
-  let error: string | null = "it ended without [DONE]";
+  let error: string | null = hiddenCut;
   let lastMs = 0;
   let rest = "";
   try {
@@ -129,8 +130,45 @@ export async function watchStream(
   return { ...seen, error };
 }
 
+/** How a stream ends that was cut without an error: most clients take it for a whole one. */
+export const hiddenCut = "it ended without [DONE]";
+
+/** A service whose members may be killed while its clients read. */
+export interface Prey {
+  ask(seed: number): Promise<Seen>;
+  /** Kills one that works, while another is there; its place is taken again. False: nobody may be killed now. */
+  killOne(): Promise<boolean>;
+  /** Resolves when all that were killed are there again. */
+  complete(): Promise<void>;
+}
+
+/** A pool behind a gateway: the busiest is killed. @param onKill hears who, at once */
+export function preyOf(
+  url: string,
+  pool: Pool,
+  tokens: number,
+  onKill: (id: string) => void = () => undefined,
+): Prey {
+  const { model } = pool;
+  return {
+    ask: (seed) => watchStream(url, { model, seed, max_tokens: tokens }),
+    async killOne() {
+      const all = await providersOf(url, model);
+      const available = all.filter(({ state }) => state === "available");
+      const [busiest] = available.toSorted((a, b) => b.active - a.active);
+      if (available.length < 2 || busiest === undefined || busiest.active === 0) return false;
+      if (!pool.members.some(({ id }) => id === busiest.id)) return false;
+      void pool.replace(busiest.id, "SIGKILL");
+      onKill(busiest.id);
+      return true;
+    },
+    complete: () => pool.complete(),
+  };
+}
+
 export interface Havoc {
-  /** Streams that went on with another provider. */
+  readonly streams: number;
+  /** Streams that went on elsewhere. */
   readonly cuts: number;
   readonly kills: number;
   readonly errors: readonly string[];
@@ -142,16 +180,15 @@ export interface Havoc {
 }
 
 /**
- * Lets `clients` ask again and again, and kills the busiest provider at random moments, until `cuts` streams have
- * gone on elsewhere.
+ * Lets `clients` ask again and again and kills somebody at random moments, until so many streams have gone on elsewhere
+ * (`cuts`), or so many were killed.
  */
 export async function havoc(
-  url: string,
-  pool: Pool,
+  prey: Prey,
   options: {
     readonly clients: number;
-    readonly cuts: number;
-    readonly tokens: number;
+    readonly until: { readonly cuts: number } | { readonly kills: number };
+    readonly errorsMax: number;
     readonly random: () => number;
     /** By seed; null: answers of this engine may change where they are cut. */
     readonly expected: readonly string[] | null;
@@ -159,19 +196,18 @@ export async function havoc(
     readonly timeoutMs: number;
   },
 ): Promise<Havoc> {
-  const { model } = pool;
+  const { until } = options;
   const endMs = performance.now() + options.timeoutMs;
   const errors: string[] = [];
   const gapsMs: number[] = [];
-  let cuts = 0;
-  let kills = 0;
-  let altered = 0;
-  let alteredBytes = 0;
-  const isOver = (): boolean => cuts >= options.cuts || errors.length > 20 || performance.now() > endMs;
+  let [streams, cuts, kills, altered, alteredBytes] = [0, 0, 0, 0, 0];
+  const isDone = (): boolean => ("cuts" in until ? cuts >= until.cuts : kills >= until.kills);
+  const isOver = (): boolean => isDone() || errors.length > options.errorsMax || performance.now() > endMs;
   const client = async (number: number): Promise<void> => {
     for (let i = number; !isOver(); i++) {
       const seed = i % options.seeds;
-      const seen = await watchStream(url, { model, seed, max_tokens: options.tokens });
+      const seen = await prey.ask(seed);
+      streams += 1;
       if (seen.error !== null) errors.push(seen.error);
       else if (options.expected !== null) {
         const different = differentBytes(seen.text, options.expected[seed]!);
@@ -186,18 +222,12 @@ export async function havoc(
   const killer = async (): Promise<void> => {
     while (!isOver()) {
       await new Promise((resolve) => setTimeout(resolve, 50 + options.random() * 400));
-      const all = await providersOf(url, model);
-      const available = all.filter(({ state }) => state === "available");
-      const [busiest] = available.toSorted((a, b) => b.active - a.active);
-      if (available.length < 2 || busiest === undefined || busiest.active === 0) continue;
-      if (!pool.members.some(({ id }) => id === busiest.id)) continue;
-      kills += 1;
-      void pool.replace(busiest.id, "SIGKILL");
+      if (await prey.killOne()) kills += 1;
     }
   };
   await Promise.all([killer(), ...Array.from({ length: options.clients }, (_, number) => client(number))]);
-  await pool.complete();
-  return { cuts, kills, errors, altered, alteredBytes, gapsMs };
+  await prey.complete();
+  return { streams, cuts, kills, errors, altered, alteredBytes, gapsMs };
 }
 
 function differentBytes(a: string, b: string): number {

@@ -1,7 +1,10 @@
 /** What a gateway or provider process is told: plain data, so that it can cross to another process. */
 import type { Quantization } from "../../exact/model/model.ts";
 import type { PriceSheet } from "../../protocol/price.ts";
+import type { BatchOptions } from "../../gateway/batches/index.ts";
+import type { FileLimits } from "../../gateway/files/file-store.ts";
 import type { CloudPrice } from "../../gateway/index.ts";
+import type { ModelAccessOptions } from "../../gateway/model-access.ts";
 
 export interface GatewayConfig {
   readonly role: "gateway";
@@ -28,6 +31,9 @@ export interface GatewayConfig {
   };
   /** A provider of last resort; null: none. Its price is `cloudPrice`. */
   readonly cloud: CloudConfig | null;
+  readonly files: FileLimits;
+  readonly batches: BatchOptions;
+  readonly modelAccess: ModelAccessOptions;
   /** How long receipts are kept; 0: not at all. */
   readonly receiptRetentionMs: number;
   /** Share of slots kept free for answers that lose their provider. */

@@ -164,6 +164,9 @@ function gatewayOptionsOf(config: GatewayConfig, network: Network, join: JoinPol
     corsOrigins: config.corsOrigins,
     cloudPrice: config.cloudPrice,
     limits: config.limits,
+    files: config.files,
+    batches: config.batches,
+    modelAccess: config.modelAccess,
     policy: { ...defaultPolicy, headroom: config.headroom },
     receipts: { retentionMs: config.receiptRetentionMs },
   };

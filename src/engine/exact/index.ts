@@ -29,6 +29,8 @@ export async function createExactEngine(
   let load: ExactLoadOptions = { modelPath, parallel, contextTokens, threads, modelId: null };
   const engine = await createHostedEngine(deps, {
     kind: "exact",
+    // Its answers are checked by equality.
+    canScore: false,
     async start(events) {
       const thread = await startExactThread(load, events);
       const { modelId, parallelMax, contextTokensMax } = thread.facts;

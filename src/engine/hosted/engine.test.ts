@@ -35,6 +35,7 @@ async function setup() {
     { clock, log: silentLogger },
     {
       kind: "llama",
+      canScore: true,
       model: () => model,
       async start(events): Promise<Host> {
         if (failing !== null) throw failing;

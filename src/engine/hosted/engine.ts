@@ -10,7 +10,7 @@ import { SkeinError, toSkeinError } from "../../util/errors.ts";
 import type { Logger } from "../../util/log.ts";
 import { BoundedQueue } from "../../util/queue.ts";
 import { Admission } from "../admission.ts";
-import type { Engine, EngineModel, EngineStatus } from "../port.ts";
+import type { AnswerScores, Engine, EngineModel, EngineStatus, ScoreRequest } from "../port.ts";
 import { fromWire, type FromHost, type ToHost, unreadEventsMax } from "./messages.ts";
 
 /** A running host with its model loaded. */
@@ -34,6 +34,8 @@ export interface HostedEngineOptions<H extends Host> {
   start(events: HostEvents): Promise<H>;
   /** Facts of the first host; later ones must have the same. */
   model(host: H): EngineModel;
+  /** Whether hosts answer `score`. */
+  readonly canScore: boolean;
 }
 
 /** A step of a large model on a slow machine takes seconds; silence for longer is a hang. */
@@ -43,14 +45,20 @@ const watchIntervalMs = 5_000;
 const countTimeoutMs: number = stepTimeoutMs + 2 * watchIntervalMs;
 /** Prompts that wait to be counted, those included whose asker has gone. */
 const countsMax = 64;
+/** Reading a long answer takes a while, and requests come first. */
+const scoreTimeoutMs = 10 * 60_000;
+/** Answers that wait to be scored. Auditors ask one after the other. */
+const scoresMax = 8;
 const restartMinMs = 250;
 const restartMaxMs = 30_000;
 /** A host that ran this long was healthy: the count of failures starts anew. */
 const healthyMs = 60_000;
 const failuresMax = 8;
 
-interface Count {
-  resolve(promptTokens: number): void;
+/** A question with one answer. */
+interface Question {
+  readonly type: "count" | "score";
+  resolve(answer: FromHost): void;
   reject(error: unknown): void;
 }
 
@@ -67,7 +75,7 @@ export async function createHostedEngine<H extends Host>(
   const { kind } = options;
   const calls = new Map<number, Call>();
   /** Until the host answers, also when the asker does not wait any more: a hang is noticed by what is owed. */
-  const counts = new Map<number, Count>();
+  const questions = new Map<number, Question>();
   const listeners = new Set<(status: EngineStatus) => void>();
   let status: EngineStatus = { state: "ready" };
   let running: H | null = null;
@@ -89,16 +97,16 @@ export async function createHostedEngine<H extends Host>(
     } else if (message.type === "failed") {
       const error = fromWire(message.error);
       calls.get(message.id)?.events.fail(error);
-      takeCount(message.id)?.reject(error);
+      takeQuestion(message.id)?.reject(error);
     } else {
-      takeCount(message.id)?.resolve(message.promptTokens);
+      takeQuestion(message.id)?.resolve(message);
     }
   }
 
-  function takeCount(id: number): Count | undefined {
-    const count = counts.get(id);
-    counts.delete(id);
-    return count;
+  function takeQuestion(id: number): Question | undefined {
+    const question = questions.get(id);
+    questions.delete(id);
+    return question;
   }
 
   function deliver(id: number, event: GenerateEvent): void {
@@ -109,8 +117,8 @@ export async function createHostedEngine<H extends Host>(
 
   function failAll(error: SkeinError): void {
     for (const call of calls.values()) call.events.fail(error);
-    for (const count of counts.values()) count.reject(error);
-    counts.clear();
+    for (const question of questions.values()) question.reject(error);
+    questions.clear();
     admission.refuseAll(error);
   }
 
@@ -156,7 +164,9 @@ export async function createHostedEngine<H extends Host>(
 
   /** Whether the host owes somebody something. */
   function isAwaited(): boolean {
-    return counts.size > 0 || [...calls.values()].some(({ events }) => events.length < unreadEventsMax / 2);
+    return (
+      questions.size > 0 || [...calls.values()].some(({ events }) => events.length < unreadEventsMax / 2)
+    );
   }
 
   /** Before something is asked: silence counts from when it began to matter. */
@@ -229,27 +239,29 @@ export async function createHostedEngine<H extends Host>(
     }
   }
 
-  async function countPromptTokens(prompt: Prompt, signal: AbortSignal): Promise<number> {
-    throwIfAborted(signal);
+  /** Asks the host one thing; what it owes is remembered until it answers, whoever still waits for it. */
+  async function askHost(
+    message: Extract<ToHost, { type: "count" | "score" }>,
+    timeoutMs: number,
+    late: string,
+    signal: AbortSignal,
+  ): Promise<FromHost> {
     const host = requireHost();
-    const id = nextId++;
-    if (counts.size >= countsMax) {
-      throw new SkeinError("overloaded", `${counts.size} prompts wait to be counted already.`, {
-        hint: "Try again in a while.",
-      });
-    }
+    const { id, type } = message;
     beginWaiting();
-    const { promise, resolve, reject } = Promise.withResolvers<number>();
-    const onAbort = (): void => reject(abortError(signal));
+    const { promise, resolve, reject } = Promise.withResolvers<FromHost>();
+    const give = (error: SkeinError): void => {
+      reject(error);
+      if (type === "score" && questions.has(id)) host.send({ type: "cancel", id });
+    };
+    const onAbort = (): void => give(abortError(signal));
     signal.addEventListener("abort", onAbort, { once: true });
-    const cancelTimer = clock.schedule(countTimeoutMs, () =>
-      reject(new SkeinError("deadline_exceeded", "The engine did not count the prompt in time.")),
-    );
-    counts.set(id, { resolve, reject });
+    const cancelTimer = clock.schedule(timeoutMs, () => give(new SkeinError("deadline_exceeded", late)));
+    questions.set(id, { type, resolve, reject });
     try {
-      host.send({ type: "count", id, prompt });
+      host.send(message);
     } catch (error) {
-      counts.delete(id);
+      questions.delete(id);
       reject(error);
     }
     try {
@@ -260,6 +272,32 @@ export async function createHostedEngine<H extends Host>(
     }
   }
 
+  /** A place among those who wait for answers of one kind. */
+  function newQuestion(type: Question["type"], max: number, what: string): number {
+    requireHost();
+    const waiting = [...questions.values()].filter((question) => question.type === type).length;
+    if (waiting < max) return nextId++;
+    throw new SkeinError("overloaded", `${waiting} ${what} already.`, { hint: "Try again in a while." });
+  }
+
+  async function countPromptTokens(prompt: Prompt, signal: AbortSignal): Promise<number> {
+    throwIfAborted(signal);
+    const id = newQuestion("count", countsMax, "prompts wait to be counted");
+    const late = "The engine did not count the prompt in time.";
+    const answer = await askHost({ type: "count", id, prompt }, countTimeoutMs, late, signal);
+    if (answer.type === "counted") return answer.promptTokens;
+    throw wrongAnswer(answer);
+  }
+
+  async function score(request: ScoreRequest, signal: AbortSignal): Promise<AnswerScores> {
+    throwIfAborted(signal);
+    const id = newQuestion("score", scoresMax, "answers wait to be scored");
+    const late = "The engine did not score the answer in time.";
+    const answer = await askHost({ type: "score", id, score: request }, scoreTimeoutMs, late, signal);
+    if (answer.type === "scored") return answer.scores;
+    throw wrongAnswer(answer);
+  }
+
   const model = options.model(await start());
   const admission = new Admission(model.parallelMax);
   clock.schedule(watchIntervalMs, watch);
@@ -268,6 +306,7 @@ export async function createHostedEngine<H extends Host>(
     model,
     generate,
     countPromptTokens,
+    ...(options.canScore ? { score } : {}),
     status: () => status,
     load: () => admission.load(),
     host: () => running,
@@ -282,4 +321,8 @@ export async function createHostedEngine<H extends Host>(
       await running?.close();
     },
   };
+}
+
+function wrongAnswer({ type }: FromHost): SkeinError {
+  return new SkeinError("engine_failed", `The engine's host answered something else (${type}).`);
 }

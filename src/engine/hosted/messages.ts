@@ -1,5 +1,6 @@
 /** Messages between an engine and its host: the process or thread that runs the model. */
 import type { GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
+import type { AnswerScores, ScoreRequest } from "../port.ts";
 import { isErrorCode, SkeinError, toSkeinError } from "../../util/errors.ts";
 
 export interface WireError {
@@ -14,13 +15,16 @@ export type ToHost =
   /** The consumer read this many `tokens` events more: back-pressure. */
   | { readonly type: "read"; readonly id: number; readonly events: number }
   | { readonly type: "cancel"; readonly id: number }
-  | { readonly type: "count"; readonly id: number; readonly prompt: Prompt };
+  | { readonly type: "count"; readonly id: number; readonly prompt: Prompt }
+  /** Only to hosts of engines that can. A cancelled one is answered with `failed`. */
+  | { readonly type: "score"; readonly id: number; readonly score: ScoreRequest };
 
 export type FromHost =
   /** Everything that one step of the batch produced, in one message; nothing is a sign of life. */
   | { readonly type: "step"; readonly events: readonly (readonly [number, GenerateEvent])[] }
   | { readonly type: "failed"; readonly id: number; readonly error: WireError }
-  | { readonly type: "counted"; readonly id: number; readonly promptTokens: number };
+  | { readonly type: "counted"; readonly id: number; readonly promptTokens: number }
+  | { readonly type: "scored"; readonly id: number; readonly scores: AnswerScores };
 
 /** Unread `tokens` events of one request before its sequence pauses. */
 export const unreadEventsMax = 256;

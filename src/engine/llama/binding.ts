@@ -42,6 +42,19 @@ export interface NativeContext {
   copySequenceStateFromOtherSequence(target: number, source: number): Promise<number>;
 }
 
+/** The form of `sampleToken` that also returns what was drawn from. */
+export interface RevealingContext extends NativeContext {
+  sampleToken(batchIndex: number, sampler: NativeSampler): Promise<number>;
+  /** Logits after penalties and temperature of the tokens that may be drawn: token, logit, token, logit, …, best first. */
+  sampleToken(
+    batchIndex: number,
+    sampler: NativeSampler,
+    probabilities: false,
+    confidence: false,
+    logits: true,
+  ): Promise<readonly [token: number, unknown, unknown, logits: readonly number[]]>;
+}
+
 export interface NativeModel {
   tokenize(text: string, special: boolean): Uint32Array;
   detokenize(tokens: Uint32Array, special: boolean): string;
@@ -58,7 +71,7 @@ export interface NativeModel {
 
 export interface LlamaModel {
   tokenize(text: string, special: boolean, options?: "trimLeadingSpace"): number[];
-  createContext(options: object): Promise<{ _ctx: NativeContext; contextSize: number }>;
+  createContext(options: object): Promise<{ _ctx: RevealingContext; contextSize: number }>;
   readonly _model: NativeModel;
 }
 

@@ -39,6 +39,9 @@ process.on("message", (message: ToChild) => {
     case "cancel":
       service?.cancel(message.id);
       break;
+    case "score":
+      service?.score(message.id, message.score);
+      break;
     case "count":
       service?.count(message.id, message.prompt);
       break;

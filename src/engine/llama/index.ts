@@ -23,6 +23,7 @@ export async function createLlamaEngine(
 ): Promise<Engine & { readonly backend: string; processId(): number | null }> {
   const engine = await createHostedEngine(deps, {
     kind: "llama",
+    canScore: true,
     start: (events) => startLlamaProcess(options, events),
     model: ({ contextTokens }) => ({
       modelId: options.modelId,

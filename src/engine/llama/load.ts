@@ -8,7 +8,7 @@ import {
   importNodeLlamaCpp,
   type Llama,
   type LlamaModel,
-  type NativeContext,
+  type RevealingContext,
 } from "./binding.ts";
 import type { LlamaLoadOptions } from "./messages.ts";
 import { createPieceTable } from "./pieces.ts";
@@ -21,7 +21,7 @@ export interface LoadedModel {
   readonly info: GgufInfo;
   readonly llama: Llama;
   readonly model: LlamaModel;
-  readonly context: NativeContext;
+  readonly context: RevealingContext;
   readonly tokenizer: PromptTokenizer;
   readonly pieces: PieceTable;
   readonly contextTokens: number;

@@ -1,4 +1,5 @@
 /** Inside the child process: requests in, tokens out. Owns slots, sequences and the batch loop. */
+import type { ScoreRequest } from "../port.ts";
 import type { Emitted, GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
 import { commonPrefix } from "../common-prefix.ts";
 import { type FromHost, toWire } from "../hosted/messages.ts";
@@ -6,6 +7,7 @@ import { checkContext, checkLogitBias, checkTokenIds, tokenizePrompt } from "../
 import { BatchLoop } from "./batch-loop.ts";
 import type { NativeSampler } from "./binding.ts";
 import type { LoadedModel } from "./load.ts";
+import { ScoreQueue } from "./score-queue.ts";
 import { Sequence } from "./sequence.ts";
 import { SlotTable } from "./slots.ts";
 
@@ -24,6 +26,7 @@ export class Service {
   readonly #send: (message: FromHost) => void;
   readonly #slots: SlotTable;
   readonly #loop: BatchLoop;
+  readonly #scores: ScoreQueue;
   readonly #byId = new Map<number, Sequence>();
   #waiting: Waiting[] = [];
   /** Samplers of ended sequences: a running step may still use them. */
@@ -34,7 +37,10 @@ export class Service {
     this.#send = send;
     this.#slots = new SlotTable(loaded.context, parallel, loaded.contextTokens);
     this.#loop = new BatchLoop(loaded.context, this.#slots, {
-      onPause: () => this.#admitWaiting(),
+      onPause: async () => {
+        await this.#admitWaiting();
+        await this.#scores.step();
+      },
       onStep: (events) => {
         send({ type: "step", events: events.map(([{ id }, event]) => [id, event] as const) });
         for (const [sequence, event] of events) if (event.type === "end") this.#release(sequence);
@@ -44,9 +50,11 @@ export class Service {
           send({ type: "failed", id: sequence.id, error: toWire(error) });
           this.#release(sequence);
         }
+        this.#scores.failRunning(error);
         this.#slots.clear();
       },
     });
+    this.#scores = new ScoreQueue(loaded, this.#slots, { send, wake: () => this.#loop.wake() });
   }
 
   generate(id: number, asked: GenerateRequest): void {
@@ -63,6 +71,15 @@ export class Service {
     });
   }
 
+  score(id: number, score: ScoreRequest): void {
+    this.#guard(id, () => {
+      const promptTokens = this.#tokenize(score.request.prompt);
+      checkTokenIds(score.tokenIds, this.#loaded.info.vocabularySize);
+      checkContext(promptTokens.length, score.tokenIds.length, this.#loaded.contextTokens);
+      this.#scores.add({ id, score, promptTokens });
+    });
+  }
+
   count(id: number, prompt: Prompt): void {
     this.#guard(id, () => {
       this.#send({ type: "counted", id, promptTokens: this.#tokenize(prompt).length });
@@ -70,6 +87,7 @@ export class Service {
   }
 
   cancel(id: number): void {
+    this.#scores.cancel(id);
     this.#waiting = this.#waiting.filter((waiting) => waiting.id !== id);
     const sequence = this.#byId.get(id);
     if (sequence !== undefined) this.#release(sequence);

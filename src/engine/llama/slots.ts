@@ -50,6 +50,17 @@ export class SlotTable {
     return best;
   }
 
+  /** Takes a free slot, the coldest, and empties it. */
+  takeEmpty(): Slot | null {
+    const slot = this.slots.filter(({ busy }) => !busy).toSorted((a, b) => a.usedAt - b.usedAt)[0];
+    if (slot === undefined) return null;
+    slot.busy = true;
+    slot.usedAt = ++this.#uses;
+    slot.cells = [];
+    this.#context.disposeSequence(slot.id);
+    return slot;
+  }
+
   /** Forgets everything, after a failed step left the cache in doubt. */
   clear(): void {
     for (const slot of this.slots) {

@@ -1,0 +1,71 @@
+/** The path of a batch's lines: everybody's, with more patience, at its own price, in nobody's way. */
+import { Decisions } from "../decisions.ts";
+import type { Asker } from "../app.ts";
+import { billOf } from "../answer-request.ts";
+import { type CompleteDeps, endsOf, startAnswer } from "../complete.ts";
+import { completionObject } from "../format.ts";
+import { HedgeBudget } from "../hedge-budget.ts";
+import type { ModelAccess } from "../model-access.ts";
+import type { CompletionRequest } from "../parse-request.ts";
+import { notOffered } from "../refusals.ts";
+import { abortError } from "../../util/abort.ts";
+import type { BatchOptions } from "./index.ts";
+import type { JobDeps } from "./job.ts";
+
+/** A line that had to make room waits as long as that takes. */
+const lineTimeoutMs: number = 24 * 3600_000;
+const joinLookMs = 250;
+
+type LinePath = Pick<JobDeps, "answer" | "requireModel">;
+
+export function createLinePath(
+  deps: CompleteDeps,
+  access: ModelAccess,
+  { pricePercent, joinGraceMs }: BatchOptions,
+): LinePath {
+  const { clock, directory } = deps;
+  const startMs = clock.monotonicMs();
+  const path: CompleteDeps = {
+    ...deps,
+    // A cloud of last resort is for those who wait.
+    cloud: null,
+    hedges: new HedgeBudget(0),
+    // Others ask why their requests went where they went: thousands of lines would push them out.
+    decisions: new Decisions(clock, directory, deps.cloudPrice),
+    limits: { ...deps.limits, requestTimeoutMs: lineTimeoutMs, queueTimeoutMs: lineTimeoutMs },
+  };
+  const resolved = (request: CompletionRequest, owner: string): CompletionRequest => ({
+    ...request,
+    model: access.resolve(owner, request.model),
+    feePercent: pricePercent,
+  });
+  return {
+    async answer(given: CompletionRequest, asker: Asker, signal: AbortSignal) {
+      const request = resolved(given, asker.owner);
+      const abort = new AbortController();
+      const onAbort = (): void => abort.abort(signal.reason);
+      if (signal.aborted) onAbort();
+      signal.addEventListener("abort", onAbort, { once: true });
+      try {
+        const { frame, events } = startAnswer(path, request, { ...asker, isBatch: true }, abort);
+        const ends = await endsOf(events);
+        return { body: completionObject(frame, ends), consumed: consumedOf(billOf(request, ends)) };
+      } finally {
+        signal.removeEventListener("abort", onAbort);
+      }
+    },
+    async requireModel(owner: string, name: string, signal: AbortSignal) {
+      const model = access.resolve(owner, name);
+      const isKnown = (): boolean => directory.isOffered(model) || directory.wasKnown(model);
+      while (!isKnown()) {
+        if (clock.monotonicMs() - startMs > joinGraceMs) throw notOffered(directory, model);
+        if (signal.aborted) throw abortError(signal);
+        await new Promise<void>((resolve) => clock.schedule(joinLookMs, resolve));
+      }
+    },
+  };
+}
+
+function consumedOf({ promptTokens, cachedTokens, outputTokens, feeAmount }: ReturnType<typeof billOf>) {
+  return { inputTokens: promptTokens, cachedTokens, outputTokens, feeAmount };
+}

@@ -1,0 +1,50 @@
+/** What model names mean at this gateway: the operator's aliases, and which API key may use which model. */
+import { SkeinError } from "../util/errors.ts";
+import type { Directory } from "./directory.ts";
+import { ownerOfKey } from "./security.ts";
+
+export interface ModelAccessOptions {
+  /** Names that clients use, such as `gpt-4o-mini`, and what of the network they stand for. */
+  readonly aliases?: Readonly<Record<string, string>>;
+  /** By API key: the names (or aliases) that it may use; keys that are not there may use all. */
+  readonly keyModels?: Readonly<Record<string, readonly string[]>>;
+}
+
+export class ModelAccess {
+  readonly aliases: ReadonlyMap<string, string>;
+  readonly #allowed: ReadonlyMap<string, ReadonlySet<string>>;
+  readonly #directory: Directory;
+
+  constructor(directory: Directory, { aliases = {}, keyModels = {} }: ModelAccessOptions) {
+    this.#directory = directory;
+    this.aliases = new Map(Object.entries(aliases));
+    this.#allowed = new Map(
+      Object.entries(keyModels).map(([key, names]) => [ownerOfKey(key), new Set(names)]),
+    );
+  }
+
+  /**
+   * The model that a name stands for. What somebody serves under the very name of an alias does not count: the operator's word does.
+   *
+   * @throws SkeinError `not_authorized` when the API key may not use it
+   */
+  resolve(owner: string, name: string): string {
+    const target = this.aliases.get(name) ?? name;
+    if (this.mayUse(owner, name)) return target;
+    const names = [...this.#allowed.get(owner)!].slice(0, 10).join(", ");
+    throw new SkeinError("not_authorized", `This API key may not use the model '${name.slice(0, 100)}'.`, {
+      param: "model",
+      hint: `It may use: ${names === "" ? "none" : names}.`,
+    });
+  }
+
+  mayUse(owner: string, name: string): boolean {
+    const allowed = this.#allowed.get(owner);
+    if (allowed === undefined || allowed.has(name)) return true;
+    const target = this.aliases.get(name) ?? name;
+    if (allowed.has(target)) return true;
+    // An identity, or a name with a hash: allowed when all that it may mean is.
+    const names = this.#directory.offersOf(target).map(({ offer }) => offer.name);
+    return names.length > 0 && names.every((offered) => allowed.has(offered));
+  }
+}

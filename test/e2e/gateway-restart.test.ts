@@ -1,0 +1,118 @@
+/** The gateway is killed in the middle of an answer and started again; the client comes back for the rest. */
+import assert from "node:assert/strict";
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { Pool, untilAvailable } from "./pool.ts";
+import { eventually, killAll, type Running, skein, stop, temporaryHome } from "./processes.ts";
+
+const home = temporaryHome();
+let gateway: Running;
+let url = "";
+let pool: Pool;
+let networkPort = "0";
+
+before(async () => {
+  gateway = await start("0");
+  pool = new Pool(home.path, "exact", url);
+  await pool.grow(1);
+  await untilAvailable(url, pool.model, 1);
+});
+
+after(async () => {
+  try {
+    await stop(gateway);
+  } finally {
+    await killAll();
+  }
+  home.remove();
+});
+
+async function start(port: string): Promise<Running> {
+  const running = skein(home.path, "gateway", "--port", port, "--network-port", networkPort);
+  url = (await running.printed(/http:\/\/127\.0\.0\.1:\d+/))[0];
+  const view = (await (await fetch(`${url}/skein/v1/gateway`)).json()) as { addresses: string[] };
+  networkPort = /\/tcp\/(\d+)/.exec(view.addresses[0]!)![1]!;
+  return running;
+}
+
+/** Of each choice. */
+function textsOf(events: string): string[] {
+  const texts: string[] = [];
+  for (const [, data] of events.matchAll(/^data: (\{.*)$/gm)) {
+    for (const { index, text } of JSON.parse(data!).choices ?? []) texts[index] = (texts[index] ?? "") + text;
+  }
+  return texts;
+}
+
+async function open(n: number): Promise<Response> {
+  const request = { model: pool.model, prompt: "Once upon a time", temperature: 2, seed: 21, n };
+  return fetch(`${url}/v1/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json", "x-skein-resume": "true" },
+    body: JSON.stringify({
+      ...request,
+      max_tokens: 400,
+      stream: true,
+      stream_options: { include_usage: true },
+    }),
+  });
+}
+
+/** Whole events of a stream, until it has so many characters, or breaks. */
+async function readSome(response: Response, chars: number): Promise<string> {
+  let seen = "";
+  try {
+    for await (const part of response.body!.pipeThrough(new TextDecoderStream())) {
+      seen += part;
+      if (seen.length > chars) break;
+    }
+  } catch {
+    // The process was killed.
+  }
+  return seen.slice(0, seen.lastIndexOf("\n\n") + 2);
+}
+
+const lastId = (seen: string): string => [...seen.matchAll(/^id: (.*)$/gm)].at(-1)![1]!;
+/** Tokens in and out, as they are charged. */
+const usageOf = (seen: string): [number, number] => {
+  const chunk = [...seen.matchAll(/^data: (\{.*)$/gm)].findLast(([, data]) => data!.includes('"fee"'))!;
+  const { prompt_tokens, completion_tokens } = JSON.parse(chunk[1]!).usage;
+  return [prompt_tokens, completion_tokens];
+};
+
+async function killedTwice(n: number): Promise<void> {
+  const expected = await (await open(n)).text();
+  assert.ok(expected.endsWith("data: [DONE]\n\n"), expected.slice(-300));
+  let response = await open(n);
+  const id = response.headers.get("x-request-id")!;
+  let seen = "";
+  for (const chars of [8_000, 6_000]) {
+    seen += await readSome(response, chars);
+    gateway.child.kill("SIGKILL");
+    await gateway.exited();
+    assert.ok(!seen.includes("[DONE]"), "in the middle");
+    gateway = await start(new URL(url).port);
+    response = await eventually("somebody goes on with it", async () => {
+      const got = await fetch(`${url}/v1/requests/${id}/events`, {
+        headers: { "last-event-id": lastId(seen) },
+      });
+      // While its provider has not come back yet.
+      return got.status === 503 ? null : got;
+    });
+    assert.equal(response.status, 200, response.ok ? "" : await response.text());
+  }
+  seen += await response.text();
+  assert.deepEqual(textsOf(seen), textsOf(expected));
+  assert.ok(seen.endsWith("data: [DONE]\n\n"));
+  assert.deepEqual(usageOf(seen), usageOf(expected));
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  assert.match(metrics, /gen_ai_client_operation_duration_seconds_count\S* 1\n/);
+}
+
+test("killed twice in the middle of an answer: the same bytes, one charge", async () => {
+  await killedTwice(3);
+  if (process.platform !== "win32") {
+    assert.equal(statSync(join(home.path, "gateway.db")).mode & 0o777, 0o600);
+  }
+});
