@@ -3,9 +3,13 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { openEngine, tinySkein } from "../engine/exact/fixture.suite.ts";
 import { loadModel } from "../engine/exact/load.ts";
+import { tokenizePrompt } from "../engine/prompt.ts";
 import { sha256 } from "../engine/sha256.ts";
+import { merkleRoot } from "../exact/commitment/commitment.ts";
+import type { KnownRows } from "../exact/commitment/difference.ts";
+import { replayRows } from "../exact/replay.ts";
 import { opsHash } from "../exact/ops/version.ts";
-import { greedySampling, type Sampling } from "../protocol/generate.ts";
+import { greedySampling, type Sampling, type Traced, type TraceRequest } from "../protocol/generate.ts";
 import { freePriceSheet } from "../protocol/price.ts";
 import { type Asked, askedOf, type RequestWithTerms, requestHash } from "../receipt/asked.ts";
 import { checkDocument } from "../receipt/check-document.ts";
@@ -14,7 +18,10 @@ import { makeSigner, memoryChain } from "../receipt/fixture.suite.ts";
 import { withReceipt } from "../receipt/issue.ts";
 import { decodeReceipt, type Receipt, receiptDigest, signReceipt } from "../receipt/receipt.ts";
 import { textHash, tokensHash } from "../receipt/words.ts";
+import { Trace } from "../receipt/trace.ts";
+import { concatBytes } from "../util/bytes.ts";
 import { systemClock } from "../util/clock.ts";
+import { locateFault } from "./locate.ts";
 import { verifyAnswer, type VerifiedAnswer } from "./verify-answer.ts";
 
 const engine = await openEngine({ parallel: 3 });
@@ -209,4 +216,48 @@ test("what cannot be computed again is said to be so", async () => {
   refused(choiceOf(request, { ...part, asked: { ...part.asked, tier: "float" } }), /tier is 'float'/);
   refused(choiceOf(request, { ...part, asked: { ...part.asked, modelId: "m" } }), /it is of m/);
   refused(choiceOf(request, await lie(part, { opsHash: new Uint8Array(32).fill(1) })), /other operations/);
+});
+
+test("a provider that is honest only when it is asked does not come through; one that shows its error is located", async () => {
+  const request = requestOf({ outputTokensMax: 12 });
+  const honest = await answer(request);
+  const tokens = [...tokenizePrompt(loaded.prompt, request.prompt), ...honest.tokenIds!];
+  // Its numbers at one layer of one position are other ones.
+  const { execution } = honest.receipt!.receipt;
+  const right = [
+    ...replayRows([loaded.executor], {
+      sha256,
+      tokens: tokens.slice(0, execution!.positions),
+      promptLength: 1,
+    }),
+  ];
+  const wrongLeaves = right.map(({ leaves }) => [...leaves]);
+  wrongLeaves[9]![4] = sha256(wrongLeaves[9]![4]!);
+  const wrongRows = wrongLeaves.map((leaves) => merkleRoot(sha256, leaves));
+  const trace = new Trace(sha256);
+  trace.push(tokens.slice(0, wrongRows.length), concatBytes(wrongRows));
+  const part = await lie(honest, { execution: trace.execution() });
+  const verifyWith = (known: KnownRows): VerifiedAnswer["fault"] => {
+    const steps = verifyAnswer(sha256, loaded, choiceOf(request, part), { known });
+    for (;;) {
+      const { done, value } = steps.next();
+      if (done === true) return value.fault;
+    }
+  };
+  const give =
+    (rows: readonly Uint8Array[], leaves: readonly Uint8Array[][]) =>
+    async (asked: TraceRequest): Promise<Traced> => ({
+      rows: concatBytes(rows),
+      leaves: asked.position === null ? null : concatBytes(leaves[asked.position]!),
+    });
+  const shown = await locateFault(sha256, part.receipt!, tokens, give(wrongRows, wrongLeaves), verifyWith);
+  assert.deepEqual(shown, { kind: "numbers", position: 9, lastPosition: 9, part: 4 });
+  const hidden = give(
+    right.map(({ row }) => row),
+    wrongLeaves,
+  );
+  await assert.rejects(
+    locateFault(sha256, part.receipt!, tokens, hidden, verifyWith),
+    /not those that it signed/,
+  );
 });

@@ -9,24 +9,34 @@ import type { Sequence } from "./sequence.ts";
 /** Of one request: its slot's rows, which it makes longer, and how many of them were told. */
 export class RowHashes {
   readonly #rows: Uint8Array[];
+  readonly #leavesAt: number | null;
+  #leaves: Uint8Array | null = null;
   #told = 0;
 
-  /** @param rows of the positions that need not be read again */
-  constructor(rows: Uint8Array[]) {
+  /**
+   * @param rows of the positions that need not be read again
+   * @param leavesAt position whose leaves are told, too; it is read again
+   */
+  constructor(rows: Uint8Array[], leavesAt: number | null) {
     this.#rows = rows;
+    this.#leavesAt = leavesAt;
   }
 
   /** The next position was read. */
   add(token: number, layerLeaves: readonly Uint8Array[]): void {
-    this.#rows.push(merkleRoot(sha256, [...layerLeaves, tokenLeaf(sha256, token)]));
+    const leaves = [...layerLeaves, tokenLeaf(sha256, token)];
+    if (this.#rows.length === this.#leavesAt) this.#leaves = concatBytes(leaves);
+    this.#rows.push(merkleRoot(sha256, leaves));
   }
 
-  /** All since the last call, one behind the other; undefined: none. */
-  take(): Uint8Array | undefined {
-    if (this.#told === this.#rows.length) return undefined;
+  /** All since the last call, one behind the other. */
+  take(): { readonly rows?: Uint8Array; readonly leaves?: Uint8Array } {
+    if (this.#told === this.#rows.length) return {};
     const rows = concatBytes(this.#rows.slice(this.#told));
     this.#told = this.#rows.length;
-    return rows;
+    const leaves = this.#leaves;
+    this.#leaves = null;
+    return leaves === null ? { rows } : { rows, leaves };
   }
 }
 
