@@ -114,9 +114,8 @@ for (const [name, makePair] of [
       assert.equal(failed.at(-1)!.type, "receipt");
       // One that never gives its receipt is waited for by whoever wants it.
       const abort = new AbortController();
-      const silent = gateway
-        .generate(requestOf({ terms, requestId: "silent" }), abort.signal)
-        [Symbol.asyncIterator]();
+      const request = requestOf({ terms, requestId: "silent" });
+      const silent = gateway.generate(request, abort.signal)[Symbol.asyncIterator]();
       for (let i = 0; i < 5; i++) await silent.next();
       const waiting = silent.next();
       abort.abort();
