@@ -2,6 +2,8 @@
  * What the exact engine loses, beside llama.cpp with Q8_0, and with four bits beside Q4_0: against llama.cpp's own F32 logits on random models of every
  * family, and against the float model on held-out text, with and without the outliers of large models.
  *
+ * Both demo models unless one is named: draft with its F16 weights and with outliers, and tiny, whose only weights are Q8_0.
+ *
  *   npm run bench -- exact-quality [model.F16.gguf] [--quick]
  */
 import { mkdtemp, rm } from "node:fs/promises";
@@ -25,8 +27,10 @@ import type { WeightType } from "./lib/weight-types.ts";
 
 const quick = process.argv.includes("--quick");
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const modelPath =
-  process.argv.slice(2).find((arg) => !arg.startsWith("--")) ?? join(root, "models", "draft.F16.gguf");
+const named = process.argv.slice(2).find((arg) => !arg.startsWith("--"));
+const modelPath = named ?? join(root, "models", "draft.F16.gguf");
+/** Compared without outliers only; null: a model was named. */
+const otherPath = named === undefined ? join(root, "models", "tiny.Q8_0.gguf") : null;
 const signal = new AbortController().signal;
 const contextTokens = 512;
 const rowsMax = quick ? 40 : 180;
@@ -89,15 +93,14 @@ interface Variant {
   readonly source: ModelSource;
 }
 
-async function variantsOf(rows: readonly EvalRow[], imStart: number): Promise<Variant[]> {
-  const plain = await openModelFile(modelPath);
+async function outliersOf(plain: ModelSource, rows: readonly EvalRow[], imStart: number): Promise<Variant[]> {
   const scaled = (["H", "K", "V"] as const).map((kind: ScaledOutlier) => ({
     name: kind,
     source: withScaledOutliers(plain, [kind], unevenScales),
   }));
   const samples = rows.slice(0, sampleRowsMax).map(({ tokenIds }) => tokenIds);
   const massive = await withMassiveToken(plain, { tokenId: imStart, samples }, signal);
-  return [{ name: "none", source: plain }, ...scaled, { name: "S", source: massive }];
+  return [...scaled, { name: "S", source: massive }];
 }
 
 /** Logits of one row after the other, compared with the reference's. */
@@ -113,8 +116,14 @@ async function compareRows(
   return summarize(compared);
 }
 
-async function compareOutliers(llama: LlamaProcess, folder: string): Promise<Figures> {
-  const original = await llama.load(modelPath, { contextTokens });
+/** @param label in front of the figures' names */
+async function compareModel(
+  llama: LlamaProcess,
+  folder: string,
+  path: string,
+  { label, hasOutliers }: { readonly label: string; readonly hasOutliers: boolean },
+): Promise<Figures> {
+  const original = await llama.load(path, { contextTokens });
   const rows = await loadHeldOutRows((text) => original.tokenize(text), rowsMax, contextTokens);
   const [imStart] = await original.tokenize("<|im_start|>");
   await original.close();
@@ -123,16 +132,18 @@ async function compareOutliers(llama: LlamaProcess, folder: string): Promise<Fig
     head: ["outliers", "engine", "perplexity", "of the float model's", "divergence", "same token"],
   });
   const figures: Figures = {};
-  for (const { name, source } of await variantsOf(rows, imStart!)) {
-    console.error(`outliers: ${name}`);
+  const plain = await openModelFile(path);
+  const outliers = hasOutliers ? await outliersOf(plain, rows, imStart!) : [];
+  for (const { name, source } of [{ name: "none", source: plain }, ...outliers]) {
+    console.error(`${basename(path)}, outliers: ${name}`);
     const parent = await openFloatParent(source, signal);
     const references = rows.map((row) => parent.logits(row.tokenIds));
     const own = async (quantization: Quantization): Promise<Comparison> =>
       compareRows(rows, references, await openExact(source, quantization));
     const rival = async (type: WeightType): Promise<Comparison> => {
-      const path = join(folder, `${name}.${type}.gguf`);
-      await writeChangedModel(path, modelPath, source, type);
-      const loaded = await llama.load(path, { contextTokens });
+      const changed = join(folder, `${name}.${type}.gguf`);
+      await writeChangedModel(changed, path, source, type);
+      const loaded = await llama.load(changed, { contextTokens });
       const compared = await compareRows(rows, references, (tokens) => loaded.logits(tokens));
       await loaded.close();
       return compared;
@@ -145,17 +156,17 @@ async function compareOutliers(llama: LlamaProcess, folder: string): Promise<Fig
       ["llama.cpp Q4_0", "Q4", await rival("Q4_0")],
     ] as const) {
       table.push([name, engine, ...cellsOf(compared)]);
-      const key = `${prefix}${suffix}`;
+      const key = `${label}${prefix}${suffix}`;
       figures[`perplexityLossPercent${key}`] = rounded((compared.perplexityRatio.value - 1) * 100);
       figures[`divergence${key}`] = rounded(compared.divergence.value);
       figures[`sameTokenPercent${key}`] = rounded(compared.agreement.value * 100);
     }
   }
   console.log(
-    `${basename(modelPath)} on ${rows.length} held-out texts; 95 % intervals from a bootstrap over them`,
+    `${basename(path)} on ${rows.length} held-out texts; 95 % intervals from a bootstrap over them`,
   );
   console.log(table.toString());
-  return { ...figures, rows: rows.length };
+  return { ...figures, [`rows${label}`]: rows.length };
 }
 
 function cellsOf({ perplexity, perplexityRatio, divergence, agreement }: Comparison): string[] {
@@ -173,9 +184,14 @@ const folder = await mkdtemp(join(tmpdir(), "skein-quality-"));
 const llama = await startLlama();
 try {
   const families = await compareFamilies(llama, folder);
-  const outliers = await compareOutliers(llama, folder);
+  const main = await compareModel(llama, folder, modelPath, { label: "", hasOutliers: true });
+  const other =
+    otherPath === null
+      ? {}
+      : await compareModel(llama, folder, otherPath, { label: "Tiny", hasOutliers: false });
   const model = basename(modelPath);
-  console.log(JSON.stringify({ model, rival: "llama.cpp Q8_0 and Q4_0", runs: 1, ...outliers, ...families }));
+  const rival = "llama.cpp Q8_0 and Q4_0";
+  console.log(JSON.stringify({ model, rival, runs: 1, ...main, ...other, ...families }));
 } finally {
   llama.close();
   await rm(folder, { recursive: true, force: true });

@@ -49,6 +49,7 @@ export class Service {
       case "cancel": {
         const sequence = this.#byId.get(message.id);
         if (sequence !== undefined) this.#release(sequence);
+        this.#send({ type: "cancelled", id: message.id });
       }
     }
   }

@@ -44,6 +44,7 @@ async function setup() {
         return {
           send(message) {
             host.sent.push(message);
+            if (message.type === "cancel" && answers) events.onMessage({ type: "cancelled", id: message.id });
             if (message.type !== "generate" || !answers) return;
             const start = { type: "start", promptTokens: 1, cachedTokens: 0 } as const;
             events.onMessage({
@@ -149,6 +150,34 @@ test("a hang is noticed when only counts wait, and when nobody waits for them an
     assert.ok(hosts[0]!.isKilled);
     await engine.close();
   }
+});
+
+test("a hang is noticed although all askers gave up, however many follow and give up, too", async () => {
+  const { engine, hosts, pass, hang } = await setup();
+  // A host that works lets go of what was cancelled; silence afterwards is that of an idle one.
+  const gaveUp = async (waitMs: number): Promise<void> => {
+    const abort = new AbortController();
+    const asking = assert.rejects(
+      collect(engine, ask("x"), abort.signal),
+      code("cancelled", "engine_failed", "engine_unavailable"),
+    );
+    await pass(0);
+    await pass(waitMs);
+    abort.abort();
+    await asking;
+  };
+  hang();
+  await gaveUp(1_000);
+  const { id } = hosts[0]!.sent.find(({ type }) => type === "cancel") as { id: number };
+  hosts[0]!.events.onMessage({ type: "cancelled", id });
+  for (let i = 0; i < 60; i++) await pass(5_000);
+  assert.ok(!hosts[0]!.isKilled);
+  // One that hangs does not: every asker loses patience long before it may be called a hang.
+  for (let i = 0; i < 3; i++) await gaveUp(30_000);
+  assert.ok(!hosts[0]!.isKilled);
+  for (let i = 0; i < 2; i++) await gaveUp(20_000);
+  assert.ok(hosts[0]!.isKilled);
+  await engine.close();
 });
 
 test("counts are bounded in number and time, and answered ones are forgotten", async () => {

@@ -76,6 +76,8 @@ export async function createHostedEngine<H extends Host>(
   const calls = new Map<number, Call>();
   /** Until the host answers, also when the asker does not wait any more: a hang is noticed by what is owed. */
   const questions = new Map<number, Question>();
+  /** Requests that the host was asked to forget and has not yet: a hang must not hide behind askers who gave up. */
+  const cancels = new Set<number>();
   const listeners = new Set<(status: EngineStatus) => void>();
   let status: EngineStatus = { state: "ready" };
   let running: H | null = null;
@@ -98,6 +100,8 @@ export async function createHostedEngine<H extends Host>(
       const error = fromWire(message.error);
       calls.get(message.id)?.events.fail(error);
       takeQuestion(message.id)?.reject(error);
+    } else if (message.type === "cancelled") {
+      cancels.delete(message.id);
     } else {
       takeQuestion(message.id)?.resolve(message);
     }
@@ -119,6 +123,7 @@ export async function createHostedEngine<H extends Host>(
     for (const call of calls.values()) call.events.fail(error);
     for (const question of questions.values()) question.reject(error);
     questions.clear();
+    cancels.clear();
     admission.refuseAll(error);
   }
 
@@ -165,7 +170,9 @@ export async function createHostedEngine<H extends Host>(
   /** Whether the host owes somebody something. */
   function isAwaited(): boolean {
     return (
-      questions.size > 0 || [...calls.values()].some(({ events }) => events.length < unreadEventsMax / 2)
+      questions.size > 0 ||
+      cancels.size > 0 ||
+      [...calls.values()].some(({ events }) => events.length < unreadEventsMax / 2)
     );
   }
 
@@ -204,8 +211,14 @@ export async function createHostedEngine<H extends Host>(
     // At once, not when the consumer reads again: it may never do that.
     const onAbort = (): void => {
       events.fail(abortError(signal));
-      if (!ended) host.send({ type: "cancel", id });
+      cancel();
+    };
+    const cancel = (): void => {
+      if (ended) return;
       ended = true;
+      // A host that has ended since owes nothing.
+      if (running === host) cancels.add(id);
+      host.send({ type: "cancel", id });
     };
     beginWaiting();
     calls.set(id, { events });
@@ -222,7 +235,7 @@ export async function createHostedEngine<H extends Host>(
     } finally {
       signal.removeEventListener("abort", onAbort);
       calls.delete(id);
-      if (!ended) host.send({ type: "cancel", id });
+      cancel();
     }
   }
 

@@ -14,6 +14,7 @@ export type ToHost =
   | { readonly type: "generate"; readonly id: number; readonly request: GenerateRequest }
   /** The consumer read this many `tokens` events more: back-pressure. */
   | { readonly type: "read"; readonly id: number; readonly events: number }
+  /** Answered with `cancelled` once nothing is computed for the request any more. */
   | { readonly type: "cancel"; readonly id: number }
   | { readonly type: "count"; readonly id: number; readonly prompt: Prompt }
   /** Only to hosts of engines that can. A cancelled one is answered with `failed`. */
@@ -23,6 +24,7 @@ export type FromHost =
   /** Everything that one step of the batch produced, in one message; nothing is a sign of life. */
   | { readonly type: "step"; readonly events: readonly (readonly [number, GenerateEvent])[] }
   | { readonly type: "failed"; readonly id: number; readonly error: WireError }
+  | { readonly type: "cancelled"; readonly id: number }
   | { readonly type: "counted"; readonly id: number; readonly promptTokens: number }
   | { readonly type: "scored"; readonly id: number; readonly scores: AnswerScores };
 

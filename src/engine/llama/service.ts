@@ -29,6 +29,8 @@ export class Service {
   readonly #scores: ScoreQueue;
   readonly #byId = new Map<number, Sequence>();
   #waiting: Waiting[] = [];
+  /** Cancelled requests: the running step may still compute for them. */
+  #cancelled: number[] = [];
   /** Samplers of ended sequences: a running step may still use them. */
   #retired: NativeSampler[] = [];
 
@@ -91,6 +93,8 @@ export class Service {
     this.#waiting = this.#waiting.filter((waiting) => waiting.id !== id);
     const sequence = this.#byId.get(id);
     if (sequence !== undefined) this.#release(sequence);
+    this.#cancelled.push(id);
+    this.#loop.wake();
   }
 
   read(id: number, events: number): void {
@@ -122,6 +126,7 @@ export class Service {
 
   async #admitWaiting(): Promise<void> {
     for (const sampler of this.#retired.splice(0)) sampler.dispose();
+    for (const id of this.#cancelled.splice(0)) this.#send({ type: "cancelled", id });
     for (const waiting of this.#waiting) {
       if (this.#isBeingRead(waiting.tokens)) continue;
       const slot = await this.#slots.take(waiting.tokens);

@@ -1,5 +1,5 @@
 /** What a tokenizer may be, wherever it comes from: a file must not take more time and memory than real ones do. */
-import { brokenTokenizer, type TokenizerData } from "./data.ts";
+import { brokenTokenizer, type TokenizerData, tokenTypes } from "./data.ts";
 
 /** The largest vocabularies in use have 260,000 tokens; no embedding has more rows. */
 export const tokensMax: number = 2 ** 20;
@@ -7,6 +7,13 @@ export const tokensMax: number = 2 ** 20;
 export const mergesMax = 4_000_000;
 /** Models in use have a handful. */
 export const endIdsMax = 1_000;
+/**
+ * Tokens that a text is searched for before all else, each of them in all of the text, and their characters together: the
+ * vocabularies in use have 6,500 of a dozen characters at most. The worst that anybody could think of takes some seconds
+ * for 100,000 characters.
+ */
+const wholeTokensMax = 8_192;
+const wholeCharactersMax: number = 2 ** 18;
 /** The longest in use are runs of 128 and more spaces or signs. */
 export const tokenLengthMax = 1_024;
 /**
@@ -26,6 +33,13 @@ export function checkTokenizer(data: TokenizerData): TokenizerData {
   requireAtMost("tokens", tokens.length, tokensMax);
   requireAtMost("merges", merges.length, mergesMax);
   requireAtMost("tokens that end an answer", endIds.length, endIdsMax);
+  const { control, unknown, userDefined } = tokenTypes;
+  const isWhole = (_: string, id: number): boolean =>
+    types[id] === control || types[id] === unknown || types[id] === userDefined;
+  const whole = tokens.filter(isWhole);
+  requireAtMost("special and user-defined tokens", whole.length, wholeTokensMax);
+  const wholeCharacters = whole.reduce((sum, { length }) => sum + length, 0);
+  requireAtMost("characters in special and user-defined tokens", wholeCharacters, wholeCharactersMax);
   let splitCharacters = 0;
   for (const [id, { length }] of tokens.entries()) {
     if (length > tokenLengthMax) {

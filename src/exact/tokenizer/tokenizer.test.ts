@@ -8,7 +8,7 @@ import { type GgufMetadata, tokenizerFromGguf } from "./from-gguf.ts";
 import { checkTokenizer } from "./limits.ts";
 import { mergePairs, PairTable } from "./merge.ts";
 import { preTokenizers } from "./pre-tokenizers.ts";
-import { createTokenizer } from "./tokenizer.ts";
+import { createTokenizer, type ExactTokenizer } from "./tokenizer.ts";
 
 const tinyFile = tinyVocabulary();
 const tinyData = dataOf(tinyFile);
@@ -213,6 +213,30 @@ test("what is broken or unknown is refused with what is supported", () => {
   assert.throws(of("tokens", ["a", "x".repeat(1_025)]), code("invalid_model_file", /1025 characters/));
 });
 
+test("many user-defined tokens are found as few are", () => {
+  const plain = { a: -9, b: -9, c: -9, "▁": -9 };
+  const words = ["abc", "ab", "ca"];
+  const withTokens = (others: number): ExactTokenizer => {
+    const data = sentencePiece(plain);
+    const tokens = [...data.tokens, ...words, ...Array.from({ length: others }, (_, i) => `<${i}>`)];
+    const added = tokens.length - data.tokens.length;
+    return createTokenizer({
+      ...data,
+      tokens,
+      types: Uint8Array.of(...data.types, ...Array<number>(added).fill(4)),
+      scores: Float32Array.of(...data.scores!, ...Array<number>(added).fill(0)),
+    });
+  };
+  const [few, many] = [withTokens(0), withTokens(2_000)];
+  fc.assert(
+    fc.property(fc.string({ unit: fc.constantFrom("a", "b", "c", " ", "<"), maxLength: 40 }), (text) => {
+      assert.deepEqual(many.encode(text, asUser), few.encode(text, asUser));
+    }),
+  );
+  assert.equal(many.decode(many.encode("a<1999>c", asUser)), " a<1999> c");
+  assert.ok(many.encode("a<1999>c", asUser).length < few.encode("a<1999>c", asUser).length);
+});
+
 test("what no real tokenizer has is refused before it takes time or memory", () => {
   const data = sentencePiece({ a: -9, "▁": -9, "▁a": -1 });
   const long = (count: number, length: number): Partial<TokenizerData> => {
@@ -224,6 +248,8 @@ test("what no real tokenizer has is refused before it takes time or memory", () 
     [long(count, 1_025), /1025 characters/],
     [long(1_000, 1_000), /long tokens/],
     [{ merges: Array.from({ length: 4_000_001 }, () => "") }, /4000001 merges/],
+    [{ ...long(8_193, 9), types: new Uint8Array(8_193).fill(4) }, /8193 special and user-defined tokens/],
+    [{ ...long(1_000, 263), types: new Uint8Array(1_000).fill(3) }, /263000 characters in special/],
     [{ endIds: Array.from({ length: 1_001 }, () => 0) }, /1001 tokens that end/],
     [{ tokens: [] }, /no tokens/],
     [{ types: data.types.slice(1) }, /one type/],

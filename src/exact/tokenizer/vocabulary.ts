@@ -74,12 +74,24 @@ function wholeTokensOf({ tokens, types }: TokenizerData, special: ReadonlySet<nu
     .map(({ id }) => id);
 }
 
+/** They are searched for sooner than a text's characters are looked at. */
+const fewTokens = 512;
+
+/** 1 for every character of a text: most whole tokens begin with one that most texts do not have. */
+function charactersOf(text: string): Uint8Array {
+  const characters = new Uint8Array(65_536);
+  for (let i = 0; i < text.length; i++) characters[text.charCodeAt(i)] = 1;
+  return characters;
+}
+
 /** A text and the whole tokens in it; ids, and what is left between them. */
 export function partition(vocabulary: Vocabulary, text: string, parseSpecial: boolean): (string | number)[] {
   let parts: (string | number)[] = text === "" ? [] : [text];
+  const characters = vocabulary.wholeTokens.length > fewTokens ? charactersOf(text) : null;
   for (const id of vocabulary.wholeTokens) {
     if (!parseSpecial && vocabulary.isSpecial(id)) continue;
     const token = vocabulary.data.tokens[id]!;
+    if (characters?.[token.charCodeAt(0)] === 0) continue;
     if (!parts.some((part) => typeof part === "string" && part.includes(token))) continue;
     parts = parts.flatMap((part) => (typeof part === "string" ? around(part, token, id) : [part]));
   }
