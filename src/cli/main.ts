@@ -116,6 +116,12 @@ program
   .addOption(bitsOption())
   .option("--url <url>", "with --engine openai: base URL of the server")
   .option("--upstream-model <name>", "with --engine openai: which of its models")
+  .addOption(
+    new Option(
+      "--resume-by <how>",
+      "with --engine openai: text lets chats that were cut go on, where the server can (tried out at the start)",
+    ).choices(["text"]),
+  )
   .option("--name <name>", "name to offer the model under")
   .option(
     "--join <gateways>",

@@ -17,6 +17,7 @@ export interface EngineModel {
   readonly resumable: boolean;
   /** As in the offer. */
   readonly forwardsPrompts?: true;
+  readonly continuesText?: "completions" | "all";
 }
 
 export type EngineStatus =
