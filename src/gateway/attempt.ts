@@ -1,9 +1,9 @@
 /** One try at one provider. */
 import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
+import { continuesByText, type ModelOffer } from "../protocol/offer.ts";
 import { isProviderId } from "../protocol/provider-id.ts";
 import type { Part } from "../receipt/document.ts";
 import type { Observation } from "../router/pace.ts";
-import { continuesByText, type ModelOffer } from "../protocol/offer.ts";
 import type { Candidate } from "../router/predict.ts";
 import { errorKinds, SkeinError, toSkeinError } from "../util/errors.ts";
 import { type AttemptReceipt, linkOf } from "./attempt-receipt.ts";
