@@ -8,6 +8,8 @@ import {
   type Terms,
   type TokenLogprob,
   topLogprobsMax,
+  type Traced,
+  type TraceRequest,
 } from "./generate.ts";
 import type { ProviderStatus, SignedEnvelope } from "./offer.ts";
 import { nonceBytes } from "./join-proof.ts";
@@ -125,6 +127,14 @@ export const generateSchema: ZodType<GenerateRequest> = z.strictObject({
   timeoutMs: milliseconds,
   terms: termsSchema.exactOptional(),
 });
+
+export const traceSchema: ZodType<TraceRequest> = z.strictObject({
+  modelId: z.string().min(1).max(200),
+  sequence: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
+  tokenIds,
+  position: u32.nullable(),
+});
+export const tracedSchema: ZodType<Traced> = z.strictObject({ rows: bytes, leaves: bytes.nullable() });
 
 export const countSchema = z.strictObject({ modelId: z.string().min(1).max(200), prompt: promptSchema });
 export type CountRequest = z.infer<typeof countSchema>;

@@ -88,7 +88,10 @@ export class Service {
   #start(given: Omit<ConstructorParameters<typeof Sequence>[0], "slot">): void {
     const { id, request, promptTokens, mask } = given;
     const hasRows = request.terms !== undefined;
-    const slot = this.#slots.take([...promptTokens, ...request.emitted.tokenIds], { hasRows });
+    const slot = this.#slots.take([...promptTokens, ...request.emitted.tokenIds], {
+      hasRows,
+      sharedMax: request.leavesAt ?? Number.POSITIVE_INFINITY,
+    });
     if (slot === null) {
       mask?.close();
       throw new SkeinError("overloaded", "The engine has no free slot.");
