@@ -4,7 +4,9 @@ import type { Asker } from "./app.ts";
 import { answerRequest, type Bill, billOf, type AnswerEvent } from "./answer-request.ts";
 import type { ChoiceEnd } from "./answer-choice.ts";
 import type { ChoiceDeps } from "./attempt.ts";
+import { keepCompletion, storeWish } from "./chat/stored.ts";
 import { chunkObjects, completionObject, errorObject, type Frame } from "./format.ts";
+import type { KeptRecords } from "./kept-records.ts";
 import type { ModelAccess } from "./model-access.ts";
 import type { CloudPrice } from "./options.ts";
 import { parseBody } from "./parse-body.ts";
@@ -18,6 +20,7 @@ export interface CompleteDeps extends ChoiceDeps {
   readonly cloudPrice: CloudPrice | null;
   readonly streams: ResumableStreams;
   readonly access: ModelAccess;
+  readonly keptChat: KeptRecords;
 }
 
 export async function complete(
@@ -31,9 +34,15 @@ export async function complete(
   const given =
     endpoint === "chat" ? parseChatRequest(body, deps.random) : parseTextRequest(body, deps.random);
   const request = { ...given, model: deps.access.resolve(owner, given.model) };
+  const wish = endpoint === "chat" ? storeWish(body) : null;
   // 2. Route and attempt; every wait below ends with the deadline or the client's leaving.
   const abort = new AbortController();
-  const { frame, events } = startAnswer(deps, request, { requestId, owner }, abort);
+  const started = startAnswer(deps, request, { requestId, owner }, abort);
+  const { frame } = started;
+  const messages = (body["messages"] ?? []) as object[];
+  const keep = (ends: ChoiceEnd[]): Promise<unknown> =>
+    keepCompletion(deps.keptChat, owner, frame, ends, { ...wish!, messages });
+  const events = wish === null ? started.events : thenKept(deps, started.events, keep);
   const onLeave = (): void => abort.abort(new SkeinError("cancelled", "The client went away."));
   if (http.signal.aborted) onLeave();
   http.signal.addEventListener("abort", onLeave, { once: true });
@@ -79,6 +88,22 @@ export function startAnswer(
   const cancelDeadline = startDeadline(deps, abort);
   const answering = answerRequest(deps, asker, request, abort.signal);
   return { frame, events: observed(deps, frame, answering, cancelDeadline) };
+}
+
+/** Passes events on, and keeps the whole before its end is heard. What cannot be kept is answered all the same. */
+async function* thenKept(
+  { log }: CompleteDeps,
+  events: Events,
+  keep: (ends: ChoiceEnd[]) => Promise<unknown>,
+): Events {
+  const ends: ChoiceEnd[] = [];
+  for await (const event of events) {
+    if (event.type === "end") ends[event.choice] = event.end;
+    yield event;
+  }
+  await keep(ends).catch((error: unknown) =>
+    log.warn({ reason: toSkeinError(error).message }, "an answer could not be kept"),
+  );
 }
 
 /** The ends of all choices, once they are there. @throws SkeinError */

@@ -22,6 +22,11 @@ import { Files, defaultFileLimits } from "./files/file-store.ts";
 import { mountFiles } from "./files/index.ts";
 import { HedgeBudget } from "./hedge.ts";
 import { createMetrics } from "./metrics.ts";
+import { mountStoredChat } from "./chat/stored.ts";
+import { KeptRecords } from "./kept-records.ts";
+import { newId } from "./records.ts";
+import { mountResponses } from "./responses/index.ts";
+import { Responses } from "./responses/responses.ts";
 import { ModelAccess } from "./model-access.ts";
 import type { GatewayDeps, GatewayOptions } from "./options.ts";
 import { quote } from "./quote.ts";
@@ -50,6 +55,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   directory.onChange(() => waitingRoom.wake());
   const metrics = createMetrics(directory, waitingRoom);
   const streams = new ResumableStreams({ clock: deps.clock, graceMs: options.limits.resumeGraceMs });
+  const fileLimits = options.files ?? defaultFileLimits;
   const access = new ModelAccess(directory, options.modelAccess ?? {});
   const path: CompleteDeps = {
     ...deps,
@@ -66,8 +72,13 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     cloudPrice: options.cloudPrice,
     streams,
     access,
+    keptChat: new KeptRecords(
+      deps,
+      { name: "chat", idPrefix: "chatcmpl-", what: "stored completion" },
+      fileLimits.retentionMs,
+    ),
   };
-  const files = new Files(deps, options.files ?? defaultFileLimits);
+  const files = new Files(deps, fileLimits);
   const batchOptions = options.batches ?? defaultBatchOptions;
   const runner = new BatchRunner(
     {
@@ -91,7 +102,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   });
   // 1. Who asks?
   app.use(async (c, next) => {
-    c.set("requestId", toHex(deps.random.bytes(12)));
+    c.set("requestId", newId(deps, ""));
     c.header("x-request-id", `req_${c.get("requestId")}`);
     checkOrigin(c.req.raw, options);
     await next();
@@ -126,6 +137,17 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     c.json(modelObject(findModel(directory, modelsFor(c), c.req.param("id")))),
   );
 
+  const responses = new Responses(
+    path,
+    new KeptRecords(
+      deps,
+      { name: "response", idPrefix: "resp_", what: "stored response" },
+      fileLimits.retentionMs,
+    ),
+  );
+  void responses.resume();
+  mountResponses(app, path, responses, asker);
+  mountStoredChat(app, path.keptChat, asker);
   mountFiles(app, deps, files, asker);
   mountBatches(app, { ...deps, files, runner }, asker);
 
@@ -148,7 +170,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   });
 
   // 4. Everything else is an error in OpenAI's shape.
-  for (const known of ["/v1/chat/completions", "/v1/completions", "/v1/quote"]) {
+  for (const known of ["/v1/completions", "/v1/quote"]) {
     app.all(known, (c) => wrongMethod(c, "POST"));
   }
   for (const known of [
@@ -176,6 +198,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     close: () => {
       files.close();
       runner.close();
+      responses.close();
       directory.close();
     },
   };
