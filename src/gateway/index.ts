@@ -27,9 +27,12 @@ import { KeptRecords } from "./kept-records.ts";
 import { newId } from "./records.ts";
 import { mountResponses } from "./responses/index.ts";
 import { Responses } from "./responses/responses.ts";
+import { createIdempotency } from "./idempotency.ts";
+import { mountMessages } from "./messages/index.ts";
+import { mountUnoffered } from "./unoffered.ts";
 import { ModelAccess } from "./model-access.ts";
 import type { GatewayDeps, GatewayOptions } from "./options.ts";
-import { quote } from "./quote.ts";
+import { countView, quote } from "./quote.ts";
 import { modelNotFound } from "./refusals.ts";
 import { ResumableStreams } from "./resumable-streams.ts";
 import { cancelAnswer, resumeAnswer } from "./resume-endpoint.ts";
@@ -93,6 +96,8 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     },
   );
   directory.onChange(() => runner.wake());
+  metrics.watch("skein_batches", "Batches that have not ended.", () => runner.batches);
+  metrics.watch("skein_batch_lines_running", "Lines of batches that are asked now.", () => runner.asking);
   void runner.resume();
   const app: App = new Hono();
 
@@ -105,7 +110,9 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     c.set("requestId", newId(deps, ""));
     c.header("x-request-id", `req_${c.get("requestId")}`);
     checkOrigin(c.req.raw, options);
+    const startMs = deps.clock.monotonicMs();
     await next();
+    c.header("openai-processing-ms", String(Math.round(deps.clock.monotonicMs() - startMs)));
     // A handler's own Response does not have what was prepared here.
     c.header("x-request-id", `req_${c.get("requestId")}`);
   });
@@ -123,7 +130,9 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     await next();
   });
 
-  // 2. OpenAI's endpoints.
+  app.use(createIdempotency(deps, (c) => ownerOf(c.req.raw, options)));
+
+  // 2. OpenAI's endpoints, and Anthropic's.
   const asker = (c: Context): Asker => ({
     requestId: c.get("requestId") as string,
     owner: ownerOf(c.req.raw, options),
@@ -147,6 +156,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   );
   void responses.resume();
   mountResponses(app, path, responses, asker);
+  mountMessages(app, path, asker);
   mountStoredChat(app, path.keptChat, asker);
   mountFiles(app, deps, files, asker);
   mountBatches(app, { ...deps, files, runner }, asker);
@@ -154,6 +164,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   // 3. Skein's own.
   app.get("/v1/requests/:id/events", (c) => resumeAnswer(deps.clock, streams, c.req.raw, c.req.param("id")));
   app.delete("/v1/requests/:id/events", (c) => cancelAnswer(streams, c.req.raw, c.req.param("id")));
+  app.post("/v1/count_tokens", async (c) => c.json(await countView(path, c.req.raw, asker(c).owner)));
   app.post("/v1/quote", async (c) => c.json(await quote(path, c.req.raw, asker(c).owner)));
   app.get("/v1/requests/:id", (c) => c.json(findRequest(path, c.req.param("id"), asker(c).owner)));
   app.get("/skein/v1/gateway", (c) => c.json(gatewayView(deps, options, directory)));
@@ -170,7 +181,8 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   });
 
   // 4. Everything else is an error in OpenAI's shape.
-  for (const known of ["/v1/completions", "/v1/quote"]) {
+  mountUnoffered(app);
+  for (const known of ["/v1/completions", "/v1/quote", "/v1/count_tokens"]) {
     app.all(known, (c) => wrongMethod(c, "POST"));
   }
   for (const known of [

@@ -35,6 +35,15 @@ export async function quote(deps: CompleteDeps, http: Request, owner: string): P
   };
 }
 
+/** POST /v1/count_tokens: the body of a completion → how many tokens its prompt has. */
+export async function countView(deps: CompleteDeps, http: Request, owner: string) {
+  const body = await parseBody(http);
+  const given = "prompt" in body ? parseTextRequest(body, deps.random) : parseChatRequest(body, deps.random);
+  const request = { ...given, model: deps.access.resolve(owner, given.model) };
+  const inputTokens = await countTokens(deps, request, http.signal);
+  return { object: "token_count", model: request.model, input_tokens: inputTokens };
+}
+
 /** Tokens of a request's prompts, as the model's own tokenizer and template make them. @throws SkeinError */
 export async function countTokens(
   deps: CompleteDeps,

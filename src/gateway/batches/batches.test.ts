@@ -106,6 +106,12 @@ test("a batch: answers in the order of its lines, errors beside, both of either 
     (await client.batches.list({ limit: 1 })).data.map(({ id }) => id),
     [texts.id],
   );
+  const wrong = lineOf("w", { model: "naive", input: "a", background: true }, "/v1/responses");
+  const good = lineOf("r", { model: "naive", input: "a" }, "/v1/responses");
+  const responses = await ended(client, (await submit(client, [good, wrong], "/v1/responses")).id);
+  const [response] = await linesOf(client, responses.output_file_id);
+  assert.equal(response!.response!.body["object"], "response");
+  assert.equal((await linesOf(client, responses.error_file_id))[0]!.error!.param, "body.background");
   own.gateway.close();
 });
 

@@ -30,7 +30,7 @@ export function responseObject(id: string, createdMs: number, request: ResponseR
     service_tier: "default",
     store: request.isStored,
     temperature: (body["temperature"] ?? 1) as number,
-    text: (body["text"] ?? { format: { type: "text" } }) as object,
+    text: request.text ?? { format: { type: "text" } },
     tool_choice: "auto",
     tools: [],
     top_logprobs: 0,

@@ -22,6 +22,7 @@ const schema = z.looseObject({
   background: z.boolean().nullish(),
   stream: z.boolean().nullish(),
   user: z.string().nullish(),
+  text: z.record(z.string(), z.unknown()).nullish(),
 });
 
 export type InputItem = z.infer<typeof item>;
@@ -36,6 +37,7 @@ export interface ResponseRequest {
   readonly isBackground: boolean;
   readonly isStream: boolean;
   readonly metadata: Readonly<Record<string, string>> | null;
+  readonly text: Body | null;
   readonly body: Body;
 }
 
@@ -89,10 +91,20 @@ export function parseResponseRequest(body: Body): ResponseRequest {
     isBackground: given.background ?? false,
     isStream: given.stream ?? false,
     metadata: metadataOf(body["metadata"]),
+    text: given.text ?? null,
     body,
   };
   if (!request.isBackground || request.isStored) return request;
   throw new SkeinError("invalid_request", "'background' needs 'store'.", { param: "background" });
+}
+
+/** All that the model reads. @param before the conversation that it goes on from */
+export function conversationOf(
+  { inputItems, instructions }: ResponseRequest,
+  before: readonly ChatMessage[],
+): ChatMessage[] {
+  const conversation = [...before, ...messagesOf(inputItems)];
+  return instructions === null ? conversation : [{ role: "system", content: instructions }, ...conversation];
 }
 
 /** @throws SkeinError `invalid_request`, `unsupported_parameter` */
@@ -143,11 +155,11 @@ const paramNames: readonly (readonly [chat: string, response: string])[] = [
 
 /** @param messages the whole conversation @throws SkeinError which names the parameters of the Responses API */
 export function chatRequestOf(
-  { model, body, isStream }: ResponseRequest,
+  { model, body, text, isStream }: ResponseRequest,
   messages: readonly ChatMessage[],
   random: Random,
 ): CompletionRequest {
-  const { temperature, top_p, max_output_tokens, skein, seed, text } = body;
+  const { temperature, top_p, max_output_tokens, skein, seed } = body;
   const format = formatOf(text);
   const chat = {
     model,
@@ -168,11 +180,11 @@ export function chatRequestOf(
 }
 
 /** What chat completions call a form of the answer has its schema one level deeper. */
-function formatOf(text: unknown): object | null {
-  const { format } = Object(text ?? {}) as { format?: unknown };
+function formatOf(text: Body | null): object | null {
+  const format = text?.["format"];
   if (format == null) return null;
-  const { type, ...schema } = Object(format) as { type?: unknown };
-  return type === "json_schema" ? { type, json_schema: schema } : { type };
+  const { type, ...json } = Object(format) as { type?: unknown };
+  return type === "json_schema" ? { type, json_schema: json } : { type };
 }
 
 export function inResponseWords(error: SkeinError): SkeinError {

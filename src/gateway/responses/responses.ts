@@ -11,6 +11,7 @@ import { type ResponseEvent, responseEvents } from "./events.ts";
 import { failedObject, type ResponseObject, responseObject } from "./object.ts";
 import {
   chatRequestOf,
+  conversationOf,
   type InputItem,
   inResponseWords,
   messagesOf,
@@ -148,10 +149,7 @@ export class Responses {
     const request = parseResponseRequest(body);
     const before = await this.#conversationBefore(asker.owner, request);
     const conversation = [...before, ...messagesOf(request.inputItems)];
-    const { instructions } = request;
-    const messages: ChatMessage[] =
-      instructions === null ? conversation : [{ role: "system", content: instructions }, ...conversation];
-    const given = chatRequestOf(request, messages, this.#deps.random);
+    const given = chatRequestOf(request, conversationOf(request, before), this.#deps.random);
     const chat = { ...given, model: this.#deps.access.resolve(asker.owner, given.model) };
     const response = responseObject(id, createdMs, request, chat.model);
     return { asker, request, chat, conversation, response, createdMs };
