@@ -61,6 +61,7 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
     },
     cloud: cloudOf(context),
     headroom: settings.headroomPercent / 100,
+    batchBeside: settings.batchBesidePercent / 100,
     files: {
       fileBytesMax: settings.fileMegabytesMax * megabyte,
       ownerBytesMax: settings.storageMegabytesMax * megabyte,

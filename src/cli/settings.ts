@@ -145,6 +145,11 @@ export const settings = {
   ),
   batchPricePercent: setting(integer(0, 100), 50, "what lines of batches cost, in percent of the price"),
   batchParallelMax: setting(integer(1, 100_000), 512, "lines of batches asked at the same time"),
+  batchBesidePercent: setting(
+    integer(0, 100),
+    50,
+    "percent of a provider's slots that batches may use beside requests that somebody waits for",
+  ),
   headroomPercent: setting(
     integer(0, 90),
     0,

@@ -66,7 +66,11 @@ export interface Occupied extends Chosen {
 /** Takes the place at once: others choose in this very moment, and must see that it is taken. */
 export function occupy({ share, directory }: OccupyDeps, chosen: Chosen): Occupied | null {
   const entry = directory.entryOf(chosen.candidate.providerId);
-  return entry === undefined ? null : occupiedBy(share, chosen, entry);
+  if (entry === undefined) return null;
+  const occupied = occupiedBy(share, chosen, entry);
+  const { parallelMax } = chosen.candidate.offer;
+  if (!chosen.isBatch) entry.makeRoom(parallelMax, directory.policy.batchBeside);
+  return occupied;
 }
 
 export function occupiedBy(share: FairShare, chosen: Chosen, entry: ProviderEntry): Occupied {
@@ -75,10 +79,6 @@ export function occupiedBy(share: FairShare, chosen: Chosen, entry: ProviderEntr
   share.began(owner);
   const room = isBatch ? new AbortController() : null;
   const forget = room === null ? null : entry.addYielding(() => room.abort());
-  // What a batch has of a full provider's slots, it has until somebody comes.
-  const { active, queued } = entry.session.status;
-  const isFull = Math.max(active + queued + 1, entry.inFlight) > candidate.offer.parallelMax;
-  if (!isBatch && isFull) entry.makeRoom();
   const leave = (): void => {
     forget?.();
     entry.inFlight -= 1;

@@ -158,8 +158,9 @@ export class Directory {
    * @param isBatch for a line of a batch: what runs for batches is in nobody's way else
    */
   candidateOf(offered: Offered, expectedTokens = 0, isBatch = false): Candidate {
-    const { entry } = offered;
-    const present = isBatch ? entry.presentForBatch : entry.present;
+    const { entry, offer } = offered;
+    const slots = offer.parallelMax;
+    const present = isBatch ? slots - entry.freeForBatch(slots, this.policy.batchBeside) : entry.present;
     const candidate = candidateOf(offered, this.policy, expectedTokens, present);
     const share = this.#reliability.share(candidate.providerId);
     if (share === 1 || this.#deps.random.next() <= share) return candidate;
@@ -172,7 +173,7 @@ export class Directory {
     for (const { entry, offer } of this.offersOf(name)) {
       if (standingOf({ entry, offer }) !== "available") continue;
       const slots = slotsFor(offer.parallelMax, false, this.policy.headroom);
-      free += Math.max(0, slots - entry.presentForBatch);
+      free += entry.freeForBatch(slots, this.policy.batchBeside);
     }
     return free;
   }

@@ -79,9 +79,14 @@ export class ProviderEntry {
     return Math.max(0, Math.max(active + queued, this.#inFlight) - this.#yielding.size);
   }
 
-  /** Requests there, for a batch: a slot that became free is free at once, not when the provider reports it. */
-  get presentForBatch(): number {
-    return this.#inFlight + this.#others;
+  /**
+   * Slots for a batch's next line: what is free at once, not when the provider reports it; beside somebody who waits only
+   * a share of all.
+   */
+  freeForBatch(slots: number, besideShare: number): number {
+    const waitedFor = this.#inFlight - this.#yielding.size + this.#others;
+    const allowed = waitedFor > 0 ? Math.floor(slots * besideShare) : slots;
+    return Math.max(0, Math.min(slots - this.#inFlight - this.#others, allowed - this.#yielding.size));
   }
 
   /** An attempt for a batch began. @returns a function to call when it ended */
@@ -90,12 +95,19 @@ export class ProviderEntry {
     return () => this.#yielding.delete(makeRoom);
   }
 
-  /** The batch's attempt that began last, and so loses least, makes room. */
-  makeRoom(): void {
-    const last = [...this.#yielding].at(-1);
-    if (last === undefined) return;
-    this.#yielding.delete(last);
-    last();
+  /**
+   * Somebody who waits has come: where all slots are taken, and beyond the share that is left to them beside others,
+   * attempts for batches make room. Those that began last lose least.
+   */
+  makeRoom(slots: number, besideShare: number): void {
+    const { active, queued } = this.session.status;
+    const isFull = Math.max(active + queued + 1, this.#inFlight) > slots;
+    const tooMany = this.#yielding.size - Math.floor(slots * besideShare);
+    const leaving = [...this.#yielding].toReversed().slice(0, Math.max(0, Number(isFull), tooMany));
+    for (const leave of leaving) {
+      this.#yielding.delete(leave);
+      leave();
+    }
   }
 
   get models(): readonly ModelOffer[] {

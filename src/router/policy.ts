@@ -45,6 +45,8 @@ export interface RoutingPolicy {
   readonly queuedPerSlotMax: number;
   /** Share of each provider's slots that new requests leave free for answers that lost their provider. */
   readonly headroom: number;
+  /** Share of a provider's slots that lines of batches may use beside somebody who waits: crowded engines are slower. */
+  readonly batchBeside: number;
 }
 
 /** Time costs a batch this much less than somebody who waits. */
@@ -76,4 +78,5 @@ export const defaultPolicy: RoutingPolicy = {
   attemptsMax: 4,
   queuedPerSlotMax: 1,
   headroom: 0,
+  batchBeside: 0.5,
 };
