@@ -64,13 +64,17 @@ export interface Occupied extends Chosen {
 }
 
 /** Takes the place at once: others choose in this very moment, and must see that it is taken. */
-export function occupy({ share, directory }: OccupyDeps, chosen: Chosen): Occupied | null {
+export function occupy({ share, directory, clock }: OccupyDeps, chosen: Chosen): Occupied | null {
   const entry = directory.entryOf(chosen.candidate.providerId);
   if (entry === undefined) return null;
   const occupied = occupiedBy(share, chosen, entry);
-  const { parallelMax } = chosen.candidate.offer;
-  if (!chosen.isBatch) entry.makeRoom(parallelMax, directory.policy.batchBeside);
-  return occupied;
+  if (chosen.isBatch) return occupied;
+  entry.makeRoom(chosen.candidate.offer.parallelMax, directory.policy, clock.monotonicMs());
+  const leave = (): void => {
+    entry.waitedFor(clock.monotonicMs());
+    occupied.leave();
+  };
+  return { ...occupied, leave };
 }
 
 export function occupiedBy(share: FairShare, chosen: Chosen, entry: ProviderEntry): Occupied {
@@ -87,7 +91,7 @@ export function occupiedBy(share: FairShare, chosen: Chosen, entry: ProviderEntr
   return { ...chosen, entry, leave, madeRoom: room?.signal ?? null };
 }
 
-type OccupyDeps = Pick<ChooseDeps, "directory"> & { readonly share: FairShare };
+type OccupyDeps = Pick<ChooseDeps, "directory" | "clock"> & { readonly share: FairShare };
 
 export interface Decision {
   readonly chosen: Chosen | null;

@@ -160,7 +160,7 @@ export class Directory {
   candidateOf(offered: Offered, expectedTokens = 0, isBatch = false): Candidate {
     const { entry, offer } = offered;
     const slots = offer.parallelMax;
-    const present = isBatch ? slots - entry.freeForBatch(slots, this.policy.batchBeside) : entry.present;
+    const present = isBatch ? slots - this.#freeForBatch(entry, slots) : entry.present;
     const candidate = candidateOf(offered, this.policy, expectedTokens, present);
     const share = this.#reliability.share(candidate.providerId);
     if (share === 1 || this.#deps.random.next() <= share) return candidate;
@@ -173,9 +173,13 @@ export class Directory {
     for (const { entry, offer } of this.offersOf(name)) {
       if (standingOf({ entry, offer }) !== "available") continue;
       const slots = slotsFor(offer.parallelMax, false, this.policy.headroom);
-      free += entry.freeForBatch(slots, this.policy.batchBeside);
+      free += this.#freeForBatch(entry, slots);
     }
     return free;
+  }
+
+  #freeForBatch(entry: ProviderEntry, slots: number): number {
+    return entry.freeForBatch(slots, this.policy, this.#deps.clock.monotonicMs());
   }
 
   entryOf(providerId: string): ProviderEntry | undefined {

@@ -1,6 +1,7 @@
 import type { ProviderSession } from "../network/session.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
 import { Pace } from "../router/pace.ts";
+import type { RoutingPolicy } from "../router/policy.ts";
 
 import { Work } from "./work.ts";
 
@@ -25,6 +26,8 @@ export class ServedModel {
   wasProved = false;
 }
 
+type BatchShare = Pick<RoutingPolicy, "batchBeside" | "batchHoldMs">;
+
 /** One joined provider and what this gateway has seen of it. */
 export class ProviderEntry {
   readonly session: ProviderSession;
@@ -44,6 +47,8 @@ export class ProviderEntry {
   #peakInFlight = 0;
   /** Requests there that are not this gateway's, by that report. */
   #others = 0;
+  /** When somebody who waits came or left last. */
+  #waitedForMs = Number.NEGATIVE_INFINITY;
   /** Attempts for batches that run there: each can be told to make room. */
   readonly #yielding = new Set<() => void>();
   readonly #served = new Map<string, ServedModel>();
@@ -80,12 +85,13 @@ export class ProviderEntry {
   }
 
   /**
-   * Slots for a batch's next line: what is free at once, not when the provider reports it; beside somebody who waits only
-   * a share of all.
+   * Slots for a batch's next line: what is free at once, not when the provider reports it; beside somebody who waits, or
+   * did a moment ago, only a share of all.
    */
-  freeForBatch(slots: number, besideShare: number): number {
+  freeForBatch(slots: number, { batchBeside, batchHoldMs }: BatchShare, nowMs: number): number {
     const waitedFor = this.#inFlight - this.#yielding.size + this.#others;
-    const allowed = waitedFor > 0 ? Math.floor(slots * besideShare) : slots;
+    const isHeld = waitedFor > 0 || nowMs - this.#waitedForMs < batchHoldMs;
+    const allowed = isHeld ? Math.floor(slots * batchBeside) : slots;
     return Math.max(0, Math.min(slots - this.#inFlight - this.#others, allowed - this.#yielding.size));
   }
 
@@ -99,15 +105,21 @@ export class ProviderEntry {
    * Somebody who waits has come: where all slots are taken, and beyond the share that is left to them beside others,
    * attempts for batches make room. Those that began last lose least.
    */
-  makeRoom(slots: number, besideShare: number): void {
+  makeRoom(slots: number, { batchBeside }: BatchShare, nowMs: number): void {
+    this.#waitedForMs = nowMs;
     const { active, queued } = this.session.status;
     const isFull = Math.max(active + queued + 1, this.#inFlight) > slots;
-    const tooMany = this.#yielding.size - Math.floor(slots * besideShare);
+    const tooMany = this.#yielding.size - Math.floor(slots * batchBeside);
     const leaving = [...this.#yielding].toReversed().slice(0, Math.max(0, Number(isFull), tooMany));
     for (const leave of leaving) {
       this.#yielding.delete(leave);
       leave();
     }
+  }
+
+  /** Somebody who waited has the whole answer, or gave up. */
+  waitedFor(nowMs: number): void {
+    this.#waitedForMs = nowMs;
   }
 
   get models(): readonly ModelOffer[] {

@@ -47,6 +47,8 @@ export interface RoutingPolicy {
   readonly headroom: number;
   /** Share of a provider's slots that lines of batches may use beside somebody who waits: crowded engines are slower. */
   readonly batchBeside: number;
+  /** So long after the last of them batches keep to that share: whoever waited may ask again at once. */
+  readonly batchHoldMs: number;
 }
 
 /** Time costs a batch this much less than somebody who waits. */
@@ -79,4 +81,5 @@ export const defaultPolicy: RoutingPolicy = {
   queuedPerSlotMax: 1,
   headroom: 0,
   batchBeside: 0.5,
+  batchHoldMs: 1_000,
 };

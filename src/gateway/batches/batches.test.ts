@@ -330,7 +330,7 @@ test("beside somebody who waits a batch has a share of the slots, none if the op
     [1, 3],
   ] as const) {
     const gates = { line: Promise.withResolvers<void>(), now: Promise.withResolvers<void>() };
-    const own = testGateway({ policy: { ...defaultPolicy, exploreShare: 0, batchBeside } });
+    const own = testGateway({ policy: { ...defaultPolicy, exploreShare: 0, batchBeside, batchHoldMs: 20 } });
     const session = await own.add("p1", {
       onToken: ({ prompt }, position) => {
         if (position !== 3) return undefined;
