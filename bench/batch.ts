@@ -23,7 +23,7 @@ import { greedySampling } from "../src/protocol/generate.ts";
 import { freePriceSheet } from "../src/protocol/price.ts";
 import { signOffer } from "../src/protocol/signing.ts";
 import { createProvider } from "../src/provider/index.ts";
-import { defaultPolicy } from "../src/router/policy.ts";
+import { defaultPolicy, type RoutingPolicy } from "../src/router/policy.ts";
 import { MemoryStore } from "../src/store/memory.ts";
 import type { Store } from "../src/store/port.ts";
 import { openSqliteStore } from "../src/store/sqlite.ts";
@@ -38,6 +38,7 @@ const prefillMs = 30;
 const msPerToken = 10;
 const answerTokens = 24;
 const delayMs = 5;
+const peakRounds = 30;
 /** Interactive requests that run at any time, of all slots. */
 const interactiveShare = 0.25;
 const lines = quick ? 800 : 3_000;
@@ -81,6 +82,7 @@ async function open(
   store: Store,
   random: Random,
   options: Partial<NaiveEngineOptions> = {},
+  policy: RoutingPolicy = defaultPolicy,
 ): Promise<World> {
   const deps = { clock, random, log: silentLogger };
   const hub = new MemoryHub({ clock, delayMs: () => delayMs });
@@ -97,7 +99,7 @@ async function open(
       corsOrigins: [],
       cloudPrice: null,
       limits: defaultLimits,
-      policy: defaultPolicy,
+      policy,
       cloud: null,
     },
   );
@@ -153,7 +155,8 @@ async function addProvider(
 /** Answers per second when every slot of as many engines is asked again as soon as it is free. */
 async function peak(clock: ManualClock): Promise<number> {
   const engines = Array.from({ length: providersCount }, () => engineOf(clock, {}));
-  const count = lines / 2;
+  // Whole rounds of all slots: no slot is empty at the end.
+  const count = providersCount * slots * peakRounds;
   let asked = 0;
   const one = async (engine: Engine): Promise<void> => {
     while (asked < count) {
@@ -260,13 +263,20 @@ function median(values: readonly number[]): number {
   return quantile(values, 0.5);
 }
 
-/** One round in simulated time. */
-async function simulate(seed: number, note: (key: string, value: number) => void): Promise<void> {
+type Note = (key: string, value: number) => void;
+
+/** One round in simulated time, and again with batches that may use all slots beside others. */
+async function simulate(seed: number, note: Note): Promise<void> {
+  await simulateWith(defaultPolicy, seed, note);
+  await simulateWith({ ...defaultPolicy, batchBeside: 1 }, seed, (key, value) => note(`all${key}`, value));
+}
+
+async function simulateWith(policy: RoutingPolicy, seed: number, note: Note): Promise<void> {
   const clock = new ManualClock();
   // 1. The engines alone, then the batch alone.
   note("peakPerSecond", await peak(clock));
   await timed(clock, async () => {
-    const world = await open(clock, new MemoryStore(clock), seededRandom(seed));
+    const world = await open(clock, new MemoryStore(clock), seededRandom(seed), {}, policy);
     note("batchPerSecond", await batchAlone(world, lines));
     // 2. Interactive requests without, then with a batch that has work for much longer.
     const without = await interactive(world, interactiveRequests);
@@ -323,6 +333,16 @@ async function main(): Promise<void> {
       `${(100 * interactiveShare).toFixed(0)} % of slots interactive`,
     ],
     [
+      "the same, batches on all slots beside others",
+      ratio("allbesidePerSecond", "allpeakPerSecond"),
+      "batchBesidePercent 100",
+    ],
+    [
+      "interactive TTFT p99, the same",
+      ratio("allbesideTtftP99Ms", "allwithoutTtftP99Ms"),
+      `${of("allwithoutTtftP99Ms").toFixed(1)} ms`,
+    ],
+    [
       "interactive TTFT p99, with / without",
       ratio("besideTtftP99Ms", "withoutTtftP99Ms"),
       `${of("withoutTtftP99Ms").toFixed(1)} ms`,
@@ -347,6 +367,8 @@ async function main(): Promise<void> {
       slots,
       batchShareOfPeak: ratio("batchPerSecond", "peakPerSecond"),
       besideShareOfPeak: ratio("besidePerSecond", "peakPerSecond"),
+      allSlotsShareOfPeak: ratio("allbesidePerSecond", "allpeakPerSecond"),
+      allSlotsTtftP99Ratio: ratio("allbesideTtftP99Ms", "allwithoutTtftP99Ms"),
       ttftP99Ratio: ratio("besideTtftP99Ms", "withoutTtftP99Ms"),
       ttftP50Ratio: ratio("besideTtftP50Ms", "withoutTtftP50Ms"),
       booksLines: instantLines,

@@ -167,13 +167,16 @@ export class Directory {
     return { ...candidate, failureShare: 1 - share, cooling: true };
   }
 
-  /** Slots for batches that nobody uses now, of all providers that can serve a model; what the headroom keeps is left out. */
-  freeSlots(name: string): number {
+  /** Slots for batches that nobody uses now, of all providers that can serve a model; more than `enough` are not counted. */
+  freeSlots(name: string, enough: number): number {
     let free = 0;
-    for (const { entry, offer } of this.offersOf(name)) {
-      if (standingOf({ entry, offer }) !== "available") continue;
-      const slots = slotsFor(offer.parallelMax, false, this.policy.headroom);
-      free += this.#freeForBatch(entry, slots);
+    const { headroom } = this.policy;
+    for (const entry of this.#entries.values()) {
+      if (free >= enough) break;
+      for (const offer of entry.models) {
+        if (!matches(offer, name) || standingOf({ entry, offer }) !== "available") continue;
+        free += this.#freeForBatch(entry, slotsFor(offer.parallelMax, false, headroom));
+      }
     }
     return free;
   }

@@ -62,13 +62,13 @@ function isJson(c: Context): boolean {
   return type.includes("json") && Number(c.req.header("content-length") ?? 0) <= requestBodyBytesMax;
 }
 
-/** Of what went wrong here another try is wanted. */
+/** Of what went wrong another try is wanted: a provider may have joined meanwhile. */
 async function keep(
   response: Response,
   write: (answer: { status: number; body: string }) => Promise<unknown>,
 ): Promise<void> {
   const { status, headers } = response;
-  if (status >= 500 || status === 429 || !headers.get("content-type")?.includes("application/json")) return;
+  if (status >= 400 || !headers.get("content-type")?.includes("application/json")) return;
   const body = await response.clone().text();
   if (body.length <= answerBytesMax) await write({ status, body });
 }

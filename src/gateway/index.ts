@@ -92,7 +92,12 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     },
     {
       parallelMax: batchOptions.parallelMax,
-      freeSlots: (model) => directory.freeSlots(access.aliases.get(model) ?? model),
+      freeSlots: (given) => {
+        const model = access.aliases.get(given) ?? given;
+        const free = directory.freeSlots(model, batchOptions.parallelMax);
+        // Those that had to make room go first.
+        return free - waitingRoom.batchLineLength(model);
+      },
     },
   );
   directory.onChange(() => runner.wake());

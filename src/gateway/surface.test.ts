@@ -80,6 +80,16 @@ test("a request that comes again with its idempotency key is done once", async (
   assert.equal((await ask({ ...question, temperature: 0 })).status, 409);
   assert.equal((await ask(question, "key-b")).status, 200);
   assert.equal(session.requests, 2);
+  // What failed may be tried again.
+  const failing = () =>
+    own.post(
+      "/v1/chat/completions",
+      { ...question, model: "late" },
+      { authorization: "Bearer key-a", "idempotency-key": "2" },
+    );
+  assert.equal((await failing()).status, 404);
+  await own.add("p2", { modelId: "late:1", name: "late" });
+  assert.equal((await failing()).status, 200);
   own.gateway.close();
 });
 
