@@ -23,7 +23,7 @@ import { greedySampling } from "../src/protocol/generate.ts";
 import { freePriceSheet } from "../src/protocol/price.ts";
 import { signOffer } from "../src/protocol/signing.ts";
 import { createProvider } from "../src/provider/index.ts";
-import { defaultPolicy, type RoutingPolicy } from "../src/router/policy.ts";
+import { defaultPolicy } from "../src/router/policy.ts";
 import { MemoryStore } from "../src/store/memory.ts";
 import type { Store } from "../src/store/port.ts";
 import { openSqliteStore } from "../src/store/sqlite.ts";
@@ -82,7 +82,6 @@ async function open(
   store: Store,
   random: Random,
   options: Partial<NaiveEngineOptions> = {},
-  policy: RoutingPolicy = defaultPolicy,
 ): Promise<World> {
   const deps = { clock, random, log: silentLogger };
   const hub = new MemoryHub({ clock, delayMs: () => delayMs });
@@ -99,7 +98,7 @@ async function open(
       corsOrigins: [],
       cloudPrice: null,
       limits: defaultLimits,
-      policy,
+      policy: defaultPolicy,
       cloud: null,
     },
   );
@@ -265,18 +264,13 @@ function median(values: readonly number[]): number {
 
 type Note = (key: string, value: number) => void;
 
-/** One round in simulated time, and again with batches that may use all slots beside others. */
+/** One round in simulated time. */
 async function simulate(seed: number, note: Note): Promise<void> {
-  await simulateWith(defaultPolicy, seed, note);
-  await simulateWith({ ...defaultPolicy, batchBeside: 1 }, seed, (key, value) => note(`all${key}`, value));
-}
-
-async function simulateWith(policy: RoutingPolicy, seed: number, note: Note): Promise<void> {
   const clock = new ManualClock();
   // 1. The engines alone, then the batch alone.
   note("peakPerSecond", await peak(clock));
   await timed(clock, async () => {
-    const world = await open(clock, new MemoryStore(clock), seededRandom(seed), {}, policy);
+    const world = await open(clock, new MemoryStore(clock), seededRandom(seed));
     note("batchPerSecond", await batchAlone(world, lines));
     // 2. Interactive requests without, then with a batch that has work for much longer.
     const without = await interactive(world, interactiveRequests);
@@ -333,16 +327,6 @@ async function main(): Promise<void> {
       `${(100 * interactiveShare).toFixed(0)} % of slots interactive`,
     ],
     [
-      "the same, batches on all slots beside others",
-      ratio("allbesidePerSecond", "allpeakPerSecond"),
-      "batchBesidePercent 100",
-    ],
-    [
-      "interactive TTFT p99, the same",
-      ratio("allbesideTtftP99Ms", "allwithoutTtftP99Ms"),
-      `${of("allwithoutTtftP99Ms").toFixed(1)} ms`,
-    ],
-    [
       "interactive TTFT p99, with / without",
       ratio("besideTtftP99Ms", "withoutTtftP99Ms"),
       `${of("withoutTtftP99Ms").toFixed(1)} ms`,
@@ -367,8 +351,6 @@ async function main(): Promise<void> {
       slots,
       batchShareOfPeak: ratio("batchPerSecond", "peakPerSecond"),
       besideShareOfPeak: ratio("besidePerSecond", "peakPerSecond"),
-      allSlotsShareOfPeak: ratio("allbesidePerSecond", "allpeakPerSecond"),
-      allSlotsTtftP99Ratio: ratio("allbesideTtftP99Ms", "allwithoutTtftP99Ms"),
       ttftP99Ratio: ratio("besideTtftP99Ms", "withoutTtftP99Ms"),
       ttftP50Ratio: ratio("besideTtftP50Ms", "withoutTtftP50Ms"),
       booksLines: instantLines,

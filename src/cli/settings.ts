@@ -147,8 +147,8 @@ export const settings = {
   batchParallelMax: setting(integer(1, 100_000), 512, "lines of batches asked at the same time"),
   batchBesidePercent: setting(
     integer(0, 100),
-    50,
-    "percent of a provider's slots that batches may use beside requests that somebody waits for",
+    100,
+    "percent of a provider's slots that batches may use at most beside requests that somebody waits for",
   ),
   headroomPercent: setting(
     integer(0, 90),

@@ -117,7 +117,7 @@ export async function* runAttempt(
         finish(progress, event, request, { offer: candidate.offer, work });
         work.end = event;
         const observation = sighting.observation(event, progress.position);
-        deps.directory.reportAnswer(entry, modelId, observation);
+        deps.directory.reportAnswer(entry, modelId, observation, to.isBatch ? null : to.isBeside);
         return event;
       }
     }

@@ -59,6 +59,8 @@ export interface Chosen {
 export interface Occupied extends Chosen {
   readonly entry: ProviderEntry;
   readonly leave: () => void;
+  /** Whether it waits for its first token beside lines of batches. */
+  readonly isBeside: boolean;
   /** Aborted when it must make room; null: it need not. */
   readonly madeRoom: AbortSignal | null;
 }
@@ -74,7 +76,7 @@ export function occupy({ share, directory, clock }: OccupyDeps, chosen: Chosen):
     entry.waitedFor(clock.monotonicMs());
     occupied.leave();
   };
-  return { ...occupied, leave };
+  return { ...occupied, leave, isBeside: entry.hasYielding };
 }
 
 export function occupiedBy(share: FairShare, chosen: Chosen, entry: ProviderEntry): Occupied {
@@ -88,7 +90,7 @@ export function occupiedBy(share: FairShare, chosen: Chosen, entry: ProviderEntr
     entry.inFlight -= 1;
     share.ended(owner, candidate.offer.name);
   };
-  return { ...chosen, entry, leave, madeRoom: room?.signal ?? null };
+  return { ...chosen, entry, leave, madeRoom: room?.signal ?? null, isBeside: false };
 }
 
 type OccupyDeps = Pick<ChooseDeps, "directory" | "clock"> & { readonly share: FairShare };

@@ -16,6 +16,7 @@ import { Decisions } from "./decisions.ts";
 import { Directory } from "./directory.ts";
 import { FairShare } from "./fair-share.ts";
 import { createLinePath } from "./batches/answer-lines.ts";
+import { freeSlots } from "./batches/free-slots.ts";
 import { defaultBatchOptions, mountBatches } from "./batches/index.ts";
 import { BatchRunner } from "./batches/runner.ts";
 import { Files, defaultFileLimits } from "./files/file-store.ts";
@@ -94,7 +95,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
       parallelMax: batchOptions.parallelMax,
       freeSlots: (given) => {
         const model = access.aliases.get(given) ?? given;
-        const free = directory.freeSlots(model, batchOptions.parallelMax);
+        const free = freeSlots(path, model, batchOptions.parallelMax);
         // Those that had to make room go first.
         return free - waitingRoom.batchLineLength(model);
       },

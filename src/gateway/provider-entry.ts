@@ -1,5 +1,6 @@
 import type { ProviderSession } from "../network/session.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
+import { BesideShare } from "../router/beside.ts";
 import { Pace } from "../router/pace.ts";
 import type { RoutingPolicy } from "../router/policy.ts";
 
@@ -49,6 +50,8 @@ export class ProviderEntry {
   #others = 0;
   /** When somebody who waits came or left last. */
   #waitedForMs = Number.NEGATIVE_INFINITY;
+  /** What others note of batches beside them. */
+  readonly beside: BesideShare = new BesideShare();
   /** Attempts for batches that run there: each can be told to make room. */
   readonly #yielding = new Set<() => void>();
   readonly #served = new Map<string, ServedModel>();
@@ -91,7 +94,7 @@ export class ProviderEntry {
   freeForBatch(slots: number, { batchBeside, batchHoldMs }: BatchShare, nowMs: number): number {
     const waitedFor = this.#inFlight - this.#yielding.size + this.#others;
     const isHeld = waitedFor > 0 || nowMs - this.#waitedForMs < batchHoldMs;
-    const allowed = isHeld ? Math.floor(slots * batchBeside) : slots;
+    const allowed = isHeld ? this.#besideSlots(slots, batchBeside) : slots;
     return Math.max(0, Math.min(slots - this.#inFlight - this.#others, allowed - this.#yielding.size));
   }
 
@@ -109,12 +112,21 @@ export class ProviderEntry {
     this.#waitedForMs = nowMs;
     const { active, queued } = this.session.status;
     const isFull = Math.max(active + queued + 1, this.#inFlight) > slots;
-    const tooMany = this.#yielding.size - Math.floor(slots * batchBeside);
+    const tooMany = this.#yielding.size - this.#besideSlots(slots, batchBeside);
     const leaving = [...this.#yielding].toReversed().slice(0, Math.max(0, Number(isFull), tooMany));
     for (const leave of leaving) {
       this.#yielding.delete(leave);
       leave();
     }
+  }
+
+  #besideSlots(slots: number, shareMax: number): number {
+    return Math.min(Math.floor(slots * shareMax), Math.ceil(slots * this.beside.share));
+  }
+
+  /** Whether batches have attempts running there. */
+  get hasYielding(): boolean {
+    return this.#yielding.size > 0;
   }
 
   /** Somebody who waited has the whole answer, or gave up. */

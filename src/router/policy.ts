@@ -45,7 +45,7 @@ export interface RoutingPolicy {
   readonly queuedPerSlotMax: number;
   /** Share of each provider's slots that new requests leave free for answers that lost their provider. */
   readonly headroom: number;
-  /** Share of a provider's slots that lines of batches may use beside somebody who waits: crowded engines are slower. */
+  /** Share of a provider's slots that lines of batches may use at most beside somebody who waits; less where that is felt. */
   readonly batchBeside: number;
   /** So long after the last of them batches keep to that share: whoever waited may ask again at once. */
   readonly batchHoldMs: number;
@@ -80,6 +80,6 @@ export const defaultPolicy: RoutingPolicy = {
   attemptsMax: 4,
   queuedPerSlotMax: 1,
   headroom: 0,
-  batchBeside: 0.5,
+  batchBeside: 1,
   batchHoldMs: 1_000,
 };
