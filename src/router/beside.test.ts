@@ -12,18 +12,18 @@ test("where nobody notes batches beside, they may use all slots", () => {
   learn(beside, 1, true, 100);
   assert.equal(beside.share, before, "nothing to compare with");
   learn(beside, 1, false, 10);
-  learn(beside, 1.05, true, 40);
+  learn(beside, 1.15, true, 7 * 12);
   assert.equal(beside.share, 1);
 });
 
 test("where first tokens get later, batches use less, then none, and are tried again now and then", () => {
   const beside = new BesideShare();
   learn(beside, 2, false, 10);
-  learn(beside, 2, true, 12);
+  learn(beside, 2, true, 3 * 12);
   assert.equal(beside.share, 0.5);
   const seen: number[] = [];
   for (let i = 0; i < 3; i++) {
-    learn(beside, 3, true, 4);
+    learn(beside, 3, true, 12);
     seen.push(beside.share);
   }
   assert.deepEqual(seen, [0.25, 0.125, 0]);
@@ -31,6 +31,6 @@ test("where first tokens get later, batches use less, then none, and are tried a
   assert.equal(beside.share, 0);
   learn(beside, 2, false, 1);
   assert.equal(beside.share, 0.125);
-  learn(beside, 3, true, 4);
+  learn(beside, 3, true, 12);
   assert.equal(beside.share, 0);
 });

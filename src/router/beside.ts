@@ -7,9 +7,9 @@
 /** Weight of the newest first token. */
 const smoothing = 0.1;
 /** First tokens beside batches before the share changes. */
-const samplesPerStep = 4;
+const samplesPerStep = 12;
 /** Later than alone by more than this factor: too much stands beside. */
-const latenessRatioMax = 1.1;
+const latenessRatioMax = 1.2;
 /** Also what is tried first: the fewest that can show something. */
 const stepUp = 0.125;
 /** Below this it is none at all. */
