@@ -38,6 +38,7 @@ const prefillMs = 30;
 const msPerToken = 10;
 const answerTokens = 24;
 const delayMs = 5;
+const peakRounds = 30;
 /** Interactive requests that run at any time, of all slots. */
 const interactiveShare = 0.25;
 const lines = quick ? 800 : 3_000;
@@ -153,7 +154,8 @@ async function addProvider(
 /** Answers per second when every slot of as many engines is asked again as soon as it is free. */
 async function peak(clock: ManualClock): Promise<number> {
   const engines = Array.from({ length: providersCount }, () => engineOf(clock, {}));
-  const count = lines / 2;
+  // Whole rounds of all slots: no slot is empty at the end.
+  const count = providersCount * slots * peakRounds;
   let asked = 0;
   const one = async (engine: Engine): Promise<void> => {
     while (asked < count) {
@@ -262,8 +264,10 @@ function median(values: readonly number[]): number {
   return quantile(values, 0.5);
 }
 
+type Note = (key: string, value: number) => void;
+
 /** One round in simulated time. */
-async function simulate(seed: number, note: (key: string, value: number) => void): Promise<void> {
+async function simulate(seed: number, note: Note): Promise<void> {
   const clock = new ManualClock();
   // 1. The engines alone, then the batch alone.
   note("peakPerSecond", await peak(clock));

@@ -62,6 +62,7 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
     cloud: cloudOf(context),
     receiptRetentionMs: settings.receiptHours * 3600_000,
     headroom: settings.headroomPercent / 100,
+    batchBeside: settings.batchBesidePercent / 100,
     files: {
       fileBytesMax: settings.fileMegabytesMax * megabyte,
       ownerBytesMax: settings.storageMegabytesMax * megabyte,

@@ -150,6 +150,11 @@ export const settings = {
     24,
     "hours that receipts are kept for whoever asked, with prompt and answer; 0: not at all",
   ),
+  batchBesidePercent: setting(
+    integer(0, 100),
+    100,
+    "percent of a provider's slots that batches may use at most beside requests that somebody waits for",
+  ),
   headroomPercent: setting(
     integer(0, 90),
     0,

@@ -2,6 +2,8 @@
 import type { Context, Hono } from "hono";
 import { SkeinError } from "../util/errors.ts";
 import { errorObject } from "./format.ts";
+import { messageError } from "./messages/format.ts";
+import { isMessagesPath } from "./messages/path.ts";
 
 export type App = Hono<{ Variables: { requestId: string; errorCode: string } }>;
 
@@ -39,6 +41,9 @@ export function errorResponse(c: Context, error: SkeinError): Response {
   const headers: Record<string, string> = [429, 503].includes(error.status)
     ? { "retry-after": String(error.retryAfterSeconds ?? retryAfterDefaultSeconds) }
     : {};
+  const body = isMessagesPath(c.req.path)
+    ? messageError(error, c.get("requestId") as string)
+    : errorObject(error);
   // Hono's type lists the statuses it knows; 499 (client left) is not among them, and nobody reads it.
-  return c.json(errorObject(error), (error.status === 499 ? 400 : error.status) as 400, headers);
+  return c.json(body, (error.status === 499 ? 400 : error.status) as 400, headers);
 }

@@ -151,7 +151,8 @@ export async function* runAttempt(
   }
   const problem = await settle(deps, run);
   const { modelId } = candidate.offer;
-  if (problem === null) deps.directory.reportAnswer(entry, modelId, work.observation!);
+  if (problem === null)
+    deps.directory.reportAnswer(entry, modelId, work.observation!, to.isBatch ? null : to.isBeside);
   else deps.directory.reportFailure(entry, modelId, badReceipt(problem));
   return work.end;
 }

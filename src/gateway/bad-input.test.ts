@@ -379,7 +379,8 @@ test("paths and methods that do not exist", async () => {
     const body = (await response.json()) as { error?: { code: string } };
     return [response.status, response.headers.get("allow"), body.error?.code ?? "ok"];
   };
-  assert.deepEqual(await ask("GET", chat), [405, "POST", "method_not_allowed"]);
+  assert.deepEqual(await ask("PUT", chat), [405, "GET, POST", "method_not_allowed"]);
+  assert.deepEqual(await ask("GET", "/v1/completions"), [405, "POST", "method_not_allowed"]);
   assert.deepEqual(await ask("DELETE", "/v1/models/org/model"), [405, "GET", "method_not_allowed"]);
   assert.deepEqual(await ask("POST", "/metrics"), [405, "GET", "method_not_allowed"]);
   assert.deepEqual(await ask("GET", "/v1/nothing"), [404, null, "not_found"]);

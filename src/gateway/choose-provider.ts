@@ -63,14 +63,24 @@ export interface Occupied extends Chosen {
   /** Its first token came: the prompt is read. Idempotent. */
   readonly begun: () => void;
   readonly leave: () => void;
+  /** Whether it waits for its first token beside lines of batches. */
+  readonly isBeside: boolean;
   /** Aborted when it must make room; null: it need not. */
   readonly madeRoom: AbortSignal | null;
 }
 
 /** Takes the place at once: others choose in this very moment, and must see that it is taken. */
-export function occupy({ share, directory }: OccupyDeps, chosen: Chosen): Occupied | null {
+export function occupy({ share, directory, clock }: OccupyDeps, chosen: Chosen): Occupied | null {
   const entry = directory.entryOf(chosen.candidate.providerId);
-  return entry === undefined ? null : occupiedBy(share, chosen, entry);
+  if (entry === undefined) return null;
+  const occupied = occupiedBy(share, chosen, entry);
+  if (chosen.isBatch) return occupied;
+  entry.makeRoom(chosen.candidate.offer.parallelMax, directory.policy, clock.monotonicMs());
+  const leave = (): void => {
+    entry.waitedFor(clock.monotonicMs());
+    occupied.leave();
+  };
+  return { ...occupied, leave, isBeside: entry.hasYielding };
 }
 
 export function occupiedBy(share: FairShare, chosen: Chosen, entry: ProviderEntry): Occupied {
@@ -81,10 +91,6 @@ export function occupiedBy(share: FairShare, chosen: Chosen, entry: ProviderEntr
   share.began(owner);
   const room = isBatch ? new AbortController() : null;
   const forget = room === null ? null : entry.addYielding(() => room.abort());
-  // What a batch has of a full provider's slots, it has until somebody comes.
-  const { active, queued } = entry.session.status;
-  const isFull = Math.max(active + queued + 1, entry.inFlight) > candidate.offer.parallelMax;
-  if (!isBatch && isFull) entry.makeRoom();
   const begun = (): void => {
     entry.unreadTokens -= unreadTokens;
     unreadTokens = 0;
@@ -95,10 +101,10 @@ export function occupiedBy(share: FairShare, chosen: Chosen, entry: ProviderEntr
     entry.inFlight -= 1;
     share.ended(owner, candidate.offer.name);
   };
-  return { ...chosen, entry, begun, leave, madeRoom: room?.signal ?? null };
+  return { ...chosen, entry, begun, leave, madeRoom: room?.signal ?? null, isBeside: false };
 }
 
-type OccupyDeps = Pick<ChooseDeps, "directory"> & { readonly share: FairShare };
+type OccupyDeps = Pick<ChooseDeps, "directory" | "clock"> & { readonly share: FairShare };
 
 export interface Decision {
   readonly chosen: Chosen | null;

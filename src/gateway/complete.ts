@@ -4,10 +4,12 @@ import type { Asker } from "./app.ts";
 import { answerRequest, type Bill, billOf, type AnswerEvent } from "./answer-request.ts";
 import type { ChoiceEnd } from "./answer-choice.ts";
 import type { ChoiceDeps } from "./attempt.ts";
+import { keepCompletion, storeWish } from "./chat/stored.ts";
 import { type Events, sseEvents } from "./event-stream.ts";
 import { completionObject, type Frame } from "./format.ts";
 import { withHeaderHints } from "./header-hints.ts";
 import { type Journal, type Journals, LiveChoice } from "./journal.ts";
+import type { KeptRecords } from "./kept-records.ts";
 import type { ModelAccess } from "./model-access.ts";
 import type { CloudPrice } from "./options.ts";
 import { parseBody } from "./parse-body.ts";
@@ -22,6 +24,7 @@ export interface CompleteDeps extends ChoiceDeps {
   readonly streams: ResumableStreams;
   readonly journals: Journals;
   readonly access: ModelAccess;
+  readonly keptChat: KeptRecords;
 }
 
 export async function complete(
@@ -34,14 +37,20 @@ export async function complete(
   // 1. Check everything that can be checked without a provider.
   const body = withHeaderHints(await parseBody(http), http.headers);
   const request = parseRequest(deps, owner, endpoint, body);
+  const wish = endpoint === "chat" ? storeWish(body) : null;
   // 2. Write down what a client may come back for.
   const isResumable = request.stream && wantsResume(http) && !deps.streams.isFull;
   const createdMs = deps.clock.nowMs();
   const written = isResumable ? writeDown(deps, asker, request, { body, createdMs }) : null;
   // 3. Route and attempt; every wait below ends with the deadline or the client's leaving.
   const abort = new AbortController();
-  const started = { createdMs, lives: written?.lives ?? null };
-  const { frame, events } = startAnswer(deps, request, asker, abort, started);
+  const begun = { createdMs, lives: written?.lives ?? null };
+  const started = startAnswer(deps, request, asker, abort, begun);
+  const { frame } = started;
+  const messages = (body["messages"] ?? []) as object[];
+  const keep = (ends: ChoiceEnd[]): Promise<unknown> =>
+    keepCompletion(deps.keptChat, owner, frame, ends, { ...wish!, messages });
+  const events = wish === null ? started.events : thenKept(deps, started.events, keep);
   const onLeave = (): void => abort.abort(new SkeinError("cancelled", "The client went away."));
   if (http.signal.aborted) onLeave();
   http.signal.addEventListener("abort", onLeave, { once: true });
@@ -130,6 +139,22 @@ export function startAnswer(
   const cancelDeadline = startDeadline(deps, abort, createdMs);
   const answering = answerRequest(deps, asker, request, abort.signal, lives);
   return { frame, events: observed(deps, frame, answering, cancelDeadline, lives) };
+}
+
+/** Passes events on, and keeps the whole before its end is heard. What cannot be kept is answered all the same. */
+async function* thenKept(
+  { log }: CompleteDeps,
+  events: Events,
+  keep: (ends: ChoiceEnd[]) => Promise<unknown>,
+): Events {
+  const ends: ChoiceEnd[] = [];
+  for await (const event of events) {
+    if (event.type === "end") ends[event.choice] = event.end;
+    yield event;
+  }
+  await keep(ends).catch((error: unknown) =>
+    log.warn({ reason: toSkeinError(error).message }, "an answer could not be kept"),
+  );
 }
 
 /** The ends of all choices, once they are there. @throws SkeinError */

@@ -295,7 +295,10 @@ test("tokens of a prompt count at its provider until its first token, or its end
   };
   const share = new FairShare(clock);
   const ahead = (): number => directory.candidates("m", null)[0]!.aheadTokens;
-  const [one, two] = [occupy({ directory, share }, chosen)!, occupy({ directory, share }, chosen)!];
+  const [one, two] = [
+    occupy({ directory, share, clock }, chosen)!,
+    occupy({ directory, share, clock }, chosen)!,
+  ];
   assert.equal(ahead(), 1_200);
   one.begun();
   one.begun();

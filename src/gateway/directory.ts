@@ -3,7 +3,7 @@ import type { ProviderSession } from "../network/session.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
 import { OfferIndex, type Standing } from "../router/offer-index.ts";
 import type { Observation } from "../router/pace.ts";
-import { slotsFor, typicalRequest } from "../router/plan.ts";
+import { typicalRequest } from "../router/plan.ts";
 import { defaultPolicy, type RoutingPolicy } from "../router/policy.ts";
 import { type Candidate, predict } from "../router/predict.ts";
 import type { Random } from "../util/random.ts";
@@ -158,31 +158,35 @@ export class Directory {
    * @param isBatch for a line of a batch: what runs for batches is in nobody's way else
    */
   candidateOf(offered: Offered, expectedTokens = 0, isBatch = false): Candidate {
-    const { entry } = offered;
-    const present = isBatch ? entry.presentForBatch : entry.present;
+    const { entry, offer } = offered;
+    const slots = offer.parallelMax;
+    const present = isBatch
+      ? slots - entry.freeForBatch(slots, this.policy, this.#deps.clock.monotonicMs())
+      : entry.present;
     const candidate = candidateOf(offered, this.policy, expectedTokens, present);
     const share = this.#reliability.share(candidate.providerId);
     if (share === 1 || this.#deps.random.next() <= share) return candidate;
     return { ...candidate, failureShare: 1 - share, cooling: true };
   }
 
-  /** Slots for batches that nobody uses now, of all providers that can serve a model; what the headroom keeps is left out. */
-  freeSlots(name: string): number {
-    let free = 0;
-    for (const { entry, offer } of this.offersOf(name)) {
-      if (standingOf({ entry, offer }) !== "available") continue;
-      const slots = slotsFor(offer.parallelMax, false, this.policy.headroom);
-      free += Math.max(0, slots - entry.presentForBatch);
-    }
-    return free;
-  }
-
   entryOf(providerId: string): ProviderEntry | undefined {
     return this.#entries.get(providerId);
   }
 
-  /** An answer was completed: the best proof there is. */
-  reportAnswer(entry: ProviderEntry, modelId: string, observation: Observation): void {
+  /**
+   * An answer was completed: the best proof there is.
+   *
+   * @param isBeside whether it waited for its first token beside lines of batches; null: it was one
+   */
+  reportAnswer(
+    entry: ProviderEntry,
+    modelId: string,
+    observation: Observation,
+    isBeside: boolean | null = null,
+  ): void {
+    if (isBeside !== null && observation.lateness !== undefined) {
+      entry.beside.learn(observation.lateness, isBeside);
+    }
     const served = entry.served(modelId);
     entry.completed += 1;
     entry.pace.learn(observation);
@@ -336,7 +340,8 @@ function isCooling({ state }: Health): boolean {
   return state === "cooling";
 }
 
-function matches(offer: ModelOffer, name: string): boolean {
+/** Whether a name, an identity, or a name with the beginning of a hash means an offer. */
+export function matches(offer: ModelOffer, name: string): boolean {
   if (offer.name === name || offer.modelId === name) return true;
   const at = name.lastIndexOf("@");
   if (at <= 0 || offer.name !== name.slice(0, at)) return false;

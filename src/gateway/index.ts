@@ -19,14 +19,23 @@ import { FairShare } from "./fair-share.ts";
 import { HedgeBudget } from "./hedge-budget.ts";
 import { Journals } from "./journal.ts";
 import { createLinePath } from "./batches/answer-lines.ts";
+import { freeSlots } from "./batches/free-slots.ts";
 import { defaultBatchOptions, mountBatches } from "./batches/index.ts";
 import { BatchRunner } from "./batches/runner.ts";
 import { Files, defaultFileLimits } from "./files/file-store.ts";
 import { mountFiles } from "./files/index.ts";
 import { createMetrics } from "./metrics.ts";
+import { mountStoredChat } from "./chat/stored.ts";
+import { KeptRecords } from "./kept-records.ts";
+import { newId } from "./records.ts";
+import { mountResponses } from "./responses/index.ts";
+import { Responses } from "./responses/responses.ts";
+import { createIdempotency } from "./idempotency.ts";
+import { mountMessages } from "./messages/index.ts";
+import { mountUnoffered } from "./unoffered.ts";
 import { ModelAccess } from "./model-access.ts";
 import type { GatewayDeps, GatewayOptions } from "./options.ts";
-import { quote } from "./quote.ts";
+import { countView, quote } from "./quote.ts";
 import { Receipts } from "./receipts.ts";
 import { modelNotFound } from "./refusals.ts";
 import { ResumableStreams } from "./resumable-streams.ts";
@@ -55,6 +64,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   const metrics = createMetrics(directory, waitingRoom);
   const journals = new Journals(deps, options.limits);
   const streams = new ResumableStreams({ clock: deps.clock, graceMs: options.limits.resumeGraceMs });
+  const fileLimits = options.files ?? defaultFileLimits;
   const access = new ModelAccess(directory, options.modelAccess ?? {});
   const path: CompleteDeps = {
     ...deps,
@@ -74,8 +84,13 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     streams,
     journals,
     access,
+    keptChat: new KeptRecords(
+      deps,
+      { name: "chat", idPrefix: "chatcmpl-", what: "stored completion" },
+      fileLimits.retentionMs,
+    ),
   };
-  const files = new Files(deps, options.files ?? defaultFileLimits);
+  const files = new Files(deps, fileLimits);
   const batchOptions = options.batches ?? defaultBatchOptions;
   const runner = new BatchRunner(
     {
@@ -86,10 +101,17 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     },
     {
       parallelMax: batchOptions.parallelMax,
-      freeSlots: (model) => directory.freeSlots(access.aliases.get(model) ?? model),
+      freeSlots: (given) => {
+        const model = access.aliases.get(given) ?? given;
+        const free = freeSlots(path, model, batchOptions.parallelMax);
+        // Those that had to make room go first.
+        return free - waitingRoom.batchLineLength(model);
+      },
     },
   );
   directory.onChange(() => runner.wake());
+  metrics.watch("skein_batches", "Batches that have not ended.", () => runner.batches);
+  metrics.watch("skein_batch_lines_running", "Lines of batches that are asked now.", () => runner.asking);
   void runner.resume();
   const app: App = new Hono();
 
@@ -99,10 +121,12 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   });
   // 1. Who asks?
   app.use(async (c, next) => {
-    c.set("requestId", toHex(deps.random.bytes(12)));
+    c.set("requestId", newId(deps, ""));
     c.header("x-request-id", `req_${c.get("requestId")}`);
     checkOrigin(c.req.raw, options);
+    const startMs = deps.clock.monotonicMs();
     await next();
+    c.header("openai-processing-ms", String(Math.round(deps.clock.monotonicMs() - startMs)));
     // A handler's own Response does not have what was prepared here.
     c.header("x-request-id", `req_${c.get("requestId")}`);
   });
@@ -120,7 +144,9 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     await next();
   });
 
-  // 2. OpenAI's endpoints.
+  app.use(createIdempotency(deps, (c) => ownerOf(c.req.raw, options)));
+
+  // 2. OpenAI's endpoints, and Anthropic's.
   const asker = (c: Context): Asker => ({
     requestId: c.get("requestId") as string,
     owner: ownerOf(c.req.raw, options),
@@ -136,12 +162,25 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     c.json(modelObject(findModel(directory, modelsFor(c), c.req.param("id")))),
   );
 
+  const responses = new Responses(
+    path,
+    new KeptRecords(
+      deps,
+      { name: "response", idPrefix: "resp_", what: "stored response" },
+      fileLimits.retentionMs,
+    ),
+  );
+  void responses.resume();
+  mountResponses(app, path, responses, asker);
+  mountMessages(app, path, asker);
+  mountStoredChat(app, path.keptChat, asker);
   mountFiles(app, deps, files, asker);
   mountBatches(app, { ...deps, files, runner }, asker);
 
   // 3. Skein's own.
   app.get("/v1/requests/:id/events", (c) => resumeAnswer(path, c.req.raw, c.req.param("id"), asker(c)));
   app.delete("/v1/requests/:id/events", (c) => cancelAnswer(path, c.req.param("id"), asker(c)));
+  app.post("/v1/count_tokens", async (c) => c.json(await countView(path, c.req.raw, asker(c).owner)));
   app.post("/v1/quote", async (c) => c.json(await quote(path, c.req.raw, asker(c).owner)));
   app.get("/v1/requests/:id/receipt", async (c) =>
     c.json(await findReceipt(path, c.req.param("id"), asker(c).owner)),
@@ -164,7 +203,8 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   });
 
   // 4. Everything else is an error in OpenAI's shape.
-  for (const known of ["/v1/chat/completions", "/v1/completions", "/v1/quote"]) {
+  mountUnoffered(app);
+  for (const known of ["/v1/completions", "/v1/quote", "/v1/count_tokens"]) {
     app.all(known, (c) => wrongMethod(c, "POST"));
   }
   for (const known of [
@@ -194,6 +234,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
       journals.freeze();
       files.close();
       runner.close();
+      responses.close();
       directory.close();
     },
   };

@@ -29,6 +29,12 @@ const routes = [
   "/v1/completions",
   "/v1/models",
   "/v1/quote",
+  "/v1/responses",
+  "/v1/messages",
+  "/v1/count_tokens",
+  "/v1/files",
+  "/v1/uploads",
+  "/v1/batches",
   "/v1/requests",
   "/skein/v1/gateway",
   "/skein/v1/providers",
@@ -59,6 +65,8 @@ export interface GatewayMetrics {
   moved(outcome: "won" | "lost"): void;
   /** `ok`, or the error code. */
   attempted(outcome: string): void;
+  /** A number that is read when the metrics are. */
+  watch(name: string, help: string, read: () => number): void;
   text(): Promise<{ body: string; contentType: string }>;
 }
 
@@ -159,21 +167,25 @@ export function createMetrics(directory: Directory, waitingRoom: WaitingRoom): G
     hedged: (outcome) => hedges.inc({ outcome }),
     moved: (outcome) => moves.inc({ outcome }),
     attempted: (outcome) => attempts.inc({ outcome }),
+    watch: (name, help, read) => addGauge(registry, name, help, read),
     text: async () => ({ body: await registry.metrics(), contentType: registry.contentType }),
   };
 }
 
+function addGauge(registry: Registry, name: string, help: string, read: () => number): void {
+  const instrument = new Gauge({
+    name,
+    help,
+    registers: [registry],
+    collect() {
+      instrument.set(read());
+    },
+  });
+}
+
 function addGauges(registry: Registry, directory: Directory, waitingRoom: WaitingRoom): void {
-  const gauge = (name: string, help: string, read: () => number): void => {
-    const instrument = new Gauge({
-      name,
-      help,
-      registers: [registry],
-      collect() {
-        instrument.set(read());
-      },
-    });
-  };
+  const gauge = (name: string, help: string, read: () => number): void =>
+    addGauge(registry, name, help, read);
   const sum = (read: (entry: Directory["entries"][number]) => number): number =>
     directory.entries.reduce((total, entry) => total + read(entry), 0);
   gauge("skein_providers", "Providers joined now.", () => directory.entries.length);

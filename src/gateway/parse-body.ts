@@ -38,7 +38,8 @@ function reasonOf(error: unknown, text: string): string {
   return /end of JSON/i.test(message) ? `it ends too early, after ${text.length} characters` : message;
 }
 
-async function readBytes(request: Request): Promise<Uint8Array> {
+/** Counts while it reads. @throws SkeinError `request_too_large` */
+export async function readBytes(request: Request): Promise<Uint8Array> {
   if (Number(request.headers.get("content-length") ?? 0) > requestBodyBytesMax) throw tooLarge();
   const chunks: Uint8Array[] = [];
   let bytes = 0;

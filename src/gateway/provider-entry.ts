@@ -1,6 +1,8 @@
 import type { ProviderSession } from "../network/session.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
+import { BesideShare } from "../router/beside.ts";
 import { Pace } from "../router/pace.ts";
+import type { RoutingPolicy } from "../router/policy.ts";
 
 import { Work } from "./work.ts";
 
@@ -25,6 +27,8 @@ export class ServedModel {
   wasProved = false;
 }
 
+type BatchShare = Pick<RoutingPolicy, "batchBeside" | "batchHoldMs">;
+
 /** One joined provider and what this gateway has seen of it. */
 export class ProviderEntry {
   readonly session: ProviderSession;
@@ -46,6 +50,10 @@ export class ProviderEntry {
   #peakInFlight = 0;
   /** Requests there that are not this gateway's, by that report. */
   #others = 0;
+  /** When somebody who waits came or left last. */
+  #waitedForMs = Number.NEGATIVE_INFINITY;
+  /** What others note of batches beside them. */
+  readonly beside: BesideShare = new BesideShare();
   /** Attempts for batches that run there: each can be told to make room. */
   readonly #yielding = new Set<() => void>();
   readonly #served = new Map<string, ServedModel>();
@@ -81,9 +89,15 @@ export class ProviderEntry {
     return Math.max(0, Math.max(active + queued, this.#inFlight) - this.#yielding.size);
   }
 
-  /** Requests there, for a batch: a slot that became free is free at once, not when the provider reports it. */
-  get presentForBatch(): number {
-    return this.#inFlight + this.#others;
+  /**
+   * Slots for a batch's next line: what is free at once, not when the provider reports it; beside somebody who waits, or
+   * did a moment ago, only a share of all.
+   */
+  freeForBatch(slots: number, { batchBeside, batchHoldMs }: BatchShare, nowMs: number): number {
+    const waitedFor = this.#inFlight - this.#yielding.size + this.#others;
+    const isHeld = waitedFor > 0 || nowMs - this.#waitedForMs < batchHoldMs;
+    const allowed = isHeld ? this.#besideSlots(slots, batchBeside) : slots;
+    return Math.max(0, Math.min(slots - this.#inFlight - this.#others, allowed - this.#yielding.size));
   }
 
   /** An attempt for a batch began. @returns a function to call when it ended */
@@ -92,12 +106,34 @@ export class ProviderEntry {
     return () => this.#yielding.delete(makeRoom);
   }
 
-  /** The batch's attempt that began last, and so loses least, makes room. */
-  makeRoom(): void {
-    const last = [...this.#yielding].at(-1);
-    if (last === undefined) return;
-    this.#yielding.delete(last);
-    last();
+  /**
+   * Somebody who waits has come: where all slots are taken, and beyond the share that is left to them beside others,
+   * attempts for batches make room. Those that began last lose least.
+   */
+  makeRoom(slots: number, { batchBeside }: BatchShare, nowMs: number): void {
+    this.#waitedForMs = nowMs;
+    const { active, queued } = this.session.status;
+    const isFull = Math.max(active + queued + 1, this.#inFlight) > slots;
+    const tooMany = this.#yielding.size - this.#besideSlots(slots, batchBeside);
+    const leaving = [...this.#yielding].toReversed().slice(0, Math.max(0, Number(isFull), tooMany));
+    for (const leave of leaving) {
+      this.#yielding.delete(leave);
+      leave();
+    }
+  }
+
+  #besideSlots(slots: number, shareMax: number): number {
+    return Math.min(Math.floor(slots * shareMax), Math.ceil(slots * this.beside.share));
+  }
+
+  /** Whether batches have attempts running there. */
+  get hasYielding(): boolean {
+    return this.#yielding.size > 0;
+  }
+
+  /** Somebody who waited has the whole answer, or gave up. */
+  waitedFor(nowMs: number): void {
+    this.#waitedForMs = nowMs;
   }
 
   get models(): readonly ModelOffer[] {

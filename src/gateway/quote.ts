@@ -22,20 +22,10 @@ export async function quote(deps: CompleteDeps, http: Request, owner: string): P
   const body = withHeaderHints(await parseBody(http), http.headers);
   const given = "prompt" in body ? parseTextRequest(body, deps.random) : parseChatRequest(body, deps.random);
   const request = { ...given, model: deps.access.resolve(owner, given.model) };
-  // 2. Who would serve it.
-  const { directory } = deps;
-  const modelId = directory.identityOf(request.model);
-  if (modelId === null) throw notOffered(directory, request.model);
-  const candidates = directory
-    .candidates(request.model, modelId)
-    .filter((candidate) => !candidate.cooling && isFit(directory, request, candidate));
-  if (candidates.length === 0) throw noProvider(request.model);
-  // 3. Only providers have the tokenizer; all of one identity count alike.
-  const counts = await Promise.all(
-    request.prompts.map((prompt) => countPrompt(deps, candidates, prompt, http.signal)),
-  );
+  // 2. Who would serve it, and what they count.
+  const { candidates, counts } = await countAt(deps, request, http.signal);
   const inputTokens = counts.reduce((sum, count) => sum + count, 0);
-  // 4. Each provider's own sheet.
+  // 3. Each provider's own sheet.
   const offers = candidates
     .map((candidate) => offerOf(deps, request, counts, candidate))
     .toSorted((a, b) => (a.feeMax < b.feeMax ? -1 : Number(a.feeMax > b.feeMax)));
@@ -51,6 +41,40 @@ export async function quote(deps: CompleteDeps, http: Request, owner: string): P
 function isFit(directory: Directory, { hints }: CompletionRequest, candidate: Candidate): boolean {
   const region = directory.entryOf(candidate.providerId)?.session.offer?.region ?? "";
   return refusedByHints(candidate.providerId, region, candidate.offer, hints) === null;
+}
+
+/** POST /v1/count_tokens: the body of a completion → how many tokens its prompt has. */
+export async function countView(deps: CompleteDeps, http: Request, owner: string) {
+  const body = withHeaderHints(await parseBody(http), http.headers);
+  const given = "prompt" in body ? parseTextRequest(body, deps.random) : parseChatRequest(body, deps.random);
+  const request = { ...given, model: deps.access.resolve(owner, given.model) };
+  const inputTokens = await countTokens(deps, request, http.signal);
+  return { object: "token_count", model: request.model, input_tokens: inputTokens };
+}
+
+/** Tokens of a request's prompts, as the model's own tokenizer and template make them. @throws SkeinError */
+export async function countTokens(
+  deps: CompleteDeps,
+  request: CompletionRequest,
+  signal: AbortSignal,
+): Promise<number> {
+  const { counts } = await countAt(deps, request, signal);
+  return counts.reduce((sum, count) => sum + count, 0);
+}
+
+/** Only providers have the tokenizer; all of one identity count alike. */
+async function countAt(deps: CompleteDeps, request: CompletionRequest, signal: AbortSignal) {
+  const { directory } = deps;
+  const modelId = directory.identityOf(request.model);
+  if (modelId === null) throw notOffered(directory, request.model);
+  const candidates = directory
+    .candidates(request.model, modelId)
+    .filter((candidate) => !candidate.cooling && isFit(directory, request, candidate));
+  if (candidates.length === 0) throw noProvider(request.model);
+  const counts = await Promise.all(
+    request.prompts.map((prompt) => countPrompt(deps, candidates, prompt, signal)),
+  );
+  return { candidates, counts };
 }
 
 function offerOf(

@@ -86,6 +86,8 @@ export async function nextCandidate(
       // At once: the other choices of the prompt are looking for a provider in this very moment.
       if (search.home !== null) search.home.providerId ??= occupied.candidate.providerId;
       deps.decisions.decided(request.requestId, decision, occupied.candidate.providerId);
+      // A batch that comes back finds many slots at once, of which nobody else tells those who wait.
+      if (together.isBatch && search.waitedMs > 0) waitingRoom.wake();
       return occupied;
     }
     const refusal = refusalNow(deps, together, search, decision);

@@ -43,10 +43,10 @@ function sameOrigin(origin: string, host: string): boolean {
 /** @throws SkeinError `invalid_api_key` */
 export function checkApiKey(request: Request, rules: AccessRules): void {
   if (rules.apiKeys.length === 0) return;
-  const given = /^Bearer (.+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
-  if (given === undefined) {
+  const given = keyIn(request);
+  if (given === null) {
     throw new SkeinError("invalid_api_key", "You didn't provide an API key.", {
-      hint: "Send it in the header 'authorization: Bearer …'.",
+      hint: "Send it in the header 'authorization: Bearer …', or 'x-api-key'.",
     });
   }
   // Hashes have one length and reveal nothing by the time their comparison takes.
@@ -60,8 +60,13 @@ export function checkApiKey(request: Request, rules: AccessRules): void {
 /** Whose request it is: the same for the same API key, and nobody's secret. Without keys all are one. */
 export function ownerOf(request: Request, rules: AccessRules): string {
   if (rules.apiKeys.length === 0) return "";
-  const given = /^Bearer (.+)$/i.exec(request.headers.get("authorization") ?? "")?.[1] ?? "";
-  return ownerOfKey(given);
+  return ownerOfKey(keyIn(request) ?? "");
+}
+
+/** As OpenAI's clients send it, or Anthropic's. */
+function keyIn(request: Request): string | null {
+  const bearer = /^Bearer (.+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
+  return bearer ?? request.headers.get("x-api-key");
 }
 
 export function ownerOfKey(apiKey: string): string {

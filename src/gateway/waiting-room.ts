@@ -64,6 +64,13 @@ export class WaitingRoom {
     ).length;
   }
 
+  /** How many lines of batches stand in line for a model. */
+  batchLineLength(name: string): number {
+    return this.#waiting.filter(
+      (waiter) => waiter.name === name && waiter.waitingFor === "slot" && waiter.isBatch,
+    ).length;
+  }
+
   /** A slot may be free: the next in each model's line gets a turn. */
   wake(): void {
     const next = new Map<string, Waiter>();

@@ -47,6 +47,10 @@ export interface RoutingPolicy {
   readonly queuedPerSlotMax: number;
   /** Share of each provider's slots that new requests leave free for answers that lost their provider. */
   readonly headroom: number;
+  /** Share of a provider's slots that lines of batches may use at most beside somebody who waits; less where that is felt. */
+  readonly batchBeside: number;
+  /** So long after the last of them batches keep to that share: whoever waited may ask again at once. */
+  readonly batchHoldMs: number;
 
   /** When a stream that became slow goes on elsewhere. */
   readonly move: MovePolicy;
@@ -81,5 +85,7 @@ export const defaultPolicy: RoutingPolicy = {
   attemptsMax: 4,
   queuedPerSlotMax: 1,
   headroom: 0,
+  batchBeside: 1,
+  batchHoldMs: 1_000,
   move: defaultMovePolicy,
 };

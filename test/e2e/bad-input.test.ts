@@ -137,7 +137,7 @@ test("a body of 50 MB is refused without reading it all into memory", async () =
 
 test("unknown paths and methods", async () => {
   assert.equal((await post("{}", {}, "/v1/nonsense")).status, 404);
-  const wrongMethod = await fetch(`${gateway}/v1/chat/completions`);
+  const wrongMethod = await fetch(`${gateway}/v1/chat/completions`, { method: "PUT" });
   assert.equal(wrongMethod.status, 405);
   assert.equal(((await wrongMethod.json()) as ErrorBody).error.type, "invalid_request_error");
 });

@@ -7,7 +7,7 @@ import { Pool, untilAvailable } from "./pool.ts";
 import { eventually, killAll, type Running, skein, skeinToEnd, stop, temporaryHome } from "./processes.ts";
 
 const home = temporaryHome();
-const linesCount = 150;
+const linesCount = 80;
 let gateway: Running;
 let url = "";
 let pool: Pool;
@@ -41,7 +41,7 @@ async function statusOf(id: string): Promise<BatchStatus> {
 test("a batch loses no line and doubles none when gateway and provider are killed", async () => {
   const input = join(home.path, "in.jsonl");
   const ids = Array.from({ length: linesCount }, (_, i) => `line-${i}`);
-  const body = (i: number) => ({ model: pool.model, prompt: `Story ${i}:`, max_tokens: 24, temperature: 1 });
+  const body = (i: number) => ({ model: pool.model, prompt: `Story ${i}:`, max_tokens: 16, temperature: 1 });
   const line = (id: string, i: number): string =>
     JSON.stringify({ custom_id: id, method: "POST", url: "/v1/completions", body: body(i) });
   writeFileSync(input, ids.map(line).join("\n"));

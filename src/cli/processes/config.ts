@@ -38,6 +38,8 @@ export interface GatewayConfig {
   readonly receiptRetentionMs: number;
   /** Share of slots kept free for answers that lose their provider. */
   readonly headroom: number;
+  /** Share of slots for batches beside requests that somebody waits for. */
+  readonly batchBeside: number;
   /** Gateways of the same network to gossip with. */
   readonly join: readonly string[];
   readonly lan: boolean;

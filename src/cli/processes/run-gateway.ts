@@ -167,7 +167,7 @@ function gatewayOptionsOf(config: GatewayConfig, network: Network, join: JoinPol
     files: config.files,
     batches: config.batches,
     modelAccess: config.modelAccess,
-    policy: { ...defaultPolicy, headroom: config.headroom },
+    policy: { ...defaultPolicy, headroom: config.headroom, batchBeside: config.batchBeside },
     receipts: { retentionMs: config.receiptRetentionMs },
   };
 }

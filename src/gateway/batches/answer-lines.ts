@@ -3,19 +3,21 @@ import { Decisions } from "../decisions.ts";
 import type { Asker } from "../app.ts";
 import { billOf } from "../answer-request.ts";
 import { type CompleteDeps, endsOf, startAnswer } from "../complete.ts";
-import { completionObject } from "../format.ts";
 import { HedgeBudget } from "../hedge-budget.ts";
 import type { ModelAccess } from "../model-access.ts";
 import type { CompletionRequest } from "../parse-request.ts";
 import { notOffered } from "../refusals.ts";
 import { abortError } from "../../util/abort.ts";
+import { batchEndpoints } from "./endpoints.ts";
 import type { BatchOptions } from "./index.ts";
+import type { BatchLine } from "./lines.ts";
 import type { JobDeps } from "./job.ts";
 
 /** A line that had to make room waits as long as that takes. */
 const lineTimeoutMs: number = 24 * 3600_000;
 const joinLookMs = 250;
 
+type Line = Pick<BatchLine, "request" | "body">;
 type LinePath = Pick<JobDeps, "answer" | "requireModel">;
 
 export function createLinePath(
@@ -40,8 +42,8 @@ export function createLinePath(
     feePercent: pricePercent,
   });
   return {
-    async answer(given: CompletionRequest, asker: Asker, signal: AbortSignal) {
-      const request = resolved(given, asker.owner);
+    async answer(line: Line, endpoint: string, asker: Asker, signal: AbortSignal) {
+      const request = resolved(line.request, asker.owner);
       const abort = new AbortController();
       const onAbort = (): void => abort.abort(signal.reason);
       if (signal.aborted) onAbort();
@@ -49,7 +51,8 @@ export function createLinePath(
       try {
         const { frame, events } = startAnswer(path, request, { ...asker, isBatch: true }, abort);
         const ends = await endsOf(events);
-        return { body: completionObject(frame, ends), consumed: consumedOf(billOf(request, ends)) };
+        const body = batchEndpoints[endpoint]!.render(line.body, frame, ends);
+        return { body, consumed: consumedOf(billOf(request, ends)) };
       } finally {
         signal.removeEventListener("abort", onAbort);
       }

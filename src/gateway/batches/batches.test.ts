@@ -5,6 +5,7 @@ import { toFile } from "openai";
 import { createNaiveEngine, naiveDefaults } from "../../engine/naive.ts";
 import { MemoryStore } from "../../store/memory.ts";
 import type { Prompt } from "../../protocol/generate.ts";
+import { defaultPolicy } from "../../router/policy.ts";
 import { systemClock } from "../../util/clock.ts";
 import { clientOf, failure } from "../client.suite.ts";
 import { defaultBatchOptions } from "./index.ts";
@@ -106,6 +107,12 @@ test("a batch: answers in the order of its lines, errors beside, both of either 
     (await client.batches.list({ limit: 1 })).data.map(({ id }) => id),
     [texts.id],
   );
+  const wrong = lineOf("w", { model: "naive", input: "a", background: true }, "/v1/responses");
+  const good = lineOf("r", { model: "naive", input: "a" }, "/v1/responses");
+  const responses = await ended(client, (await submit(client, [good, wrong], "/v1/responses")).id);
+  const [response] = await linesOf(client, responses.output_file_id);
+  assert.equal(response!.response!.body["object"], "response");
+  assert.equal((await linesOf(client, responses.error_file_id))[0]!.error!.param, "body.background");
   own.gateway.close();
 });
 
@@ -314,6 +321,46 @@ test("whoever waits for an answer goes first: a full provider's batch makes room
     assert.equal(BigInt(usage.fee.amount), (BigInt(fee.amount) + 1n) / 2n);
   }
   own.gateway.close();
+});
+
+test("beside somebody who waits a batch has a share of the slots, none if the operator wants it so", async () => {
+  for (const [batchBeside, left] of [
+    [0, 0],
+    // Until more is known, one in eight.
+    [1, 1],
+  ] as const) {
+    const gates = { line: Promise.withResolvers<void>(), now: Promise.withResolvers<void>() };
+    const own = testGateway({ policy: { ...defaultPolicy, exploreShare: 0, batchBeside, batchHoldMs: 20 } });
+    const session = await own.add("p1", {
+      onToken: ({ prompt }, position) => {
+        if (position !== 3) return undefined;
+        const text = JSON.stringify(prompt);
+        return text.includes("line ")
+          ? gates.line.promise
+          : text.includes("now")
+            ? gates.now.promise
+            : undefined;
+      },
+    });
+    const client = clientOf(own);
+    const untilActive = async (count: number): Promise<void> => {
+      while (session.engine.load().active !== count) await new Promise((resolve) => setTimeout(resolve, 2));
+    };
+    const lines = Array.from({ length: 8 }, (_, i) => lineOf(`r${i}`, ask(`line ${i}`)));
+    const { id } = await submit(client, lines);
+    await untilActive(4);
+    const answering = client.chat.completions.create(ask("now") as never);
+    await untilActive(left + 1);
+    // It stays so while somebody waits, and all slots are the batch's again afterwards.
+    await new Promise((resolve) => setTimeout(resolve, 30));
+    assert.equal(session.engine.load().active, left + 1);
+    gates.now.resolve();
+    await answering;
+    await untilActive(4);
+    gates.line.resolve();
+    assert.equal((await ended(client, id)).request_counts!.completed, 8);
+    own.gateway.close();
+  }
 });
 
 test("providers that fail cost a batch time, not lines", async () => {

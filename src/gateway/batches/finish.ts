@@ -37,8 +37,8 @@ export async function finishBatch(
   const finalizing = ending === "cancelled" ? batch : inStatus(batch, "finalizing", clock.nowMs());
   if (finalizing !== batch) await save(finalizing);
   // 2. Answers into one file, errors into the other.
-  const output = new TextWriter(await files.writer(owner, { isOwn: true }));
-  const errors = new TextWriter(await files.writer(owner, { isOwn: true }));
+  const output = new TextWriter(await files.writer(owner, Number.POSITIVE_INFINITY));
+  const errors = new TextWriter(await files.writer(owner, Number.POSITIVE_INFINITY));
   for await (const result of allResults(deps, batch, ending)) {
     if (result.isAnswer) await output.write(fileLine(result));
     else await errors.write(fileLine(result));

@@ -5,7 +5,6 @@ import { SkeinError, toSkeinError } from "../../util/errors.ts";
 import { valueBytesMax } from "../../store/port.ts";
 import type { Asker } from "../app.ts";
 import type { FileDeps, Files } from "../files/file-store.ts";
-import type { CompletionRequest } from "../parse-request.ts";
 import {
   activeKey,
   type Batch,
@@ -20,6 +19,7 @@ import {
 } from "./batch.ts";
 import { checkInput } from "./check-input.ts";
 import { finishBatch } from "./finish.ts";
+import type { BatchLine } from "./lines.ts";
 import { LineProgress } from "./progress.ts";
 import { type ReadyLine, ReadyLines, type Twin } from "./ready-lines.ts";
 import { answered, copied, eachResult, getResult, type LineResult, putResult, refused } from "./results.ts";
@@ -42,7 +42,8 @@ export interface JobDeps extends FileDeps {
   readonly files: Files;
   /** A whole answer; throws SkeinError. */
   readonly answer: (
-    request: CompletionRequest,
+    line: Pick<BatchLine, "request" | "body">,
+    endpoint: string,
     asker: Asker,
     signal: AbortSignal,
   ) => Promise<{ body: object; consumed: Consumed }>;
@@ -211,8 +212,9 @@ export class BatchJob {
     const { line, failures } = ready;
     const requestId = toHex(this.#deps.random.bytes(12));
     try {
-      const asker = { requestId, owner: this.#batch.owner };
-      const { body, consumed } = await this.#deps.answer(line.request, asker, this.#abort.signal);
+      const { owner, endpoint } = this.#batch;
+      const asker = { requestId, owner };
+      const { body, consumed } = await this.#deps.answer(line, endpoint, asker, this.#abort.signal);
       const result = answered(line.customId, requestId, body, consumed);
       if (utf8(JSON.stringify(result)).length <= resultBytesMax) return result;
       const tooLarge = new SkeinError(

@@ -61,6 +61,7 @@ export interface BatchLine {
   readonly number: number;
   readonly customId: string;
   readonly request: CompletionRequest;
+  readonly body: Record<string, unknown>;
   readonly bytes: number;
   /** The same for lines that must have the same answer; null: chance is asked for. */
   readonly sameAs: string | null;
@@ -109,6 +110,7 @@ export function checkLine(
   return {
     number,
     customId: data.custom_id,
+    body: data.body,
     request: parseBody(endpoint, data.body, random),
     bytes: text.length,
     sameAs: isDeterministic(data.body) ? hashOf(data.body) : null,
@@ -118,7 +120,7 @@ export function checkLine(
 /** @throws SkeinError which names the parameter as a part of the line's `body` */
 function parseBody(endpoint: string, body: Record<string, unknown>, random: Random): CompletionRequest {
   try {
-    const request = batchEndpoints[endpoint]!(body, random);
+    const request = batchEndpoints[endpoint]!.parse(body, random);
     if (!request.stream) return request;
     throw new SkeinError("invalid_request", "A batch does not stream.", { param: "stream" });
   } catch (error) {

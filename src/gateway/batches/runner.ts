@@ -61,6 +61,16 @@ export class BatchRunner {
     });
   }
 
+  /** Batches that have not ended. */
+  get batches(): number {
+    return this.#jobs.size;
+  }
+
+  /** Their lines that are asked now. */
+  get asking(): number {
+    return this.#asking;
+  }
+
   start(batch: Batch): void {
     this.#run(batch);
   }

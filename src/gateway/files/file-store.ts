@@ -20,7 +20,7 @@ import {
   timeOf,
 } from "../records.ts";
 import { PieceWriter } from "./piece-writer.ts";
-import { sweepUploads } from "./uploads.ts";
+import { pendingUploads, sweepUploads } from "./uploads.ts";
 
 export interface FileLimits {
   /** One file. */
@@ -90,6 +90,8 @@ export class Files {
   /** Bytes of each owner that are being written. */
   readonly #writing = new Map<string, number>();
   readonly #startMs: number;
+  /** One after another, so that each sees what the one before took. */
+  #adding: Promise<unknown> = Promise.resolve();
   #cancelSweep = (): void => undefined;
 
   constructor(deps: FileDeps, limits: FileLimits) {
@@ -108,20 +110,20 @@ export class Files {
   /**
    * Begins to write bytes for an owner.
    *
-   * @param isOwn what the gateway itself writes: it counts, but is never refused
+   * @param reservedBytes for which there is room already: an announced upload, or what the gateway itself writes
    * @throws SkeinError `quota_exceeded`
    */
-  async writer(owner: string, { isOwn = false }: { isOwn?: boolean } = {}): Promise<PieceWriter> {
-    const usedBytes = isOwn ? 0 : await this.#usedBytes(owner);
+  async writer(owner: string, reservedBytes: number | null = null): Promise<PieceWriter> {
+    const usedBytes = reservedBytes === null ? await this.#usedBytes(owner) : 0;
     const piece = newId(this.#deps, "");
     let bytes = 0;
     const count = (more: number): void => {
       bytes += more;
       const writing = (this.#writing.get(owner) ?? 0) + more;
       this.#writing.set(owner, writing);
-      if (isOwn) return;
-      if (bytes > this.limits.fileBytesMax) throw this.tooLarge();
-      if (usedBytes + writing > this.limits.ownerBytesMax) throw this.quotaExceeded();
+      if (bytes > (reservedBytes ?? this.limits.fileBytesMax)) throw this.tooLarge(reservedBytes);
+      if (reservedBytes === null && usedBytes + writing > this.limits.ownerBytesMax)
+        throw this.quotaExceeded();
     };
     const ended = (): void => {
       const left = (this.#writing.get(owner) ?? 0) - bytes;
@@ -206,7 +208,12 @@ export class Files {
     }
   }
 
-  tooLarge(): SkeinError {
+  tooLarge(announcedBytes: number | null = null): SkeinError {
+    if (announcedBytes !== null) {
+      return new SkeinError("invalid_request", "The parts have more bytes than were announced.", {
+        param: "data",
+      });
+    }
     return new SkeinError("request_too_large", `The file is larger than ${this.limits.fileBytesMax} bytes.`, {
       param: "file",
       hint: "Divide it, or ask the gateway's operator to raise fileMegabytesMax.",
@@ -221,8 +228,19 @@ export class Files {
       bytes += (value as StoredFile).bytes;
       files += 1;
     }
-    if (files >= ownerFilesMax) throw this.quotaExceeded();
-    return bytes;
+    const uploads = await pendingUploads(this.#deps, owner);
+    if (files + uploads.count >= ownerFilesMax) throw this.quotaExceeded();
+    return bytes + uploads.bytes;
+  }
+
+  /** Makes a file of what a client has sent, if there is still room: others were sent meanwhile. @throws SkeinError `quota_exceeded` */
+  add(owner: string, facts: FileFacts): Promise<StoredFile> {
+    const adding = this.#adding.then(async () => {
+      await this.requireRoom(owner, facts.pieces[0]!.bytes);
+      return (await this.create(owner, facts))!;
+    });
+    this.#adding = adding.catch(() => undefined);
+    return adding;
   }
 
   /** @throws SkeinError `quota_exceeded` when so many bytes more are too many */

@@ -175,6 +175,10 @@ test("uploads: parts in the order asked for become one file", async () => {
   assert.ok(Buffer.from(got).equals(content));
   await assert.rejects(client.uploads.cancel(upload.id), failure(409, null));
   await assert.rejects(client.uploads.create({ ...begin, bytes: 4000 * KiB }), failure(413, "file"));
+  // What is announced has its room: the file, an upload of as much, and no third.
+  const announced = await client.uploads.create({ ...begin, bytes: 2900 * KiB });
+  await assert.rejects(client.uploads.create(begin), failure(403, "file"));
+  await client.uploads.cancel(announced.id);
   await client.files.delete(done.file!.id);
   const second = await client.uploads.create(begin);
   await client.uploads.parts.create(second.id, { data: await toFile(bytesOf(10), "p") });

@@ -24,7 +24,7 @@ export function mountFiles(app: App, deps: FileDeps, files: Files, askerOf: Aske
       const purpose = purposeOf(fields.get("purpose"));
       const lifetimeMs = lifetimeOf(lifetimeField(fields));
       const facts = { filename: filenameOf(filename), purpose, pieces: [piece], lifetimeMs };
-      return c.json(fileView((await files.create(owner, facts))!));
+      return c.json(fileView(await files.add(owner, facts)));
     } catch (error) {
       await deps.store.commit({ changes: dropPiece(piece.id) });
       throw error;

@@ -97,13 +97,9 @@ export class Uploads {
     const { upload } = await this.#pending(owner, uploadId);
     const before = await this.#partsOf(upload);
     if (before.length >= partsMax) throw wrong(`An upload has at most ${partsMax} parts.`, "data");
-    const { piece } = await receiveForm(request, "data", await this.#files.writer(owner));
+    const leftBytes = upload.bytes - before.reduce((sum, other) => sum + other.piece.bytes, 0);
+    const { piece } = await receiveForm(request, "data", await this.#files.writer(owner, leftBytes));
     const part: Part = { id: newId(this.#deps, "part_"), createdMs: this.#deps.clock.nowMs(), piece };
-    const total = before.reduce((sum, other) => sum + other.piece.bytes, piece.bytes);
-    if (total > upload.bytes) {
-      await this.#deps.store.commit({ changes: dropPiece(piece.id) });
-      throw wrong(`The parts have more bytes than the ${upload.bytes} announced.`, "data");
-    }
     await this.#deps.store.commit({
       changes: [
         putJson(partKey(upload.id, part.id), part),
@@ -200,6 +196,21 @@ function forgetParts(upload: Upload, parts: readonly Part[]): Change[] {
 
 function wrong(message: string, param: string): SkeinError {
   return new SkeinError("invalid_request", message, { param });
+}
+
+/** What an owner has announced and not handed in yet: there is room for it. */
+export async function pendingUploads(
+  { store, clock }: FileDeps,
+  owner: string,
+): Promise<{ count: number; bytes: number }> {
+  let count = 0;
+  let bytes = 0;
+  for await (const { value } of eachJson(store, { prefix: keyOf(owner, "") })) {
+    count += 1;
+    const upload = value as Upload;
+    if (statusOf(upload, clock.nowMs()) === "pending") bytes += upload.bytes;
+  }
+  return { count, bytes };
 }
 
 /** Deletes the parts of uploads that nobody completed in time. */

@@ -1,0 +1,48 @@
+/** Anthropic's /v1/messages, over the path of every request. */
+import { SkeinError } from "../../util/errors.ts";
+import { type App, type Asker, type AskerOf, wrongMethod } from "../app.ts";
+import { type CompleteDeps, endsOf, startAnswer } from "../complete.ts";
+import { parseBody } from "../parse-body.ts";
+import type { CompletionRequest } from "../parse-request.ts";
+import { countTokens } from "../quote.ts";
+import { sseBody, sseHeaders } from "../sse.ts";
+import { messageEvents, messageObject } from "./format.ts";
+import { messagesPath as path } from "./path.ts";
+import { parseCountRequest, parseMessageRequest } from "./parse.ts";
+
+export function mountMessages(app: App, deps: CompleteDeps, askerOf: AskerOf): void {
+  const resolved = (request: CompletionRequest, { owner }: Asker): CompletionRequest => ({
+    ...request,
+    model: deps.access.resolve(owner, request.model),
+  });
+  app.post(path, async (c) => {
+    const given = parseMessageRequest(await parseBody(c.req.raw), deps.random);
+    return answer(deps, resolved(given, askerOf(c)), askerOf(c), c.req.raw);
+  });
+  app.post(`${path}/count_tokens`, async (c) => {
+    const given = parseCountRequest(await parseBody(c.req.raw), deps.random);
+    const tokens = await countTokens(deps, resolved(given, askerOf(c)), c.req.raw.signal);
+    return c.json({ input_tokens: tokens });
+  });
+  app.all(path, (c) => wrongMethod(c, "POST"));
+  app.all(`${path}/count_tokens`, (c) => wrongMethod(c, "POST"));
+}
+
+async function answer(
+  deps: CompleteDeps,
+  request: CompletionRequest,
+  asker: Asker,
+  http: Request,
+): Promise<Response> {
+  const abort = new AbortController();
+  const { frame, events } = startAnswer(deps, request, asker, abort);
+  const onLeave = (): void => abort.abort(new SkeinError("cancelled", "The client went away."));
+  if (http.signal.aborted) onLeave();
+  http.signal.addEventListener("abort", onLeave, { once: true });
+  const headers = { "x-request-id": `req_${asker.requestId}`, "request-id": `req_${asker.requestId}` };
+  if (!request.stream) return Response.json(messageObject(frame, (await endsOf(events))[0]!), { headers });
+  // Nothing is sent before the first token: until then a failure has its own HTTP status.
+  const first = await events.next();
+  const body = sseBody(deps.clock, messageEvents(frame, first, events), abort);
+  return new Response(body, { headers: { ...headers, ...sseHeaders } });
+}

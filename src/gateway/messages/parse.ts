@@ -1,0 +1,119 @@
+/** From Anthropic's message request to the chat request that it is. */
+import { z } from "zod";
+import type { ChatMessage } from "../../protocol/generate.ts";
+import { SkeinError } from "../../util/errors.ts";
+import type { Random } from "../../util/random.ts";
+import { checkShape } from "../check-shape.ts";
+import { type CompletionRequest, parseChatRequest } from "../parse-request.ts";
+
+const content = z.union([z.string(), z.array(z.looseObject({ type: z.string() }))]);
+const shared = {
+  model: z.string().min(1).max(300),
+  messages: z
+    .array(z.looseObject({ role: z.enum(["user", "assistant"]), content }))
+    .min(1)
+    .max(10_000),
+  system: content.nullish(),
+};
+const countSchema = z.looseObject(shared);
+const schema = z.looseObject({
+  ...shared,
+  max_tokens: z.int().min(1),
+  temperature: z.number().min(0).max(1).nullish(),
+  stop_sequences: z.array(z.string()).nullish(),
+});
+
+type Body = Record<string, unknown>;
+type Content = z.infer<typeof content>;
+
+const asksNothing: Readonly<Record<string, (value: unknown) => boolean>> = {
+  tools: (value) => Array.isArray(value) && value.length === 0,
+  tool_choice: (value) => (value as { type?: unknown }).type === "none",
+  thinking: (value) => (value as { type?: unknown }).type === "disabled",
+  mcp_servers: (value) => Array.isArray(value) && value.length === 0,
+  container: () => false,
+  context_management: () => false,
+  output_format: () => false,
+  output_config: () => false,
+};
+
+/** How the chat request calls what is called differently here. */
+const paramNames: Readonly<Record<string, string>> = {
+  stop: "stop_sequences",
+  max_completion_tokens: "max_tokens",
+};
+
+/** @throws SkeinError `invalid_request`, `unsupported_parameter`, with the names that they have here */
+export function parseMessageRequest(body: Body, random: Random): CompletionRequest {
+  const messages = conversationOf(body);
+  const { max_tokens, stop_sequences } = checkShape(schema, body);
+  const last = messages.at(-1)!;
+  if (last.role === "assistant") {
+    throw new SkeinError("unsupported_parameter", "The beginning of an answer cannot be given.", {
+      param: `messages.${(body["messages"] as unknown[]).length - 1}`,
+      hint: "Let the user have the last message.",
+    });
+  }
+  return chatRequest(body, messages, random, { max_tokens, stop: stop_sequences });
+}
+
+/** The same without what only an answer needs. */
+export function parseCountRequest(body: Body, random: Random): CompletionRequest {
+  return chatRequest({ model: body["model"] }, conversationOf(body), random, {});
+}
+
+/** @throws SkeinError */
+function conversationOf(body: Body): ChatMessage[] {
+  for (const [param, isNothing] of Object.entries(asksNothing)) {
+    const value = body[param];
+    if (value === undefined || value === null || isNothing(Object(value))) continue;
+    throw new SkeinError("unsupported_parameter", `'${param}' is not supported yet.`, {
+      param,
+      hint: "Leave it out.",
+    });
+  }
+  const given = checkShape(countSchema, body);
+  const system = given.system == null ? "" : textOf(given.system, "system");
+  const messages = given.messages.map(({ role, content: parts }, i) => ({
+    role,
+    content: textOf(parts, `messages.${i}.content`),
+  }));
+  return system === "" ? messages : [{ role: "system", content: system }, ...messages];
+}
+
+function chatRequest(
+  { model, temperature, top_p, top_k, stream, skein }: Body,
+  messages: readonly ChatMessage[],
+  random: Random,
+  more: Body,
+): CompletionRequest {
+  try {
+    return parseChatRequest({ model, messages, temperature, top_p, top_k, stream, skein, ...more }, random);
+  } catch (error) {
+    if (!(error instanceof SkeinError) || error.param === undefined) throw error;
+    const name = paramNames[error.param];
+    if (name === undefined) throw error;
+    const { code, message, hint } = error;
+    throw new SkeinError(code, message.replaceAll(`'${error.param}'`, `'${name}'`), {
+      ...(hint === undefined ? {} : { hint }),
+      param: name,
+    });
+  }
+}
+
+function textOf(given: Content, at: string): string {
+  if (typeof given === "string") return given;
+  const texts = given.map(({ type, text }, i) => {
+    if (type !== "text") {
+      throw new SkeinError("unsupported_parameter", `'${type.slice(0, 50)}' blocks are not supported.`, {
+        param: `${at}.${i}`,
+        hint: "The models here read text only.",
+      });
+    }
+    if (typeof text === "string") return text;
+    throw new SkeinError("invalid_request", `'${at}.${i}.text' must be a text.`, {
+      param: `${at}.${i}.text`,
+    });
+  });
+  return texts.join("\n");
+}
