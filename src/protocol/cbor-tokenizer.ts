@@ -53,8 +53,10 @@ export class CanonicalTokenizer extends Tokenizer {
 
   #checkFraction(token: Token, start: number): void {
     if (++this.#fractions > fractionsMax) throw new RangeError("too many fractions");
-    if (encode(token.value, rfc8949EncodeOptions).length === this.pos() - start) return;
-    throw new RangeError("a number is longer than it must be");
+    // Whole numbers are no fractions, also where both forms are as long as each other.
+    const shortest = encode(token.value, rfc8949EncodeOptions);
+    if (compareBytes(shortest, this.data.subarray(start, this.pos())) === 0) return;
+    throw new RangeError("a number has another form than its shortest");
   }
 
   /** cborg drops a byte order mark and replaces what is not UTF-8. */

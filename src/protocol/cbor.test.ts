@@ -48,6 +48,7 @@ test("other forms of the same value are refused", () => {
     "an integer in more bytes than needed": "1807",
     "a length in more bytes than needed": "7801 61",
     "a whole number as a float": "f94700",
+    "a large whole number as a float of the same length": "fbc330000000000001",
     "a float in more bytes than needed": "fa3fc00000",
     "indefinite length": "9f01ff",
     undefined: "f7",

@@ -227,6 +227,13 @@ test("a changed byte of a good frame is noticed or gives another good frame with
   );
 });
 
+test("an empty byte string is no empty message", () => {
+  const bytes = encodeFrame({ type: "cancel", stream: 1, body: {} });
+  assert.equal(bytes.at(-1), 0xa0);
+  bytes[bytes.length - 1] = 0x40;
+  assert.throws(() => decodeFrame(bytes), isViolation);
+});
+
 test("lengths that lie about themselves allocate nothing", () => {
   // A byte string that claims 2^40 bytes, and an array that claims 2^32 items.
   for (const hex of ["06a2677061796c6f61645b0000010000000000", "10000000019b0000000100000000"]) {

@@ -196,5 +196,9 @@ export const failureSchema = z.strictObject({
 });
 export type Failure = z.infer<typeof failureSchema>;
 
-export const emptySchema = z.strictObject({});
+// Without the check an empty byte string would do as well: two encodings of one message.
+export const emptySchema = z
+  .unknown()
+  .refine((value) => !(value instanceof Uint8Array))
+  .pipe(z.strictObject({}));
 export type Empty = z.infer<typeof emptySchema>;
