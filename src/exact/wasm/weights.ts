@@ -115,15 +115,23 @@ const tileColumns = 16;
 
 function placeTiles(memory: KernelMemory, { rows, columns, weights }: RowMatrix): number {
   const address = memory.allocate(Math.ceil(rows / tileRows) * tileRows * columns);
-  const into = new Int8Array(memory.buffer);
+  // By words: views of sixteen bytes would cost more than what they copy.
+  const into = new Int32Array(memory.buffer);
+  const from = wordsOf(weights);
+  const tileWords = tileColumns / 4;
   for (let row = 0; row < rows; row++) {
-    const start = firstOfRow(address, columns, row);
-    for (let column = 0; column < columns; column += tileColumns) {
-      const at = row * columns + column;
-      into.set(weights.subarray(at, at + tileColumns), start + tileRows * column);
+    let at = (row * columns) / 4;
+    const end = at + columns / 4;
+    for (let to = firstOfRow(address, columns, row) / 4; at < end; to += tileRows * tileWords) {
+      for (let i = 0; i < tileWords; i++) into[to + i] = from[at++]!;
     }
   }
   return address;
+}
+
+function wordsOf(bytes: Int8Array): Int32Array {
+  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+  return new Int32Array(aligned.buffer, aligned.byteOffset, aligned.length / 4);
 }
 
 /** Address of a row's first weight; its next sixteen lie four times as far. */
