@@ -78,7 +78,17 @@ test("beyond loopback: clients need a key, providers the token, strangers get ne
     const { data } = (await (await fetch(`${url}/v1/models`, { headers })).json()) as { data: unknown[] };
     return data.length === 1 ? true : null;
   });
-  const chat = await skeinToEnd(home.path, "chat", "3 + 83 = ?", "--gateway", url, "--api-key", apiKey!);
+  const chat = await skeinToEnd(
+    home.path,
+    "chat",
+    "3 + 83 = ?",
+    "--temperature",
+    "0",
+    "--gateway",
+    url,
+    "--api-key",
+    apiKey!,
+  );
   assert.match(chat.output, /86/);
   assert.doesNotMatch(gateway.output() + provider.output(), /3 \+ 83/, "prompts are not logged");
   await stop(provider);
@@ -108,7 +118,8 @@ test("Ctrl-C stops everything and leaves no process behind", async () => {
   assert.ok(processesWith(home.path).length >= 5, "launcher, gateway, providers and engines run");
   network.child.kill("SIGINT");
   assert.equal((await network.exited()).code, 0);
-  assert.deepEqual(processesWith(home.path), []);
+  // On a busy machine a provider may be killed for being late; its engine notices that by itself.
+  await eventually("all gone", async () => (processesWith(home.path).length === 0 ? true : null), 5_000);
 });
 
 test("even when the launcher is killed outright, its processes end by themselves", async () => {
