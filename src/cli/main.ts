@@ -122,7 +122,10 @@ program
   .option("--price-input <usd>", "USD per million input tokens (default: 0)")
   .option("--price-output <usd>", "USD per million output tokens (default: 0)")
   .option("--price-second <usd>", "USD per second of engine time (default: 0)")
-  .option("--parallel <n>", "requests generated at the same time (default: 4)")
+  .option(
+    "--parallel <n>",
+    "requests generated at the same time (default: 4; exact engine: as many as find room, up to 16)",
+  )
   .option(
     "--context <tokens>",
     "prompt and answer together (default: the model's, up to 8192; exact: what fits)",

@@ -11,6 +11,7 @@ import type { FairShare } from "./fair-share.ts";
 import type { HedgeBudget } from "./hedge.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "./options.ts";
+import { cacheSaltOf } from "./security.ts";
 import { Sighting } from "./sighting.ts";
 import { StallBound } from "./stall-bound.ts";
 import { Stopwatch } from "./stopwatch.ts";
@@ -91,7 +92,7 @@ export async function* runAttempt(
     guard.limit(Math.min(startTimeoutMs, limits.firstTokenTimeoutMs), "accept the request");
     const timeoutMs = Math.max(1, Math.ceil(limits.requestTimeoutMs - watch.elapsedMs));
     const { modelId } = candidate.offer;
-    const asked = { ...request, ...continuationOf(progress, request), modelId, timeoutMs };
+    const asked = { ...request, ...continuationOf(progress, request), ...addressOf(deps, to), timeoutMs };
     for await (const event of entry.session.generate(asked, guard.signal)) {
       if (event.type === "tokens") {
         attempt.markFirst();
@@ -138,6 +139,11 @@ export async function* runAttempt(
 export function canContinue({ position, idsComplete }: Progress, offer: ModelOffer, prompt: Prompt): boolean {
   if (position === 0) return true;
   return idsComplete ? offer.resumable : offer.engine === "openai" && prompt.kind === "text";
+}
+
+/** Which model, and who may share what it remembers. */
+function addressOf({ salt }: ChoiceDeps, { candidate, owner }: Occupied) {
+  return { modelId: candidate.offer.modelId, cacheSalt: cacheSaltOf(salt, owner) };
 }
 
 type Continuation = Pick<GenerateRequest, "emitted" | "outputTokensMax">;

@@ -45,6 +45,8 @@ export interface GenerateRequest {
   readonly sampling: Sampling;
   /** Output ends before the first occurrence of any of these; they are not part of the text. */
   readonly stop: readonly string[];
+  /** Requests share what engines remember of their prompts only with those that have the same salt. */
+  readonly cacheSalt?: string;
   /** Upper bound on output tokens, those of `emitted` included; null: up to the context's end. */
   readonly outputTokensMax: number | null;
   /** Milliseconds the provider may take in all before it gives up. */

@@ -5,7 +5,7 @@ import type { ProviderStatus, SignedEnvelope } from "./offer.ts";
 import { nonceBytes } from "./join-proof.ts";
 
 /** Raised with every change that an older peer would misunderstand. */
-export const protocolVersion = 1;
+export const protocolVersion = 2;
 
 const bytes = z.instanceof(Uint8Array);
 const u32Max = 0xffff_ffff;
@@ -84,6 +84,7 @@ export const generateSchema: ZodType<GenerateRequest> = z.strictObject({
     seed: u32,
   }),
   stop: z.array(z.string().min(1).max(10_000)).max(64),
+  cacheSalt: z.string().max(100).exactOptional(),
   outputTokensMax: z
     .number()
     .int()

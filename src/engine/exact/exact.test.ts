@@ -29,7 +29,7 @@ test("says what it is", async () => {
   assert.equal(engine.model.trustTier, "exact");
   assert.equal(engine.model.resumable, true);
   assert.equal(engine.model.contextTokensMax, 512);
-  assert.equal(engine.model.parallelMax, 4);
+  assert.equal(engine.model.parallelMax, 16);
   assert.equal(other.model.contextTokensMax, 300);
   const answer = await collect(engine, ask("What is 2 + 3?"));
   assert.match(answer.text, /5/);

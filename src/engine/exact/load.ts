@@ -1,7 +1,7 @@
 /** Loads a converted model: checks every hash, places the weights, and builds what prompts need. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ContainerInfo, openContainer, readContainer } from "../../exact/container/container.ts";
-import type { Executor } from "../../exact/executor.ts";
+import type { PagedExecutor } from "../../exact/executor.ts";
 import { createTokenizer, type ExactTokenizer } from "../../exact/tokenizer/tokenizer.ts";
 import {
   createWasmExecutor,
@@ -22,7 +22,7 @@ import { sha256 } from "../sha256.ts";
 
 export interface LoadedModel {
   readonly facts: LoadedFacts;
-  readonly executor: Executor;
+  readonly executor: PagedExecutor;
   readonly prompt: PromptModel;
   readonly vocabulary: { readonly pieces: PieceTable; readonly isEnd: (tokenId: number) => boolean };
   /** An engine without token ids may have produced the beginning: then its text is continued. */
@@ -48,8 +48,13 @@ export async function loadModel(
     const { shape, quantization } = info.manifest;
     const plan = planMemory(shape, quantization, options, machineBytes());
     const rowsMax = rowsMaxFor(plan.parallelMax);
-    const { contextTokensMax } = plan;
-    const wasm = createWasmExecutor(shape, { contextTokensMax, rowsMax, ...threadsOf(options, onFailure) });
+    const { contextTokensMax, cacheTokensMax } = plan;
+    const wasm = createWasmExecutor(shape, {
+      contextTokensMax,
+      cacheTokensMax,
+      rowsMax,
+      ...threadsOf(options, onFailure),
+    });
     await readContainer(source, info, sha256, wasm.sink, { signal: never });
     const { modelId, name } = info;
     const executor = wasm.executor();

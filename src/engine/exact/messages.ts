@@ -17,6 +17,8 @@ export interface LoadedFacts {
   readonly name: string;
   readonly contextTokensMax: number;
   readonly parallelMax: number;
+  /** Positions of all requests together. */
+  readonly cacheTokensMax: number;
 }
 
 export type FromThread =

@@ -5,19 +5,33 @@ import type { GenerateEvent, GenerateRequest } from "../../protocol/generate.ts"
 import { AnswerWriter } from "../answer-writer.ts";
 import { unreadEventsMax } from "../hosted/messages.ts";
 import type { PieceTable } from "../piece-decoder.ts";
-import type { Slot } from "./slots.ts";
+import type { Context } from "./contexts.ts";
 
 export class Sequence {
   readonly id: number;
+  /** Requests that came later have a larger one. */
+  readonly arrival: number;
   /** Prompt, tokens of earlier attempts, and what was generated here. */
   readonly tokens: number[];
   readonly promptLength: number;
-  readonly slot: Slot;
+  /** Positions it may need at most. */
+  readonly lengthMax: number;
+  readonly salt: string;
+  /** Null while it waits for memory. */
+  context: Context | null = null;
   /** Prompt tokens that were found in the cache. */
-  readonly cachedTokens: number;
+  cachedTokens = 0;
+  wasPreempted = false;
+  /** Whether all pages it may need are set aside for it. */
+  isSafe = false;
+  /** Whether it has not looked for a leader since it began. */
+  isFresh = false;
+  /** Who evaluates its next tokens, up to `length` of them, because they are its own, too. */
+  leader: { readonly sequence: Sequence; readonly length: number } | null = null;
   readonly answer: AnswerWriter;
   /** Bits do not depend on how a prompt is cut into steps. */
   readonly chunkMax: number = Number.POSITIVE_INFINITY;
+  servedAt = 0;
   unreadEvents = 0;
   readonly #isEnd: (tokenId: number) => boolean;
   readonly #parameters: SamplerParameters;
@@ -30,31 +44,46 @@ export class Sequence {
       readonly id: number;
       readonly request: GenerateRequest;
       readonly promptTokens: readonly number[];
-      readonly slot: Slot;
       readonly contextTokens: number;
     },
     vocabulary: { readonly pieces: PieceTable; readonly isEnd: (tokenId: number) => boolean },
   ) {
-    const { request, promptTokens, slot } = given;
+    const { request, promptTokens, contextTokens } = given;
     this.id = given.id;
-    this.slot = slot;
+    this.arrival = given.id;
+    this.salt = request.cacheSalt ?? "";
     this.promptLength = promptTokens.length;
     this.tokens = [...promptTokens, ...request.emitted.tokenIds];
-    this.cachedTokens = Math.min(slot.cells.length, this.promptLength);
+    this.lengthMax = Math.min(
+      contextTokens,
+      promptTokens.length + (request.outputTokensMax ?? contextTokens),
+    );
     this.#isEnd = vocabulary.isEnd;
     this.#parameters = samplerParameters(request.sampling);
     this.#countsTokens = this.#parameters.presencePenalty !== 0 || this.#parameters.frequencyPenalty !== 0;
     for (const tokenId of request.emitted.tokenIds) this.#count(tokenId);
     this.answer = new AnswerWriter(request, {
       promptTokens: this.promptLength,
-      contextTokens: given.contextTokens,
+      contextTokens,
       pieces: vocabulary.pieces,
     });
   }
 
+  /** Memory is there: what its context holds already need not be evaluated. */
+  begin(context: Context): void {
+    this.context = context;
+    this.isSafe = this.wasPreempted;
+    this.isFresh = true;
+    if (!this.wasPreempted) this.cachedTokens = Math.min(context.cells.length, this.promptLength);
+  }
+
   /** Tokens not yet evaluated; one while decoding. */
   get pending(): number {
-    return this.tokens.length - this.slot.cells.length;
+    return this.tokens.length - (this.context?.cells.length ?? 0);
+  }
+
+  get order(): number {
+    return this.arrival;
   }
 
   get paused(): boolean {

@@ -1,25 +1,20 @@
-/** Inside the thread: requests in, tokens out. Owns slots, sequences and the batch loop. */
+/** Inside the thread: requests in, tokens out. Owns contexts, sequences and the batch loop. */
 import type { GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
-import { SkeinError } from "../../util/errors.ts";
 import { type FromHost, type ToHost, toWire } from "../hosted/messages.ts";
 import { checkContext, checkTokenIds, tokenizePrompt } from "../prompt.ts";
 import { BatchLoop } from "./batch-loop.ts";
 import type { LoadedModel } from "./load.ts";
 import { Sequence } from "./sequence.ts";
-import { forgetFrom, SlotTable } from "./slots.ts";
 
 export class Service {
   readonly #loaded: LoadedModel;
   readonly #send: (message: FromHost) => void;
-  readonly #slots: SlotTable;
   readonly #loop: BatchLoop;
   readonly #byId = new Map<number, Sequence>();
 
-  /** @throws SkeinError `overloaded` when there is no memory for so many requests */
   constructor(loaded: LoadedModel, send: (message: FromHost) => void) {
     this.#loaded = loaded;
     this.#send = send;
-    this.#slots = new SlotTable(loaded.executor, loaded.facts.parallelMax);
     this.#loop = new BatchLoop(loaded.executor, {
       onStep: (events) => {
         send({ type: "step", events: events.map(([{ id }, event]) => [id, event] as const) });
@@ -28,8 +23,7 @@ export class Service {
       onFailure: (error, sequences) => {
         for (const sequence of sequences) {
           send({ type: "failed", id: sequence.id, error: toWire(error) });
-          forgetFrom(sequence.slot, 0);
-          this.#release(sequence);
+          this.#byId.delete(sequence.id);
         }
       },
     });
@@ -68,17 +62,18 @@ export class Service {
     const promptTokens = tokenizePrompt(prompt, request.prompt);
     checkTokenIds(request.emitted.tokenIds, prompt.vocabularySize);
     checkContext(promptTokens.length, request.emitted.tokenIds.length, contextTokens);
-    const slot = this.#slots.take([...promptTokens, ...request.emitted.tokenIds]);
-    if (slot === null) throw new SkeinError("overloaded", "The engine has no free slot.");
-    const sequence = new Sequence({ id, request, promptTokens, slot, contextTokens }, vocabulary);
-    this.#byId.set(id, sequence);
+    const sequence = new Sequence({ id, request, promptTokens, contextTokens }, vocabulary);
+    const replayed = sequence.answer.replayEmitted();
+    const isOver = replayed.at(-1)?.type === "end";
+    if (!isOver) {
+      this.#loop.add(sequence);
+      this.#byId.set(id, sequence);
+    }
     const events: GenerateEvent[] = [
       { type: "start", promptTokens: promptTokens.length, cachedTokens: sequence.cachedTokens },
-      ...sequence.answer.replayEmitted(),
+      ...replayed,
     ];
     this.#send({ type: "step", events: events.map((event) => [id, event] as const) });
-    if (events.at(-1)?.type === "end") this.#release(sequence);
-    else this.#loop.add(sequence);
   }
 
   #countTokens(id: number, prompt: Prompt): void {
@@ -96,6 +91,5 @@ export class Service {
   #release(sequence: Sequence): void {
     if (!this.#byId.delete(sequence.id)) return;
     this.#loop.remove(sequence);
-    sequence.slot.busy = false;
   }
 }

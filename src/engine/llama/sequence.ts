@@ -25,6 +25,7 @@ export class Sequence {
   /** Prompt tokens that were found in the cache. */
   readonly cachedTokens: number;
   readonly answer: AnswerWriter;
+  servedAt = 0;
   unreadEvents = 0;
   readonly #model: NativeModel;
 
@@ -51,6 +52,10 @@ export class Sequence {
       contextTokens: given.contextTokens,
       pieces: native.pieces,
     });
+  }
+
+  get order(): number {
+    return this.slot.id;
   }
 
   /** Tokens not yet evaluated; one while decoding. */

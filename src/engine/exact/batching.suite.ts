@@ -1,0 +1,152 @@
+/** What tests of the batch loop share: a small random model, an executor that is watched, and requests with known answers. */
+import assert from "node:assert/strict";
+import type { PagedExecutor, PagedSequence, StepRow } from "../../exact/executor.ts";
+import {
+  type Dice,
+  diceOfSeed,
+  giveModel,
+  randomModel,
+  randomShape,
+} from "../../exact/random-model.suite.ts";
+import { createWasmExecutor } from "../../exact/wasm/executor.ts";
+import { type GenerateRequest, greedySampling, type Sampling } from "../../protocol/generate.ts";
+import { toHex } from "../../util/bytes.ts";
+import { sha256 } from "../sha256.ts";
+import { Sequence } from "./sequence.ts";
+
+/** Four pages. */
+export const contextTokens = 120;
+const endToken = 0;
+
+const shape = randomShape(diceOfSeed(5), {
+  layers: 2,
+  dim: 32,
+  ffnDim: 48,
+  heads: 4,
+  headsKv: 2,
+  headDim: 16,
+  vocabularySize: 24,
+  contextTokensMax: contextTokens,
+});
+const model = await randomModel(diceOfSeed(6), shape, "calm");
+
+export async function smallExecutor(cacheTokensMax: number, rowsMax = 64): Promise<PagedExecutor> {
+  const making = createWasmExecutor(shape, { contextTokensMax: contextTokens, cacheTokensMax, rowsMax });
+  await giveModel(model, making.sink);
+  return making.executor();
+}
+
+/** What was evaluated behind which tokens, whoever asked for it: the same tokens must give the same leaves. */
+export class Watch {
+  readonly #leaves = new Map<string, string>();
+  readonly #tokens = new WeakMap<PagedSequence, number[]>();
+  /** Rows evaluated so far. */
+  rows = 0;
+  /** Rows of each step. */
+  readonly steps: number[] = [];
+
+  over(executor: PagedExecutor): PagedExecutor {
+    const watched: PagedExecutor = {
+      shape: executor.shape,
+      range: executor.range,
+      contextTokensMax: executor.contextTokensMax,
+      rowsMax: executor.rowsMax,
+      freePages: () => executor.freePages(),
+      newSequence: () => this.#follow(executor.newSequence(), []),
+      step: (rows, onLayer) => {
+        const prefixes = rows.map((row) => this.#prefixOf(row));
+        const leaves = rows.map(() => "");
+        const outputs = executor.step(rows, (row, layer, bytes) => {
+          leaves[row] += toHex(sha256(bytes)).slice(0, 16);
+          onLayer?.(row, layer, bytes);
+        });
+        for (const [i, prefix] of prefixes.entries()) {
+          const known = this.#leaves.get(prefix);
+          if (known === undefined) this.#leaves.set(prefix, leaves[i]!);
+          else assert.equal(leaves[i], known, `other leaves behind ${prefix}`);
+        }
+        this.rows += rows.length;
+        this.steps.push(rows.length);
+        return outputs;
+      },
+    };
+    return watched;
+  }
+
+  #follow(sequence: PagedSequence, tokens: number[]): PagedSequence {
+    this.#tokens.set(sequence, tokens);
+    const fork = sequence.fork.bind(sequence);
+    sequence.fork = (length) => this.#follow(fork(length), this.#tokens.get(sequence)!.slice(0, length));
+    const truncate = sequence.truncate.bind(sequence);
+    sequence.truncate = (length) => {
+      truncate(length);
+      this.#tokens.get(sequence)!.length = sequence.length;
+    };
+    return sequence;
+  }
+
+  #prefixOf({ sequence, input }: StepRow): string {
+    const tokens = this.#tokens.get(sequence as PagedSequence)!;
+    tokens.push(input as number);
+    return tokens.join(",");
+  }
+}
+
+const pieces = (): Uint8Array => new Uint8Array(0);
+export const vocabulary = { pieces, isEnd: (token: number): boolean => token === endToken };
+
+let ids = 0;
+
+export function sequenceOf(request: GenerateRequest): Sequence {
+  const { prompt } = request;
+  assert.ok(prompt.kind === "tokens");
+  return new Sequence({ id: ++ids, request, promptTokens: prompt.tokenIds, contextTokens }, vocabulary);
+}
+
+export function requestOf(
+  tokenIds: readonly number[],
+  outputTokensMax: number | null,
+  sampling: Partial<Sampling> = {},
+  more: Partial<GenerateRequest> = {},
+): GenerateRequest {
+  return {
+    requestId: "test",
+    modelId: "test",
+    prompt: { kind: "tokens", tokenIds },
+    emitted: { tokenIds: [], text: "" },
+    sampling: { ...greedySampling, ...sampling },
+    stop: [],
+    outputTokensMax,
+    timeoutMs: 60_000,
+    ...more,
+  };
+}
+
+/** The answer's tokens when nobody else is there, each evaluated in a step of its own. */
+export function answerAlone(executor: PagedExecutor, request: GenerateRequest): number[] {
+  const sequence = sequenceOf(request);
+  const cache = executor.newSequence();
+  for (;;) {
+    const input = sequence.tokens[cache.length]!;
+    const isLast = cache.length + 1 === sequence.tokens.length;
+    const [logits] = executor.step([{ sequence: cache, input, wantsLogits: isLast }]);
+    if (isLast && sequence.draw(logits!).at(-1)?.type === "end") break;
+  }
+  cache.free();
+  return sequence.tokens.slice(sequence.promptLength);
+}
+
+/** Prompts that often begin alike, all kinds of draws, and answers that were begun elsewhere. */
+export function randomRequest(dice: Dice): GenerateRequest {
+  const common = Array.from({ length: dice.pick([0, 3, 32, 40, 70]) }, (_, i) => 1 + ((i * 7) % 20));
+  const own = Array.from({ length: dice.whole(1, 30) }, () => dice.whole(0, shape.vocabularySize - 1));
+  const repeated = dice.chance(0.4) ? [...own.slice(0, 8), ...own.slice(0, 8)] : [];
+  const temperature = dice.pick([0, 0, 0.3, 1, 5]);
+  const penalty = dice.chance(0.3) ? 0.7 : 0;
+  return requestOf(
+    [...common, ...own, ...repeated].slice(0, contextTokens - 2),
+    dice.pick([1, 5, 20, 60, null]),
+    { temperature, seed: dice.whole(0, 3), frequencyPenalty: penalty, topK: dice.pick([0, 0, 5]) },
+    { cacheSalt: dice.pick(["one", "one", "two"]) },
+  );
+}
