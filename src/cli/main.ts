@@ -108,6 +108,10 @@ program
     ).choices(["llama", "exact", "openai"]),
   )
   .addOption(bitsOption())
+  .option(
+    "--draft <file>",
+    "exact engine: a smaller model with the same tokenizer that guesses ahead (same answers, sooner)",
+  )
   .option("--url <url>", "with --engine openai: base URL of the server")
   .option("--upstream-model <name>", "with --engine openai: which of its models")
   .option("--name <name>", "name to offer the model under")

@@ -69,6 +69,11 @@ function engineConfigOf(context: Context): EngineConfig {
   const name = (flags["name"] as string | undefined) ?? null;
   const common = { name, contextTokens: settings.context, parallel: settings.parallel };
   const kind = engineKindOf(flags);
+  if (kind !== "exact" && flags["draft"] !== undefined) {
+    throw new SkeinError("invalid_config", "--draft is for the exact engine only.", {
+      hint: "Give --engine exact, too.",
+    });
+  }
   if (kind === "openai") {
     return {
       kind,
@@ -84,7 +89,9 @@ function engineConfigOf(context: Context): EngineConfig {
     const threads = threadsOf(settings.threads);
     const quantization = quantizationOf(flags);
     const cacheFolder = exactCacheFolder(home);
-    return { kind, modelPath, quantization, cacheFolder, ...common, parallel, threads };
+    const draft = flags["draft"] as string | undefined;
+    const draftPath = draft === undefined ? null : resolve(draft);
+    return { kind, modelPath, draftPath, quantization, cacheFolder, ...common, parallel, threads };
   }
   return {
     kind,

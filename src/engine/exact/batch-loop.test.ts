@@ -5,10 +5,16 @@ import fc from "fast-check";
 import type { PagedExecutor } from "../../exact/executor.ts";
 import { type Dice, diceOfSeed } from "../../exact/random-model.suite.ts";
 import { unreadEventsMax } from "../hosted/messages.ts";
-import { BatchLoop, type StepEvents } from "./batch-loop.ts";
+import type { DraftSource } from "../../exact/drafts/draft-source.ts";
+import { ModelDrafts } from "../../exact/drafts/model-drafts.ts";
+import { PromptLookup } from "../../exact/drafts/prompt-lookup.ts";
+import { BatchLoop, type BatchLoopEvents, type StepEvents } from "./batch-loop.ts";
 import {
   answerAlone,
   contextTokens,
+  draftExecutor,
+  knownDrafts,
+  randomDrafts,
   randomRequest,
   requestOf,
   sequenceOf,
@@ -16,16 +22,18 @@ import {
   Watch,
 } from "./batching.suite.ts";
 import type { Sequence } from "./sequence.ts";
+import { Speculation } from "./speculation.ts";
 
 /** Runs until every one of `sequences` has ended; `onStep` may disturb. */
 function runAll(
   executor: PagedExecutor,
   sequences: readonly Sequence[],
   onStep: (loop: BatchLoop, events: StepEvents) => void = () => undefined,
+  speculation: Speculation | null = null,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
     const open = new Set(sequences);
-    const loop = new BatchLoop(executor, {
+    const loopEvents: BatchLoopEvents = {
       onStep(events) {
         try {
           for (const [sequence, event] of events) if (event.type === "end") open.delete(sequence);
@@ -36,7 +44,8 @@ function runAll(
         }
       },
       onFailure: reject,
-    });
+    };
+    const loop = new BatchLoop(executor, loopEvents, speculation);
     for (const sequence of sequences) loop.add(sequence);
   });
 }
@@ -50,10 +59,12 @@ interface Plan {
   readonly requests: number;
   readonly pages: number;
   readonly rowsMax: number;
+  readonly drafts: "none" | "lookup" | "model" | "bad" | "good" | "adaptive";
+  readonly draftCount: number;
 }
 
 /** Requests that come between steps, some of which are cancelled or not read for a while. */
-async function runSchedule({ seed, requests, pages, rowsMax }: Plan): Promise<void> {
+async function runSchedule({ seed, requests, pages, rowsMax, drafts, draftCount }: Plan): Promise<void> {
   const dice = diceOfSeed(seed);
   const watch = new Watch();
   const plain = watch.over(await smallExecutor(32 * 8));
@@ -66,11 +77,21 @@ async function runSchedule({ seed, requests, pages, rowsMax }: Plan): Promise<vo
   }).filter(({ isOver }) => !isOver);
   if (asked.length === 0) return;
   const executor = watch.over(await smallExecutor(32 * pages, rowsMax));
-  await runDisturbed(
-    executor,
-    asked.map(({ sequence }) => sequence),
-    dice,
-  );
+  const known = asked.map(({ answer, sequence }) => [
+    ...sequence.tokens.slice(0, sequence.promptLength),
+    ...answer,
+  ]);
+  const sources: Record<Plan["drafts"], () => Promise<DraftSource[]>> = {
+    none: async () => [],
+    lookup: async () => [new PromptLookup()],
+    model: async () => [new ModelDrafts(await draftExecutor(32 * 6), executor.shape.vocabularySize)],
+    bad: async () => [randomDrafts(dice)],
+    good: async () => [knownDrafts(known, dice)],
+    adaptive: async () => [new PromptLookup(), knownDrafts(known, dice), randomDrafts(dice)],
+  };
+  const speculation = new Speculation(await sources[drafts](), drafts === "adaptive" ? null : draftCount);
+  const sequences = asked.map(({ sequence }) => sequence);
+  await runDisturbed(executor, speculation, sequences, dice);
   for (const { answer, sequence } of asked) {
     const own = outputOf(sequence);
     const wasCancelled = cancelled.has(sequence);
@@ -80,7 +101,12 @@ async function runSchedule({ seed, requests, pages, rowsMax }: Plan): Promise<vo
 
 const cancelled = new WeakSet<Sequence>();
 
-function runDisturbed(executor: PagedExecutor, sequences: readonly Sequence[], dice: Dice): Promise<void> {
+function runDisturbed(
+  executor: PagedExecutor,
+  speculation: Speculation,
+  sequences: readonly Sequence[],
+  dice: Dice,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     const coming = [...sequences];
     const open = new Set<Sequence>();
@@ -110,13 +136,14 @@ function runDisturbed(executor: PagedExecutor, sequences: readonly Sequence[], d
       if (open.size === 0 && coming.length === 0) resolve();
       else if (open.size === 0) disturb();
     };
-    const loop = new BatchLoop(executor, {
+    const loopEvents: BatchLoopEvents = {
       onStep(events) {
         for (const [sequence, event] of events) if (event.type === "end") open.delete(sequence);
         disturb();
       },
       onFailure: reject,
-    });
+    };
+    const loop = new BatchLoop(executor, loopEvents, speculation);
     disturb();
   });
 }
@@ -129,6 +156,8 @@ test("answers and leaves are those of the lone run, whatever comes, goes and run
         requests: fc.integer({ min: 1, max: 12 }),
         pages: fc.integer({ min: 4, max: 12 }),
         rowsMax: fc.constantFrom(13, 20, 64),
+        drafts: fc.constantFrom("none", "lookup", "model", "bad", "good", "adaptive"),
+        draftCount: fc.integer({ min: 1, max: 9 }),
       }),
       runSchedule,
     ),
@@ -160,14 +189,15 @@ test("the leader's end, at whatever moment, does not hold up its followers", asy
     const [first, ...others] = sequences;
     await new Promise<void>((resolve, reject) => {
       const open = new Set(others);
-      const loop = new BatchLoop(executor, {
+      const loopEvents: BatchLoopEvents = {
         onStep(events) {
           if (left-- === 0) loop.remove(first!);
           for (const [sequence, event] of events) if (event.type === "end") open.delete(sequence);
           if (open.size === 0) resolve();
         },
         onFailure: reject,
-      });
+      };
+      const loop = new BatchLoop(executor, loopEvents, null);
       for (const sequence of sequences) loop.add(sequence);
     });
     for (const other of others) assert.deepEqual(outputOf(other).length, 2);
@@ -230,7 +260,7 @@ test("a request that has ended serves as the beginning of the next turn, and is 
     ];
     const cached: number[] = [];
     let current = first;
-    const loop = new BatchLoop(executor, {
+    const loopEvents: BatchLoopEvents = {
       onStep(events) {
         if (events.at(-1)?.[1].type !== "end") return;
         cached.push(current.cachedTokens);
@@ -251,8 +281,30 @@ test("a request that has ended serves as the beginning of the next turn, and is 
         }
       },
       onFailure: reject,
-    });
+    };
+    const loop = new BatchLoop(executor, loopEvents, null);
     loop.add(first);
   });
   assert.notEqual(turn, null);
+});
+
+test("what is guessed right is not evaluated one by one, at any temperature; what is guessed wrong is forgotten", async () => {
+  for (const temperature of [0, 1, 5]) {
+    const executor = await smallExecutor(32 * 8);
+    const request = requestOf([3, 4, 5], 60, { temperature, seed: 1, frequencyPenalty: 1 });
+    const answer = answerAlone(executor, request);
+    const stepsWith = async (source: DraftSource): Promise<number> => {
+      const watch = new Watch();
+      const sequence = sequenceOf(request);
+      await runAll(watch.over(executor), [sequence], undefined, new Speculation([source], 5));
+      assert.deepEqual(outputOf(sequence), answer);
+      return watch.steps.length;
+    };
+    const right = knownDrafts([[3, 4, 5, ...answer]], null);
+    // A model of the same weights guesses everything right, whatever the temperature.
+    const twin = new ModelDrafts(await smallExecutor(32 * 8), executor.shape.vocabularySize);
+    const least = Math.ceil(answer.length / 6);
+    for (const source of [right, twin]) assert.ok((await stepsWith(source)) <= least + 2);
+    assert.ok((await stepsWith(randomDrafts(diceOfSeed(1)))) > least);
+  }
 });

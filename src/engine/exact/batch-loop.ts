@@ -1,16 +1,17 @@
 /**
- * Continuous batching: every step evaluates one token of each decoding sequence and fair chunks of the prompts that are
- * still being read. Sequences come and go between steps.
+ * Continuous batching: every step evaluates one token of each decoding sequence, with guesses behind it where they pay, and fair chunks of
+ * the prompts that are still being read. Sequences come and go between steps.
  */
 import { setImmediate as afterMessages } from "node:timers/promises";
-import type { PagedExecutor } from "../../exact/executor.ts";
+import type { PagedExecutor, StepRow } from "../../exact/executor.ts";
 import type { GenerateEvent } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
 import { planStep, type Share, type StepLimits } from "../step-plan.ts";
-import { ContextPool } from "./contexts.ts";
+import { ContextPool, forgetFrom } from "./contexts.ts";
 import { Pace } from "./pace.ts";
 import { Schedule } from "./schedule.ts";
 import type { Sequence } from "./sequence.ts";
+import type { Guess, Speculation } from "./speculation.ts";
 
 export type StepEvents = readonly (readonly [Sequence, GenerateEvent])[];
 
@@ -35,13 +36,16 @@ export class BatchLoop {
   readonly #executor: PagedExecutor;
   readonly #events: BatchLoopEvents;
   readonly #schedule: Schedule;
+  readonly #speculation: Speculation | null;
   readonly #pace = new Pace();
   #running = false;
   #steps = 0;
 
-  constructor(executor: PagedExecutor, events: BatchLoopEvents) {
+  /** @param speculation who guesses ahead; null: nobody */
+  constructor(executor: PagedExecutor, events: BatchLoopEvents, speculation: Speculation | null) {
     this.#executor = executor;
     this.#events = events;
+    this.#speculation = speculation;
     this.#schedule = new Schedule(executor, new ContextPool(executor));
   }
 
@@ -53,7 +57,7 @@ export class BatchLoop {
 
   /** Takes effect at the next step. */
   remove(sequence: Sequence): void {
-    this.#schedule.remove(sequence);
+    this.#end(sequence);
     this.wake();
   }
 
@@ -76,7 +80,10 @@ export class BatchLoop {
       } catch (error) {
         // A trap in the kernels leaves their memory in doubt: the thread ends, and another one starts.
         if (!(error instanceof SkeinError) || !harmless.includes(error.code)) throw error;
-        for (const sequence of active) this.#schedule.discard(sequence);
+        for (const sequence of active) {
+          this.#schedule.discard(sequence);
+          this.#speculation?.forget(sequence);
+        }
         this.#events.onFailure(error, active);
       }
     }
@@ -88,36 +95,66 @@ export class BatchLoop {
     const startMs = performance.now();
     const shares = this.#schedule.makeRoom(planStep(active, this.#limits(active)));
     if (shares.length === 0) return;
+    const guesses = this.#guess(shares);
     // 2. One step for all of them.
     this.#steps += 1;
     for (const { sequence } of shares) sequence.servedAt = this.#steps;
-    const rows = shares.flatMap(rowsOf);
-    const outputs = this.#executor.step(rows);
-    const stepMs = performance.now() - startMs;
-    for (const { sequence } of shares) sequence.answer.account(stepMs);
-    this.#pace.learn(rows.length, stepMs);
-    // 3. One draw for everybody whose logits are there.
-    const events: (readonly [Sequence, GenerateEvent])[] = [];
-    let row = -1;
-    for (const { sequence, count } of shares) {
-      row += count;
-      const { tokens } = sequence;
+    const rows = shares.map((share) => rowsOf(share, guesses.get(share.sequence)));
+    const guessedMs = performance.now();
+    const outputs = this.#executor.step(rows.flat());
+    const endMs = performance.now();
+    for (const { sequence } of shares) sequence.answer.account(endMs - startMs);
+    this.#pace.learn(outputs.length, endMs - guessedMs);
+    // 3. Draws for everybody whose logits are there, as far as they go on as guessed.
+    let row = 0;
+    const events = shares.flatMap(({ sequence, count }, i) => {
+      const own = outputs.slice(row, row + rows[i]!.length);
+      row += own.length;
       const { cells } = sequence.context!;
-      cells.push(...tokens.slice(cells.length, cells.length + count));
-      const logits = outputs[row]!;
-      if (logits !== null) events.push(...this.#draw(sequence, logits));
-    }
+      cells.push(...sequence.tokens.slice(cells.length, cells.length + count));
+      return own[count - 1] === null ? [] : this.#draw(sequence, own.slice(count - 1), guesses.get(sequence));
+    });
     // 4. All events of the step at once.
     this.#events.onStep(events);
   }
 
-  #draw(sequence: Sequence, logits: Int32Array): StepEvents {
+  /** What may come next, where there are rows and pages for it. */
+  #guess(shares: readonly Share<Sequence>[]): ReadonlyMap<Sequence, Guess> {
+    const rows = shares.reduce((sum, { count }) => sum + count, 0);
+    const guesses =
+      this.#speculation?.propose(shares, this.#executor.rowsMax - rows, this.#pace) ?? noGuesses;
+    const wishes = shares.map(({ sequence, count }) => {
+      return { sequence, count: count + (guesses.get(sequence)?.tokens.length ?? 0) };
+    });
+    return guesses.size > 0 && this.#schedule.hasRoom(wishes) ? guesses : noGuesses;
+  }
+
+  /** @param logits behind the last token, and behind each guess */
+  #draw(sequence: Sequence, logits: readonly (Int32Array | null)[], guess: Guess | undefined): StepEvents {
     const startMs = performance.now();
-    const events = sequence.draw(logits);
+    const guessed = guess?.tokens ?? [];
+    const { cells } = sequence.context!;
+    const events: GenerateEvent[] = [];
+    let right = 0;
+    for (const [i, own] of logits.entries()) {
+      events.push(...sequence.draw(own!));
+      sequence.unreadEvents += 1;
+      if (events.at(-1)?.type === "end") break;
+      // The row behind this guess is what the answer's own next token would have given.
+      if (i === guessed.length || sequence.tokens.at(-1) !== guessed[i]) break;
+      cells.push(guessed[i]!);
+      right += 1;
+    }
+    guess?.length.learn(guessed.length, right);
+    if (guessed.length > 0) forgetFrom(sequence.context!, cells.length);
     sequence.answer.account(performance.now() - startMs);
-    sequence.unreadEvents += 1;
-    if (events.at(-1)?.type === "end") this.#schedule.remove(sequence);
+    if (events.at(-1)?.type === "end") this.#end(sequence);
     return events.map((event) => [sequence, event] as const);
+  }
+
+  #end(sequence: Sequence): void {
+    this.#schedule.remove(sequence);
+    this.#speculation?.forget(sequence);
   }
 
   #limits(active: readonly Sequence[]): StepLimits {
@@ -132,12 +169,15 @@ export class BatchLoop {
   }
 }
 
-function rowsOf({ sequence, count }: Share<Sequence>) {
+const noGuesses: ReadonlyMap<Sequence, Guess> = new Map();
+
+function rowsOf({ sequence, count }: Share<Sequence>, guess: Guess | undefined): StepRow[] {
   const { tokens, pending, context } = sequence;
   const { cells, cache } = context!;
-  return tokens.slice(cells.length, cells.length + count).map((input, i) => ({
+  const chunk = [...tokens.slice(cells.length, cells.length + count), ...(guess?.tokens ?? [])];
+  return chunk.map((input, i) => ({
     sequence: cache,
     input,
-    wantsLogits: count === pending && i === count - 1,
+    wantsLogits: count === pending && i >= count - 1,
   }));
 }

@@ -1,5 +1,6 @@
 /** What tests of the batch loop share: a small random model, an executor that is watched, and requests with known answers. */
 import assert from "node:assert/strict";
+import type { DraftSource } from "../../exact/drafts/draft-source.ts";
 import type { PagedExecutor, PagedSequence, StepRow } from "../../exact/executor.ts";
 import {
   type Dice,
@@ -29,6 +30,14 @@ const shape = randomShape(diceOfSeed(5), {
   contextTokensMax: contextTokens,
 });
 const model = await randomModel(diceOfSeed(6), shape, "calm");
+
+/** Of another model with the same tokens. */
+export async function draftExecutor(cacheTokensMax: number): Promise<PagedExecutor> {
+  const smaller = { ...shape, layers: 1 };
+  const making = createWasmExecutor(smaller, { contextTokensMax: 100, cacheTokensMax, rowsMax: 7 });
+  await giveModel(await randomModel(diceOfSeed(7), smaller, "calm"), making.sink);
+  return making.executor();
+}
 
 export async function smallExecutor(cacheTokensMax: number, rowsMax = 64): Promise<PagedExecutor> {
   const making = createWasmExecutor(shape, { contextTokensMax: contextTokens, cacheTokensMax, rowsMax });
@@ -119,6 +128,30 @@ export function requestOf(
     outputTokensMax,
     timeoutMs: 60_000,
     ...more,
+  };
+}
+
+/** Guesses anything. */
+export function randomDrafts(dice: Dice): DraftSource {
+  const guess = (): number => dice.whole(0, shape.vocabularySize - 1);
+  return {
+    propose: (wishes) => wishes.map(({ countMax }) => Array.from({ length: dice.whole(0, countMax) }, guess)),
+    forget: () => undefined,
+  };
+}
+
+/** Guesses what comes, if it is one of these; with dice, sometimes wrong from some token on. */
+export function knownDrafts(known: readonly (readonly number[])[], dice: Dice | null): DraftSource {
+  return {
+    propose: (wishes) =>
+      wishes.map(({ tokens, countMax }) => {
+        const own = known.find((all) => tokens.every((token, i) => all[i] === token));
+        const right = own?.slice(tokens.length, tokens.length + countMax) ?? [];
+        if (dice === null || right.length === 0) return right;
+        const from = dice.whole(0, right.length);
+        return right.map((token, i) => (i < from ? token : (token + 1) % shape.vocabularySize));
+      }),
+    forget: () => undefined,
   };
 }
 

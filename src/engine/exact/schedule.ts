@@ -53,6 +53,8 @@ export class Schedule {
   /** Lets in who waits, as long as there is room. */
   admit(): void {
     while (this.#waiting.length > 0 && this.#begin(this.#waiting[0]!)) this.#waiting.shift();
+    // A single context always fits: something else holds pages.
+    if (this.#waiting.length > 0 && this.#running.size === 0) throw new Error("pages were lost");
   }
 
   /** Who can be evaluated now: not paused, and not waiting for another one to evaluate the same tokens. */

@@ -99,6 +99,24 @@ export class Sequence {
     return this.answer.accept(tokenId);
   }
 
+  /** What would be drawn after `drafted`, if these were drawn first; null where the answer would end. */
+  drawAhead(logits: Int32Array, drafted: readonly number[]): number | null {
+    let counts: ReadonlyMap<number, number> = this.#counts;
+    if (this.#countsTokens && drafted.length > 0) {
+      const more = new Map(this.#counts);
+      for (const tokenId of drafted) more.set(tokenId, (more.get(tokenId) ?? 0) + 1);
+      counts = more;
+    }
+    const position = this.answer.outputTokens + drafted.length;
+    const tokenId = sampleToken(logits, this.#parameters, counts, position);
+    return this.#isEnd(tokenId) ? null : tokenId;
+  }
+
+  /** Tokens that can still follow the ones so far, the next one left out. */
+  get roomLeft(): number {
+    return this.lengthMax - this.tokens.length - 1;
+  }
+
   #count(tokenId: number): void {
     if (this.#countsTokens) this.#counts.set(tokenId, (this.#counts.get(tokenId) ?? 0) + 1);
   }

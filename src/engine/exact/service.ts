@@ -2,9 +2,13 @@
 import type { GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
 import { type FromHost, type ToHost, toWire } from "../hosted/messages.ts";
 import { checkContext, checkTokenIds, tokenizePrompt } from "../prompt.ts";
-import { BatchLoop } from "./batch-loop.ts";
+import { ModelDrafts } from "../../exact/drafts/model-drafts.ts";
+import { PromptLookup } from "../../exact/drafts/prompt-lookup.ts";
+import type { DraftSource } from "../../exact/drafts/draft-source.ts";
+import { BatchLoop, type BatchLoopEvents } from "./batch-loop.ts";
 import type { LoadedModel } from "./load.ts";
 import { Sequence } from "./sequence.ts";
+import { Speculation } from "./speculation.ts";
 
 export class Service {
   readonly #loaded: LoadedModel;
@@ -15,7 +19,7 @@ export class Service {
   constructor(loaded: LoadedModel, send: (message: FromHost) => void) {
     this.#loaded = loaded;
     this.#send = send;
-    this.#loop = new BatchLoop(loaded.executor, {
+    const listener: BatchLoopEvents = {
       onStep: (events) => {
         send({ type: "step", events: events.map(([{ id }, event]) => [id, event] as const) });
         for (const [sequence, event] of events) if (event.type === "end") this.#release(sequence);
@@ -26,7 +30,8 @@ export class Service {
           this.#byId.delete(sequence.id);
         }
       },
-    });
+    };
+    this.#loop = new BatchLoop(loaded.executor, listener, new Speculation(draftSources(loaded)));
   }
 
   receive(message: ToHost): void {
@@ -92,4 +97,11 @@ export class Service {
     if (!this.#byId.delete(sequence.id)) return;
     this.#loop.remove(sequence);
   }
+}
+
+/** What costs nothing is asked first. */
+function draftSources({ draft, executor, guesses = true }: LoadedModel): DraftSource[] {
+  if (!guesses) return [];
+  const lookup = new PromptLookup();
+  return draft === null ? [lookup] : [lookup, new ModelDrafts(draft, executor.shape.vocabularySize)];
 }
