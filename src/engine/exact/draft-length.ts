@@ -4,8 +4,8 @@
 export const draftTokensMax = 12;
 /** Weight of everything earlier when another guess is judged. */
 const memory = 0.9;
-/** What a sequence begins with: four guesses, three of them right. */
-const rightBefore = 3;
+/** What a sequence begins with: two guesses, one of them right. */
+const rightBefore = 1;
 const wrongBefore = 1;
 /** Who does not guess tries again after so many tokens. */
 const restTokens = 48;
