@@ -37,7 +37,9 @@ export class BatchLoop {
   readonly #events: BatchLoopEvents;
   readonly #schedule: Schedule;
   readonly #speculation: Speculation | null;
-  readonly #pace = new Pace();
+  readonly #pace = new Pace(0.95);
+  /** Of steps in which nobody reads: rows that are drawn from cost more. Guesses are rare where they do not pay, so it remembers longer. */
+  readonly #decodePace = new Pace(0.99);
   #running = false;
   #steps = 0;
 
@@ -105,6 +107,7 @@ export class BatchLoop {
     const endMs = performance.now();
     for (const { sequence } of shares) sequence.answer.account(endMs - startMs);
     this.#pace.learn(outputs.length, endMs - guessedMs);
+    if (outputs.every((output) => output !== null)) this.#decodePace.learn(outputs.length, endMs - guessedMs);
     // 3. Draws for everybody whose logits are there, as far as they go on as guessed.
     let row = 0;
     const events = shares.flatMap(({ sequence, count }, i) => {
@@ -121,8 +124,8 @@ export class BatchLoop {
   /** What may come next, where there are rows and pages for it. */
   #guess(shares: readonly Share<Sequence>[]): ReadonlyMap<Sequence, Guess> {
     const rows = shares.reduce((sum, { count }) => sum + count, 0);
-    const guesses =
-      this.#speculation?.propose(shares, this.#executor.rowsMax - rows, this.#pace) ?? noGuesses;
+    const rowsLeft = this.#executor.rowsMax - rows;
+    const guesses = this.#speculation?.propose(shares, rowsLeft, this.#decodePace) ?? noGuesses;
     const wishes = shares.map(({ sequence, count }) => {
       return { sequence, count: count + (guesses.get(sequence)?.tokens.length ?? 0) };
     });

@@ -2,6 +2,8 @@
 
 /** Guesses at a time; further ones are hardly ever right. */
 export const draftTokensMax = 12;
+/** Estimates are rough: what hardly pays is left. */
+const payoffMin = 1.2;
 /** Weight of everything earlier when another guess is judged. */
 const memory = 0.9;
 /** What a sequence begins with: two guesses, one of them right. */
@@ -27,7 +29,9 @@ export class DraftLength {
     const likely = this.#right / (this.#right + this.#wrong);
     let count = 0;
     if (costs === null) count = rightBefore + wrongBefore;
-    else while (count < draftTokensMax && likely ** (count + 1) * costs.tokenMs > costs.guessMs) count += 1;
+    else
+      while (count < draftTokensMax && likely ** (count + 1) * costs.tokenMs > payoffMin * costs.guessMs)
+        count += 1;
     if (count > 0) return count;
     this.#rested += 1;
     if (this.#rested < restTokens || costs === null || costs.tokenMs < costs.guessMs) return 0;

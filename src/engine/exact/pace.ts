@@ -1,21 +1,24 @@
 /** How long a step of so many rows takes: a straight line through recent steps. Weights are read once for all rows, so the first costs most. */
 
-/** Weight of all earlier steps when another one comes. */
-const memory = 0.95;
-
 export class Pace {
+  readonly #memory: number;
   #weight = 0;
   #rows = 0;
   #ms = 0;
   #rowsSquared = 0;
   #rowsMs = 0;
 
+  /** @param memory weight of all earlier steps when another one comes */
+  constructor(memory: number) {
+    this.#memory = memory;
+  }
+
   learn(rows: number, ms: number): void {
-    this.#weight = memory * this.#weight + 1;
-    this.#rows = memory * this.#rows + rows;
-    this.#ms = memory * this.#ms + ms;
-    this.#rowsSquared = memory * this.#rowsSquared + rows * rows;
-    this.#rowsMs = memory * this.#rowsMs + rows * ms;
+    this.#weight = this.#memory * this.#weight + 1;
+    this.#rows = this.#memory * this.#rows + rows;
+    this.#ms = this.#memory * this.#ms + ms;
+    this.#rowsSquared = this.#memory * this.#rowsSquared + rows * rows;
+    this.#rowsMs = this.#memory * this.#rowsMs + rows * ms;
   }
 
   /** Milliseconds of one more row; null before anything is known. */
