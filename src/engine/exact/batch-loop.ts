@@ -48,7 +48,7 @@ export class BatchLoop {
     this.#executor = executor;
     this.#events = events;
     this.#speculation = speculation;
-    this.#schedule = new Schedule(executor, new ContextPool(executor));
+    this.#schedule = new Schedule(new ContextPool(executor));
   }
 
   /** It begins at once where its prompt fits. @throws SkeinError `overloaded` when there is no memory at all */

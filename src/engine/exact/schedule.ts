@@ -4,7 +4,6 @@
  * It begins again only when everything it may still need is set aside for it, so that it is preempted once at most. What it lost is
  * evaluated again and gives the same bits.
  */
-import type { PagedExecutor } from "../../exact/executor.ts";
 import { commonPrefix } from "../common-prefix.ts";
 import { type ContextPool, wholePages } from "./contexts.ts";
 import type { Sequence } from "./sequence.ts";
@@ -16,20 +15,14 @@ export interface Wish {
 }
 
 export class Schedule {
-  readonly #executor: PagedExecutor;
   readonly #contexts: ContextPool;
   /** In order of admission. */
   readonly #running = new Set<Sequence>();
   /** In order of arrival. */
   #waiting: Sequence[] = [];
 
-  constructor(executor: PagedExecutor, contexts: ContextPool) {
-    this.#executor = executor;
+  constructor(contexts: ContextPool) {
     this.#contexts = contexts;
-  }
-
-  get isEmpty(): boolean {
-    return this.#running.size === 0 && this.#waiting.length === 0;
   }
 
   add(sequence: Sequence): void {
@@ -80,9 +73,9 @@ export class Schedule {
     return [...left];
   }
 
-  /** Whether pages are left for these without anybody being preempted. */
+  /** Whether these have room without anybody being preempted. */
   hasRoom(wishes: readonly Wish[]): boolean {
-    return this.#executor.freePages() >= this.#pagesOf(wishes);
+    return this.#contexts.makeRoom(() => this.#pagesOf(wishes));
   }
 
   #pagesOf(wishes: readonly Wish[]): number {
