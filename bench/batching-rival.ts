@@ -1,18 +1,19 @@
-/** The rival of `batching.ts`: the bare loop over node-llama-cpp's inner context, and nothing around it. */
+/** The rival of `batching.ts` and `exact-batch.ts`: the bare loop over node-llama-cpp's inner context, and nothing around it. */
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { Llama } from "../src/engine/llama/binding.ts";
 import type { LlamaLoadOptions } from "../src/engine/llama/messages.ts";
+import { type Mark, markNow } from "./lib/mark.ts";
 
 export interface RivalTask {
   readonly prompts: readonly (readonly number[])[];
   readonly outputTokens: number;
 }
 
-/** Times in milliseconds: of each stream's first token, and of every token. */
+/** When each stream's first token came, and every token. */
 export interface RivalReply {
-  readonly first: readonly number[];
-  readonly times: readonly number[];
+  readonly first: readonly Mark[];
+  readonly tokens: readonly Mark[];
 }
 
 /** The same step size as the engine's, so that prompts are read alike. */
@@ -42,8 +43,8 @@ async function serve(options: LlamaLoadOptions): Promise<void> {
       sampler.applyConfig({ temperature: 0 });
       return sampler;
     });
-    const first: number[] = [];
-    const times: number[] = [];
+    const first: Mark[] = [];
+    const marks: Mark[] = [];
     let chunks = prompts.map((tokens) => Uint32Array.from(tokens));
     let positions = prompts.map(() => 0);
     for (let step = 0; step < outputTokens; step++) {
@@ -55,13 +56,13 @@ async function serve(options: LlamaLoadOptions): Promise<void> {
       const tokens = await Promise.all(indexes.map((index, i) => context.sampleToken(index, samplers[i]!)));
       positions = positions.map((position, i) => position + chunks[i]!.length);
       chunks = tokens.map((token) => Uint32Array.of(token));
-      const nowMs = performance.now();
-      if (step === 0) first.push(...prompts.map(() => nowMs));
-      times.push(...prompts.map(() => nowMs));
+      const mark = markNow();
+      if (step === 0) first.push(...prompts.map(() => mark));
+      marks.push(...prompts.map(() => mark));
     }
     prompts.forEach((_, i) => context.disposeSequence(i));
     for (const sampler of samplers) sampler.dispose();
-    return { first, times };
+    return { first, tokens: marks };
   }
 
   process.on("message", (task: RivalTask) => {

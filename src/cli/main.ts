@@ -107,6 +107,10 @@ program
     ).choices(["llama", "exact", "openai"]),
   )
   .addOption(bitsOption())
+  .option(
+    "--draft <file>",
+    "exact engine: a smaller model with the same tokenizer that guesses ahead (same answers, sooner)",
+  )
   .option("--url <url>", "with --engine openai: base URL of the server")
   .option("--upstream-model <name>", "with --engine openai: which of its models")
   .addOption(
@@ -127,7 +131,10 @@ program
   .option("--price-input <usd>", "USD per million input tokens (default: 0)")
   .option("--price-output <usd>", "USD per million output tokens (default: 0)")
   .option("--price-second <usd>", "USD per second of engine time (default: 0)")
-  .option("--parallel <n>", "requests generated at the same time (default: 4)")
+  .option(
+    "--parallel <n>",
+    "requests generated at the same time (default: 4; exact engine: as many as find room, up to 16)",
+  )
   .option(
     "--context <tokens>",
     "prompt and answer together (default: the model's, up to 8192; exact: what fits)",

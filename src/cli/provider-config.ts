@@ -75,6 +75,11 @@ function engineConfigOf(context: Context): EngineConfig {
       hint: "Add --engine exact, or leave --bits out.",
     });
   }
+  if (kind !== "exact" && flags["draft"] !== undefined) {
+    throw new SkeinError("invalid_config", `--draft is for the exact engine, not for ${kind}.`, {
+      hint: "Add --engine exact, or leave --draft out.",
+    });
+  }
   if (kind !== "openai" && flags["resumeBy"] !== undefined) {
     throw new SkeinError("invalid_config", `--resume-by is for --engine openai, not for ${kind}.`, {
       hint: "Leave it out: this engine goes on at the same token.",
@@ -95,7 +100,10 @@ function engineConfigOf(context: Context): EngineConfig {
     const parallel = resolved.sources.parallel === "default" ? null : settings.parallel;
     const threads = threadsOf(settings.threads);
     const cacheFolder = exactCacheFolder(home);
-    return { kind, modelPath, ...quantizationOption(flags), cacheFolder, ...common, parallel, threads };
+    const draft = flags["draft"] as string | undefined;
+    const draftPath = draft === undefined ? null : resolve(draft);
+    const files = { modelPath, draftPath, ...quantizationOption(flags), cacheFolder };
+    return { kind, ...files, ...common, parallel, threads };
   }
   return {
     kind,

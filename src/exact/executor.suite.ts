@@ -116,6 +116,25 @@ function describeContract(make: MakeExecutor): void {
     assertSame(await model(), executor, [0, 1, 2], output!, 4);
   });
 
+  test("forks begin alike and go on apart, whatever becomes of the other", async () => {
+    const executor = await make(await model(), {});
+    const first = executor.newSequence();
+    executor.step([4, 3, 2].map((input) => ({ sequence: first, input, wantsLogits: false })));
+    for (const length of [4, -1, 0.5]) assert.throws(() => first.fork(length), SkeinError);
+    const [second, third] = [first.fork(2), first.fork(3)];
+    assert.deepEqual([second.length, third.length, first.fork(0).length], [2, 3, 0]);
+    executor.step([second, first, third].map((sequence) => ({ sequence, input: 1, wantsLogits: false })));
+    first.free();
+    assert.throws(() => first.fork(0), SkeinError);
+    for (const [sequence, before] of [
+      [second, [4, 3, 1]],
+      [third, [4, 3, 2, 1]],
+    ] as const) {
+      const [output] = executor.step([{ sequence, input: 0, wantsLogits: true }]);
+      assertSame(await model(), executor, before, output!, 0);
+    }
+  });
+
   test("leaves its inputs as they are, and its outputs to the caller", async () => {
     const executor = await make(await sliceModel(await model(), { start: 1, end: 2 }), {});
     const input = randomResidual(diceOfSeed(3), shape.dim);

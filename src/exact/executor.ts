@@ -16,6 +16,11 @@ export interface Sequence {
   truncate(length: number): void;
   /** Gives the memory back; the sequence must not be used any more. Idempotent. */
   free(): void;
+  /**
+   * Another sequence that begins with this one's first `length` positions; nothing is computed or copied for it.
+   * @throws SkeinError `invalid_request` unless this one has so many, `overloaded` as `newSequence`
+   */
+  fork(length: number): Sequence;
 }
 
 /** One position of one sequence, the next one after those so far. */
@@ -48,7 +53,20 @@ export interface Executor {
    * ends before the last layer.
    *
    * @throws SkeinError `invalid_request` for token ids outside the vocabulary or vectors of a wrong size,
-   * `context_length_exceeded`
+   * `context_length_exceeded`, `overloaded` when there is no memory for so many positions; then nothing was computed
    */
   step(rows: readonly StepRow[], onLayer?: LayerListener): (Int32Array | null)[];
+}
+
+/** Keys and values in pages of a common pool; sequences that were forked share them. */
+export interface PagedSequence extends Sequence {
+  /** Free pages that growing to `length` positions takes, counting a copy of the last one where that is shared. */
+  pagesTo(length: number): number;
+  fork(length: number): PagedSequence;
+}
+
+export interface PagedExecutor extends Executor {
+  /** Pages that nobody holds; infinite where memory is taken as it is needed. */
+  freePages(): number;
+  newSequence(): PagedSequence;
 }

@@ -80,20 +80,24 @@ export function replay(stages: readonly Executor[], truth: Truth, dice: Dice): C
 /** Long sequences in short steps would never arrive otherwise. */
 const disturbancesMax = 8;
 
-/** Sometimes a sequence goes astray and comes back, goes back further, or begins anew in other memory. */
+/** Sometimes a sequence goes astray and comes back, goes back further, goes on in a fork, or begins anew in other memory. */
 function disturb(stages: readonly Executor[], journey: Journey, dice: Dice, rowsMax: number): boolean {
   if (dice.chance(0.2)) {
-    const { shape, range, contextTokensMax } = stages[0]!;
-    const room = Math.min(contextTokensMax - journey.at, rowsMax, 5);
-    const wrong = randomInputs(dice, shape, range, dice.whole(1, room));
-    runThrough(
-      stages,
-      wrong.map((input) => ({ journey, input, wantsLogits: dice.chance(0.5) })),
-      () => undefined,
-    );
+    goAstray(stages, journey, dice, rowsMax);
     const back = dice.chance(0.3) ? dice.whole(0, journey.at) : journey.at;
     for (const sequence of journey.sequences) sequence.truncate(back);
     journey.at = back;
+    return true;
+  }
+  if (dice.chance(0.1)) {
+    // What the one writes behind their common beginning is not the other one's.
+    const at = dice.whole(0, journey.at);
+    const left = { ...journey, at, sequences: journey.sequences };
+    journey.sequences = left.sequences.map((sequence) => sequence.fork(at));
+    if (dice.chance(0.5)) for (const sequence of left.sequences) sequence.truncate(at);
+    if (left.sequences[0]!.length < stages[0]!.contextTokensMax) goAstray(stages, left, dice, rowsMax);
+    for (const sequence of left.sequences) sequence.free();
+    journey.at = at;
     return true;
   }
   if (!dice.chance(0.05)) return false;
@@ -101,6 +105,17 @@ function disturb(stages: readonly Executor[], journey: Journey, dice: Dice, rows
   journey.sequences = stages.map((stage) => stage.newSequence());
   journey.at = 0;
   return true;
+}
+
+function goAstray(stages: readonly Executor[], journey: Journey, dice: Dice, rowsMax: number): void {
+  const { shape, range, contextTokensMax } = stages[0]!;
+  const room = Math.min(contextTokensMax - journey.sequences[0]!.length, rowsMax, 5);
+  const wrong = randomInputs(dice, shape, range, dice.whole(1, room));
+  runThrough(
+    stages,
+    wrong.map((input) => ({ journey, input, wantsLogits: dice.chance(0.5) })),
+    () => undefined,
+  );
 }
 
 /** Which sequence each row of the next step belongs to. */

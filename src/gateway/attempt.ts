@@ -16,6 +16,7 @@ import type { HedgeBudget } from "./hedge-budget.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "./options.ts";
 import { type Receipts, receiptTimeoutMs } from "./receipts.ts";
+import { cacheSaltOf } from "./security.ts";
 import { Sighting } from "./sighting.ts";
 import { StallBound } from "./stall-bound.ts";
 import { Stopwatch } from "./stopwatch.ts";
@@ -223,13 +224,14 @@ function badReceipt(problem: string): SkeinError {
 function askedFrom(
   deps: ChoiceDeps,
   request: ChoiceRequest,
-  { candidate }: Occupied,
+  to: Occupied,
   progress: Progress,
   timeoutMs: number,
 ): GenerateRequest {
+  const { candidate } = to;
   const { chargesPrompt, ...plain } = request;
-  const { modelId, trustTier: tier, price, contextTokensMax } = candidate.offer;
-  const asked = { ...plain, ...continuationOf(progress, request), modelId, timeoutMs };
+  const { trustTier: tier, price, contextTokensMax } = candidate.offer;
+  const asked = { ...plain, ...continuationOf(progress, request), ...addressOf(deps, to), timeoutMs };
   if (deps.receipts === null || !isProviderId(candidate.providerId)) return asked;
   const terms = {
     tier,
@@ -273,6 +275,11 @@ async function settle({ receipts, log }: ChoiceDeps, run: Run): Promise<string |
 export function canContinue({ position, idsComplete }: Progress, offer: ModelOffer, prompt: Prompt): boolean {
   if (position === 0) return true;
   return idsComplete ? offer.resumable : continuesByText(offer, prompt);
+}
+
+/** Which model, and who may share what it remembers. */
+function addressOf({ salt }: ChoiceDeps, { candidate, owner }: Occupied) {
+  return { modelId: candidate.offer.modelId, cacheSalt: cacheSaltOf(salt, owner) };
 }
 
 type Continuation = Pick<GenerateRequest, "emitted" | "outputTokensMax">;

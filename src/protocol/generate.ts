@@ -85,6 +85,8 @@ export interface GenerateRequest {
   readonly constraint: Constraint | null;
   /** With how many alternatives each token's log probability is wanted; null: without log probabilities. */
   readonly logprobs: number | null;
+  /** Requests share what engines remember of their prompts only with those that have the same salt. */
+  readonly cacheSalt?: string;
   /** Upper bound on output tokens, those of `emitted` included; null: up to the context's end. */
   readonly outputTokensMax: number | null;
   /** Milliseconds the provider may take in all before it gives up. */

@@ -118,6 +118,7 @@ export const generateSchema: ZodType<GenerateRequest> = z.strictObject({
     })
     .nullable(),
   logprobs: z.number().int().min(0).max(topLogprobsMax).nullable(),
+  cacheSalt: z.string().max(100).exactOptional(),
   outputTokensMax: z
     .number()
     .int()

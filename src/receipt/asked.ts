@@ -65,6 +65,8 @@ export function askedOf(sha256: Sha256, request: RequestWithTerms): Asked {
     terms,
     constraint,
     logprobs,
+    // Who shares caches changes no answer; a receipt that is shown around must not tell whose it is.
+    cacheSalt: _,
     ...others
   } = request;
   const { temperature, topP, topK, minP, presencePenalty, frequencyPenalty, seed, ...samplingOthers } =

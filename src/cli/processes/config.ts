@@ -86,6 +86,8 @@ export interface ExactEngineConfig {
   readonly kind: "exact";
   /** A converted model, or any that can be converted. */
   readonly modelPath: string;
+  /** A smaller one with the same tokenizer, which guesses ahead; null: none. */
+  readonly draftPath: string | null;
   /** Of what is converted. */
   readonly quantization?: Quantization;
   /** Where converted models are kept. */

@@ -5,7 +5,7 @@ import { type GenerateRequest, greedySampling, type Sampling } from "../../proto
 import { seededRandom } from "../../util/random.ts";
 import { ask, code, collect, emittedAfter } from "../asking.suite.ts";
 import { describeEngine } from "../engine.suite.ts";
-import { openEngine } from "./fixture.suite.ts";
+import { draftSkein, foreignSkein, openEngine } from "./fixture.suite.ts";
 
 const story = "Tell me a story about a fox.";
 const warm: Sampling = { ...greedySampling, temperature: 1, seed: 7 };
@@ -29,7 +29,7 @@ test("says what it is", async () => {
   assert.equal(engine.model.trustTier, "exact");
   assert.equal(engine.model.resumable, true);
   assert.equal(engine.model.contextTokensMax, 512);
-  assert.equal(engine.model.parallelMax, 4);
+  assert.equal(engine.model.parallelMax, 16);
   assert.equal(other.model.contextTokensMax, 300);
   const answer = await collect(engine, ask("What is 2 + 3?"));
   assert.match(answer.text, /5/);
@@ -216,3 +216,25 @@ test("limits: output tokens, the context's end, prompts beyond it, ids that do n
 });
 
 describeEngine("exact", { question: "Tell me a story about a goose.", exact: true }, () => openEngine());
+
+test("a draft model changes no answer, wherever it is cut; one with another tokenizer is refused", async () => {
+  const guessing = await openEngine({ draftPath: await draftSkein() });
+  try {
+    for (const sampling of [greedySampling, warm, penalized]) {
+      const request = ask(story, { sampling, outputTokensMax: 40 });
+      const whole = await collect(engine, request);
+      const cuts = [0, 1, 7, whole.tokenIds.length - 1];
+      await Promise.all(
+        cuts.map(async (cut) => {
+          const emitted = emittedAfter(whole, cut);
+          const rest = await collect(guessing, { ...request, emitted });
+          assert.deepEqual([...emitted.tokenIds, ...rest.tokenIds], whole.tokenIds, `cut at ${cut}`);
+          assert.equal(rest.end.finishReason, whole.end.finishReason);
+        }),
+      );
+    }
+  } finally {
+    await guessing.close();
+  }
+  await assert.rejects(openEngine({ draftPath: await foreignSkein() }), code("unsupported_model"));
+});

@@ -1,22 +1,32 @@
 /** Loads a converted model: checks every hash, places the weights, and builds what prompts need. */
+import { equalBytes } from "../../exact/commitment/commitment.ts";
 import { type ContainerInfo, openContainer, readContainer } from "../../exact/container/container.ts";
-import type { Executor } from "../../exact/executor.ts";
+import type { PagedExecutor } from "../../exact/executor.ts";
 import { createTokenizer, type ExactTokenizer } from "../../exact/tokenizer/tokenizer.ts";
-import { createWasmExecutor } from "../../exact/wasm/executor.ts";
+import {
+  createWasmExecutor,
+  type WasmExecutor,
+  type WasmExecutorOptions,
+} from "../../exact/wasm/executor.ts";
+import { SkeinError } from "../../util/errors.ts";
 import { invalidModelFile } from "../../formats/errors.ts";
 import type { Emitted } from "../../protocol/generate.ts";
 import type { ChatTemplate } from "../chat-template.ts";
-import { openFileSource } from "../file-source.ts";
+import { type FileSource, openFileSource } from "../file-source.ts";
 import type { PieceTable } from "../piece-decoder.ts";
 import { checkTextLength, type PromptModel } from "../prompt.ts";
 import { sharedWork, threadsReady } from "./compute-threads.ts";
-import { machineBytes, planMemory, rowsMaxFor } from "./memory-plan.ts";
+import { machineBytes, type MemoryPlan, planMemory, rowsMaxFor, weightBytes } from "./memory-plan.ts";
 import type { ExactLoadOptions, LoadedFacts } from "./messages.ts";
 import { sha256 } from "../sha256.ts";
 
 export interface LoadedModel {
   readonly facts: LoadedFacts;
-  readonly executor: Executor;
+  readonly executor: PagedExecutor;
+  /** The model that guesses ahead. */
+  readonly draft: PagedExecutor | null;
+  /** Whether anything guesses ahead; default: yes. */
+  readonly guesses?: boolean;
   readonly prompt: PromptModel;
   readonly vocabulary: { readonly pieces: PieceTable; readonly isEnd: (tokenId: number) => boolean };
   /** An engine without token ids may have produced the beginning: then its text is continued. */
@@ -41,18 +51,53 @@ export async function loadModel(
     }
     const { shape, quantization } = info.manifest;
     const plan = planMemory(shape, quantization, options, machineBytes());
-    const rowsMax = rowsMaxFor(plan.parallelMax);
-    const { contextTokensMax } = plan;
-    const wasm = createWasmExecutor(shape, {
-      contextTokensMax,
-      rowsMax,
-      ...sharedWork(options.threads, onFailure),
-    });
-    await readContainer(source, info, sha256, wasm.sink, { signal: never });
+    const executor = await openExecutor(source, info, plan, sharedWork(options.threads, onFailure));
+    const draft = await loadDraft(options, info, plan, sharedWork(options.threads, onFailure));
     const { modelId, name } = info;
-    const executor = wasm.executor();
-    await threadsReady(executor);
-    return { ...textOf(info, plan.contextTokensMax), facts: { modelId, name, ...plan }, executor };
+    return { ...textOf(info, plan.contextTokensMax), facts: { modelId, name, ...plan }, executor, draft };
+  } finally {
+    await source.close();
+  }
+}
+
+type Threads = Pick<WasmExecutorOptions, "threads">;
+
+async function openExecutor(
+  source: FileSource,
+  info: ContainerInfo,
+  { parallelMax, contextTokensMax, cacheTokensMax }: MemoryPlan,
+  threads: Threads,
+): Promise<WasmExecutor> {
+  const rowsMax = rowsMaxFor(parallelMax);
+  const options = { contextTokensMax, cacheTokensMax, rowsMax, ...threads };
+  const wasm = createWasmExecutor(info.manifest.shape, options);
+  await readContainer(source, info, sha256, wasm.sink, { signal: never });
+  const executor = wasm.executor();
+  await threadsReady(executor);
+  return executor;
+}
+
+/** The model that guesses ahead, with as many contexts. @throws SkeinError as `loadModel`; `unsupported_model` for another tokenizer */
+async function loadDraft(
+  { draftPath = null }: ExactLoadOptions,
+  { manifest }: ContainerInfo,
+  { parallelMax, contextTokensMax }: MemoryPlan,
+  threads: Threads,
+): Promise<PagedExecutor | null> {
+  if (draftPath === null) return null;
+  const source = await openFileSource(draftPath);
+  try {
+    const info = await openContainer(source, sha256, never);
+    const { shape, quantization, tokenizer } = info.manifest;
+    if (!equalBytes(tokenizer, manifest.tokenizer)) {
+      throw new SkeinError("unsupported_model", `The draft model ${draftPath} has another tokenizer.`, {
+        hint: "Choose a smaller model of the same family.",
+      });
+    }
+    const room = machineBytes() - weightBytes(manifest.shape, manifest.quantization);
+    const contextTokens = Math.min(shape.contextTokensMax, contextTokensMax);
+    const plan = planMemory(shape, quantization, { parallel: parallelMax, contextTokens }, room);
+    return await openExecutor(source, info, plan, threads);
   } finally {
     await source.close();
   }

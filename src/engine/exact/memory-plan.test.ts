@@ -25,38 +25,41 @@ const shape: ExactShape = {
 const giga = 2 ** 30;
 const unasked = { parallel: null, contextTokens: null };
 
-test("a model gets four contexts within a gigabyte, or fewer of a useful length", () => {
+test("requests share a gigabyte, as many as find a useful share of it", () => {
   const plan = planMemory(shape, "int8-row", unasked, 64 * giga);
-  assert.equal(plan.parallelMax, 4);
-  assert.ok(plan.contextTokensMax > 8_192 && plan.contextTokensMax < 10_000, String(plan.contextTokensMax));
-  const small = planMemory(shape, "int8-row", unasked, 2.2 * giga);
-  assert.ok(small.parallelMax < 4 && small.contextTokensMax >= 512, JSON.stringify(small));
-  const own = planMemory({ ...shape, contextTokensMax: 512 }, "int8-row", unasked, 64 * giga);
-  assert.deepEqual(own, { parallelMax: 4, contextTokensMax: 512 });
+  assert.equal(plan.parallelMax, 16);
+  assert.equal(plan.contextTokensMax, shape.contextTokensMax);
+  const { cacheTokensMax } = plan;
+  assert.ok(
+    Math.abs(cacheTokensMax * cacheBytesPerToken(shape) - giga) < 0.01 * giga,
+    String(cacheTokensMax),
+  );
+  const small = planMemory(shape, "int8-row", unasked, 2.25 * giga);
+  assert.ok(
+    small.parallelMax < 16 && small.cacheTokensMax >= 1_024 * small.parallelMax,
+    JSON.stringify(small),
+  );
+  const own = planMemory({ ...shape, contextTokensMax: 500 }, "int8-row", unasked, 64 * giga);
+  assert.deepEqual(own, { parallelMax: 16, contextTokensMax: 500, cacheTokensMax: 16 * 512 });
 });
 
 test("a wish is granted as it is, or refused", () => {
-  const asked = { parallel: 2, contextTokens: 32_768 };
-  assert.deepEqual(planMemory(shape, "int8-row", asked, 64 * giga), {
-    parallelMax: 2,
-    contextTokensMax: 32_768,
-  });
-  assert.deepEqual(planMemory(shape, "int8-row", { ...asked, contextTokens: 1e9 }, 64 * giga), {
-    parallelMax: 2,
-    contextTokensMax: 32_768,
-  });
-  assert.equal(
-    planMemory(shape, "int8-row", { parallel: null, contextTokens: 32_768 }, 64 * giga).parallelMax,
-    2,
-  );
-  assert.equal(
-    planMemory(shape, "int8-row", { parallel: 16, contextTokens: null }, 64 * giga).parallelMax,
-    16,
-  );
+  const planFor = (parallel: number | null, contextTokens: number | null) =>
+    planMemory(shape, "int8-row", { parallel, contextTokens }, 64 * giga);
+  const whole = { parallelMax: 2, contextTokensMax: 32_768, cacheTokensMax: 65_536 };
+  assert.deepEqual(planFor(2, 32_768), whole);
+  assert.deepEqual(planFor(2, 1e9), whole);
+  assert.equal(planFor(null, 32_768).contextTokensMax, 32_768);
+  assert.equal(planFor(32, null).parallelMax, 32);
+  // Not everybody at once can have all of it; each alone can.
+  const shared = planFor(16, 32_768);
+  assert.deepEqual([shared.parallelMax, shared.contextTokensMax], [16, 32_768]);
+  assert.ok(shared.cacheTokensMax < 4 * 32_768 && shared.cacheTokensMax > 2 * 32_768, JSON.stringify(shared));
   const refused = (error: unknown): boolean =>
     error instanceof SkeinError && error.code === "engine_unavailable" && /MiB/.test(error.message);
+  assert.throws(() => planFor(1_000, 32_768), refused);
   assert.throws(
-    () => planMemory(shape, "int8-row", { parallel: 4, contextTokens: 32_768 }, 64 * giga),
+    () => planMemory(shape, "int8-row", { parallel: 1, contextTokens: 32_768 }, 3 * giga),
     refused,
   );
   assert.throws(() => planMemory(shape, "int8-row", unasked, giga), refused);
@@ -84,9 +87,10 @@ test("whatever is planned fits", () => {
         const model = { ...shape, layers };
         try {
           const plan = planMemory(model, "int8-row", { parallel, contextTokens }, gigas * giga);
-          const cache = plan.parallelMax * plan.contextTokensMax * cacheBytesPerToken(model);
+          const cache = plan.cacheTokensMax * cacheBytesPerToken(model);
           assert.ok(weightBytes(model, "int8-row") + cache < Math.min(4, gigas) * giga);
           assert.ok(plan.parallelMax >= 1 && plan.contextTokensMax >= 1);
+          assert.ok(plan.contextTokensMax <= plan.cacheTokensMax);
         } catch (error) {
           assert.ok(error instanceof SkeinError && error.code === "engine_unavailable", String(error));
         }

@@ -1,19 +1,24 @@
-/** How many contexts of which length a model gets, from its size and the machine's memory. */
+/** How many requests of which length a model takes, from its size and the machine's memory. */
 import { totalmem } from "node:os";
 import { layerLeafLength } from "../../exact/commitment/leaf.ts";
 import type { ExactShape, Quantization } from "../../exact/model/model.ts";
 import { tensorsOf } from "../../exact/model/sink.ts";
 import { tensorExtent } from "../../exact/model/weight-bytes.ts";
+import { pagePositions } from "../../exact/wasm/pages.ts";
 import { logitRowsMax } from "../../exact/wasm/workspace.ts";
 import { SkeinError } from "../../util/errors.ts";
 
 export interface MemoryPlan {
+  /** Requests at the same time. */
   readonly parallelMax: number;
+  /** Positions of one request, prompt and answer together. */
   readonly contextTokensMax: number;
+  /** Positions of all requests together: at least one whole context, and rarely all of them. */
+  readonly cacheTokensMax: number;
 }
 
 export interface MemoryWishes {
-  /** Requests at the same time; null: as many as fit, up to `parallelDefault`. */
+  /** Requests at the same time; null: as many as find room, up to `parallelDefault`. */
   readonly parallel: number | null;
   /** Prompt and answer of one request together; null: the model's own, as far as memory allows. */
   readonly contextTokens: number | null;
@@ -33,15 +38,17 @@ export function rowsMaxFor(parallel: number): number {
   return Math.max(rowsUseful, parallel + rowsForPrompts);
 }
 
-const parallelDefault = 4;
+const parallelDefault = 16;
 /** WebAssembly's 32-bit addresses. */
 const addressableBytes: number = 2 ** 32;
 /** The rest is for the system and other programs. */
 const machineShare = 0.75;
 /** What contexts take when nobody asks for a number. */
 const cacheBytesDefault: number = 2 ** 30;
-/** Fewer requests at a time rather than shorter contexts than this. */
-const contextTokensWanted = 2_048;
+/** Fewer requests at a time rather than less than this for each, or than a whole context. */
+const shareTokensWanted = 1_024;
+/** Below this many requests would only preempt one another. */
+const shareTokensMin = 256;
 /** Less is of no use to anybody. */
 const contextTokensMin = 16;
 /** Tables, alignment, and what the estimate of the workspace misses. */
@@ -53,7 +60,10 @@ export function machineBytes(): number {
   return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
 }
 
-/** @throws SkeinError `engine_unavailable` when the model or the wish does not fit */
+/**
+ * Requests share one pool of pages: each may have the whole context, but not all of them at once (see schedule.ts).
+ * @throws SkeinError `engine_unavailable` when the model or the wish does not fit
+ */
 export function planMemory(
   shape: ExactShape,
   quantization: Quantization,
@@ -61,31 +71,36 @@ export function planMemory(
   totalBytes: number,
 ): MemoryPlan {
   const weights = weightBytes(shape, quantization);
-  const own = shape.contextTokensMax;
+  const own = Math.min(shape.contextTokensMax, wishes.contextTokens ?? Number.POSITIVE_INFINITY);
   const available = Math.min(addressableBytes, machineShare * totalBytes);
-  const used = (parallel: number): number => weights + workspaceBytes(shape, parallel);
-  const contextFor = (parallel: number, cacheBytes: number): number => {
-    const room = Math.min(cacheBytes, available - used(parallel));
-    return Math.min(own, Math.floor(room / parallel / cacheBytesPerToken(shape)));
+  const roomFor = (parallel: number): number => {
+    const room = available - weights - workspaceBytes(shape, parallel);
+    return pagePositions * Math.floor(room / cacheBytesPerToken(shape) / pagePositions);
   };
-  const parallels =
-    wishes.parallel === null
-      ? Array.from({ length: parallelDefault }, (_, i) => parallelDefault - i)
-      : [wishes.parallel];
-  if (wishes.contextTokens !== null) {
-    const context = Math.min(own, wishes.contextTokens);
-    const parallel = parallels.find((count) => contextFor(count, available) >= context);
-    if (parallel === undefined)
-      throw tooLarge(shape, weights, available, parallels.at(-1)!, context, wishes.hint);
-    return { parallelMax: parallel, contextTokensMax: context };
+  const wholeFor = (parallel: number): number => parallel * inPages(own);
+  // 1. As many requests as find a useful share of the room, unless somebody asked for a number.
+  const inDefault = cacheBytesDefault / cacheBytesPerToken(shape);
+  const roomy = (parallel: number): boolean =>
+    Math.min(roomFor(parallel), inDefault) >= parallel * Math.min(own, shareTokensWanted);
+  const defaults = Array.from({ length: parallelDefault }, (_, i) => parallelDefault - i);
+  const parallel = wishes.parallel ?? defaults.find(roomy) ?? 1;
+  // 2. A gigabyte for all of them; more where somebody asked for more.
+  const room = roomFor(parallel);
+  const isAsked = wishes.parallel !== null && wishes.contextTokens !== null;
+  const wanted = isAsked ? wholeFor(parallel) : Math.max(inDefault, wishes.contextTokens === null ? 0 : own);
+  const cache = Math.min(room, wholeFor(parallel), inPages(wanted));
+  // 3. One request may take all of it.
+  const context = Math.min(own, cache);
+  const least = Math.min(own, wishes.contextTokens ?? contextTokensMin);
+  if (context < least || cache < parallel * Math.min(own, shareTokensMin)) {
+    throw tooLarge(shape, weights, available, parallel, least, wishes.hint);
   }
-  const wanted = Math.min(own, contextTokensWanted);
-  const parallel =
-    parallels.find((count) => contextFor(count, cacheBytesDefault) >= wanted) ?? parallels.at(-1)!;
-  const context = contextFor(parallel, cacheBytesDefault);
-  const least = Math.min(own, contextTokensMin);
-  if (context < least) throw tooLarge(shape, weights, available, parallel, least, wishes.hint);
-  return { parallelMax: parallel, contextTokensMax: context };
+  return { parallelMax: parallel, contextTokensMax: context, cacheTokensMax: cache };
+}
+
+/** Positions of so many, in whole pages. */
+function inPages(positions: number): number {
+  return pagePositions * Math.ceil(positions / pagePositions);
 }
 
 export function weightBytes(shape: ExactShape, quantization: Quantization): number {
@@ -104,7 +119,8 @@ function workspaceBytes(shape: ExactShape, parallel: number): number {
     layerLeafLength(shape, true) + 2 * width + 4 * (dim + 2 * ffnDim + (heads + 2 * headsKv + 1) * headDim);
   const rows = rowsMaxFor(parallel);
   const logits = 4 * vocabularySize * Math.min(rows, logitRowsMax);
-  return rows * perRow + logits + 8 * (width + shape.contextTokensMax) + reserveBytes;
+  const group = heads / headsKv;
+  return rows * perRow + logits + 8 * (width + group * shape.contextTokensMax) + reserveBytes;
 }
 
 function tooLarge(
@@ -116,11 +132,11 @@ function tooLarge(
   hint: string = hintDefault,
 ): SkeinError {
   const mega = (value: number): string => `${Math.ceil(value / 2 ** 20)} MiB`;
-  const contexts = parallel === 1 ? "a context" : `${parallel} contexts`;
-  const cache = parallel * context * cacheBytesPerToken(shape);
+  const tokens = Math.max(context, parallel * Math.min(context, shareTokensMin));
+  const cache = tokens * cacheBytesPerToken(shape);
   return new SkeinError(
     "engine_unavailable",
-    `The model's weights take ${mega(weights)} and ${contexts} of ${context} tokens ${mega(cache)}; ` +
+    `The model's weights take ${mega(weights)} and ${parallel} requests at least ${mega(cache)}; ` +
       `the exact engine can use ${mega(bytes)} here.`,
     { hint },
   );

@@ -5,6 +5,8 @@ import type { MemoryWishes } from "./memory-plan.ts";
 export interface ExactLoadOptions extends MemoryWishes {
   /** A converted model (`.skein`). */
   readonly modelPath: string;
+  /** A smaller converted model with the same tokenizer, which guesses ahead. Default: none. */
+  readonly draftPath?: string | null;
   /** What it must be; null: whatever it is. */
   readonly modelId: string | null;
   /** That share the work of a step. */
@@ -17,6 +19,8 @@ export interface LoadedFacts {
   readonly name: string;
   readonly contextTokensMax: number;
   readonly parallelMax: number;
+  /** Positions of all requests together. */
+  readonly cacheTokensMax: number;
 }
 
 export type FromThread =

@@ -16,8 +16,13 @@ export function openExactEngine(
   deps: { clock: Clock; log: Logger },
   options: OpenExactOptions,
 ): ReturnType<typeof createExactEngine> {
-  return withConverted(options.modelPath, options.cacheFolder, options, (modelPath) => {
-    options.onConverted?.();
-    return createExactEngine(deps, { ...options, modelPath });
-  });
+  const { draftPath = null, cacheFolder } = options;
+  const withDraft = <T>(act: (converted: string | null) => Promise<T>): Promise<T> =>
+    draftPath === null ? act(null) : withConverted(draftPath, cacheFolder, options, act);
+  return withDraft((draft) =>
+    withConverted(options.modelPath, cacheFolder, options, (modelPath) => {
+      options.onConverted?.();
+      return createExactEngine(deps, { ...options, modelPath, draftPath: draft });
+    }),
+  );
 }

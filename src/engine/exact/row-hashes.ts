@@ -4,39 +4,38 @@ import { LeafHashes } from "../../exact/commitment/leaf-hashes.ts";
 import type { LayerListener } from "../../exact/executor.ts";
 import { concatBytes } from "../../util/bytes.ts";
 import { sha256 } from "../sha256.ts";
-import type { Sequence } from "./sequence.ts";
 
-/** Of one request: its slot's rows, which it makes longer, and how many of them were told. */
+/** What one request wants to be told. Its rows are with its context, which it may lose and get again. */
 export class RowHashes {
-  readonly #rows: Uint8Array[];
-  readonly #leavesAt: number | null;
+  /** Position whose leaves are told, too, and that is read for it; infinite where none is, or when it was read. */
+  leavesAt: number;
   #leaves: Uint8Array | null = null;
+  /** Positions whose rows were told. */
   #told = 0;
 
-  /**
-   * @param rows of the positions that need not be read again
-   * @param leavesAt position whose leaves are told, too; it is read again
-   */
-  constructor(rows: Uint8Array[], leavesAt: number | null) {
-    this.#rows = rows;
-    this.#leavesAt = leavesAt;
+  /** @param leavesAt position whose leaves are told, too; null: of none */
+  constructor(leavesAt: number | null) {
+    this.leavesAt = leavesAt ?? Number.POSITIVE_INFINITY;
   }
 
-  /** The next position was read. */
-  add(token: number, layerLeaves: readonly Uint8Array[]): void {
+  /** The next position was read: its row goes behind `rows`. */
+  add(rows: Uint8Array[], token: number, layerLeaves: readonly Uint8Array[]): void {
     const leaves = [...layerLeaves, tokenLeaf(sha256, token)];
-    if (this.#rows.length === this.#leavesAt) this.#leaves = concatBytes(leaves);
-    this.#rows.push(merkleRoot(sha256, leaves));
+    if (rows.length === this.leavesAt) {
+      this.#leaves = concatBytes(leaves);
+      this.leavesAt = Number.POSITIVE_INFINITY;
+    }
+    rows.push(merkleRoot(sha256, leaves));
   }
 
-  /** All since the last call, one behind the other. */
-  take(): { readonly rows?: Uint8Array; readonly leaves?: Uint8Array } {
-    if (this.#told === this.#rows.length) return {};
-    const rows = concatBytes(this.#rows.slice(this.#told));
-    this.#told = this.#rows.length;
+  /** All of `rows` that were not told yet, one behind the other. */
+  take(rows: readonly Uint8Array[]): { readonly rows: Uint8Array; readonly leaves?: Uint8Array } {
+    // Positions that are read again after a preemption are told once.
+    const more = concatBytes(rows.slice(this.#told));
+    this.#told = rows.length;
     const leaves = this.#leaves;
     this.#leaves = null;
-    return leaves === null ? { rows } : { rows, leaves };
+    return leaves === null ? { rows: more } : { rows: more, leaves };
   }
 }
 
@@ -44,31 +43,17 @@ export class RowHashes {
 export class StepHashes {
   readonly #leaves = new LeafHashes(sha256);
 
-  /** Of the next step; undefined where nobody in it wants a receipt. */
-  listener(owners: readonly RowOwner[]): LayerListener | undefined {
-    if (owners.every(({ rowHashes }) => rowHashes === null)) return undefined;
+  /** Of the next step, for the rows that want it; undefined where none does. */
+  listener(wanted: readonly boolean[]): LayerListener | undefined {
     this.#leaves.clear();
+    if (!wanted.includes(true)) return undefined;
     return (row, _layer, bytes) => {
-      if (owners[row]!.rowHashes !== null) this.#leaves.add(row, bytes);
+      if (wanted[row] === true) this.#leaves.add(row, bytes);
     };
   }
 
-  /** The step is done. */
-  close(owners: readonly RowOwner[]): void {
-    for (const [row, { rowHashes, token }] of owners.entries()) rowHashes?.add(token, this.#leaves.of(row));
+  /** Leaves of a row of the last step, the first layer's first. */
+  of(row: number): readonly Uint8Array[] {
+    return this.#leaves.of(row);
   }
-}
-
-/** A row of a step. */
-export interface RowOwner {
-  readonly rowHashes: RowHashes | null;
-  readonly token: number;
-}
-
-export function ownersOf(
-  shares: readonly { readonly sequence: Sequence; readonly count: number }[],
-): RowOwner[] {
-  return shares.flatMap(({ sequence: { rowHashes, tokens, slot }, count }) =>
-    Array.from({ length: count }, (_, i) => ({ rowHashes, token: tokens[slot.cells.length + i]! })),
-  );
 }

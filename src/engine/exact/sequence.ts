@@ -6,25 +6,39 @@ import { AnswerWriter } from "../answer-writer.ts";
 import { unreadEventsMax } from "../hosted/messages.ts";
 import type { TokenMask } from "../masks/token-masks.ts";
 import type { PieceTable } from "../piece-decoder.ts";
+import type { Context } from "./contexts.ts";
 import { logprobOf } from "./logprobs.ts";
 import { RowHashes } from "./row-hashes.ts";
-import type { Slot } from "./slots.ts";
 
 export class Sequence {
   readonly id: number;
+  /** Requests that came later have a larger one. */
+  readonly arrival: number;
   /** Prompt, tokens of earlier attempts, and what was generated here. */
   readonly tokens: number[];
   readonly promptLength: number;
-  readonly slot: Slot;
+  /** Positions it may need at most. */
+  readonly lengthMax: number;
+  readonly salt: string;
+  /** Null while it waits for memory. */
+  context: Context | null = null;
   /** Prompt tokens that were found in the cache. */
-  readonly cachedTokens: number;
+  cachedTokens = 0;
+  wasPreempted = false;
+  /** Whether all pages it may need are set aside for it. */
+  isSafe = false;
+  /** Whether it has not looked for a leader since it began. */
+  isFresh = false;
+  /** Who evaluates its next tokens, up to `length` of them, because they are its own, too. */
+  leader: { readonly sequence: Sequence; readonly length: number } | null = null;
   readonly answer: AnswerWriter;
   /** Bits do not depend on how a prompt is cut into steps. */
   readonly chunkMax: number = Number.POSITIVE_INFINITY;
+  servedAt = 0;
   unreadEvents = 0;
-  /** Null: no receipt is wanted. */
-  readonly rowHashes: RowHashes | null;
   readonly mask: TokenMask | null;
+  /** Null: no receipt is wanted. */
+  readonly #rowHashes: RowHashes | null;
   readonly #logprobs: number | null;
   readonly #pieces: PieceTable;
   readonly #isEnd: (tokenId: number) => boolean;
@@ -38,21 +52,24 @@ export class Sequence {
       readonly id: number;
       readonly request: GenerateRequest;
       readonly promptTokens: readonly number[];
-      readonly slot: Slot;
       readonly contextTokens: number;
       /** Null: any token may come. */
       readonly mask: TokenMask | null;
     },
     vocabulary: { readonly pieces: PieceTable; readonly isEnd: (tokenId: number) => boolean },
   ) {
-    const { request, promptTokens, slot } = given;
+    const { request, promptTokens, contextTokens } = given;
     this.id = given.id;
-    this.slot = slot;
+    this.arrival = given.id;
+    this.salt = request.cacheSalt ?? "";
     this.promptLength = promptTokens.length;
     this.tokens = [...promptTokens, ...request.emitted.tokenIds];
-    this.cachedTokens = Math.min(slot.cells.length, this.promptLength);
-    this.rowHashes = request.terms === undefined ? null : new RowHashes(slot.rows, request.leavesAt ?? null);
+    this.lengthMax = Math.min(
+      contextTokens,
+      promptTokens.length + (request.outputTokensMax ?? contextTokens),
+    );
     this.mask = given.mask;
+    this.#rowHashes = request.terms === undefined ? null : new RowHashes(request.leavesAt ?? null);
     this.#logprobs = request.logprobs;
     this.#pieces = vocabulary.pieces;
     this.#isEnd = vocabulary.isEnd;
@@ -61,18 +78,47 @@ export class Sequence {
     for (const tokenId of request.emitted.tokenIds) this.#count(tokenId);
     this.answer = new AnswerWriter(request, {
       promptTokens: this.promptLength,
-      contextTokens: given.contextTokens,
+      contextTokens,
       pieces: vocabulary.pieces,
     });
   }
 
+  /** Memory is there: what its context holds already need not be evaluated. */
+  begin(context: Context): void {
+    this.context = context;
+    this.isSafe = this.wasPreempted;
+    this.isFresh = true;
+    if (!this.wasPreempted) this.cachedTokens = Math.min(context.cells.length, this.promptLength);
+  }
+
   /** Tokens not yet evaluated; one while decoding. */
   get pending(): number {
-    return this.tokens.length - this.slot.cells.length;
+    return this.tokens.length - (this.context?.cells.length ?? 0);
+  }
+
+  get order(): number {
+    return this.arrival;
   }
 
   get paused(): boolean {
     return this.unreadEvents >= unreadEventsMax;
+  }
+
+  /** Whether row hashes of all positions are wanted. */
+  get hasRows(): boolean {
+    return this.#rowHashes !== null;
+  }
+
+  /** From this position on nothing is taken from others. */
+  get sharedMax(): number {
+    return this.#rowHashes?.leavesAt ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** Its next position holds this token for good. @param layerLeaves of its row; empty unless `hasRows` */
+  hold(token: number, layerLeaves: readonly Uint8Array[]): void {
+    const { cells, rows } = this.context!;
+    cells.push(token);
+    this.#rowHashes?.add(rows, token, layerLeaves);
   }
 
   /**
@@ -81,7 +127,7 @@ export class Sequence {
    */
   draw(logits: Int32Array): GenerateEvent[] {
     const events = this.#draw(logits);
-    const rows = this.rowHashes?.take();
+    const rows = this.#rowHashes?.take(this.context!.rows);
     return rows === undefined ? events : events.map((event, i) => (i === 0 ? { ...event, ...rows } : event));
   }
 
@@ -97,6 +143,25 @@ export class Sequence {
     const top = this.#logprobs;
     const logprob = top === null ? null : logprobOf(logits, tokenId, top, this.#pieces);
     return this.answer.accept(tokenId, this.mask, logprob);
+  }
+
+  /** What would be drawn after `drafted`, if these were drawn first; null where the answer would end. */
+  drawAhead(logits: Int32Array, drafted: readonly number[]): number | null {
+    let counts: ReadonlyMap<number, number> = this.#counts;
+    if (this.#countsTokens && drafted.length > 0) {
+      const more = new Map(this.#counts);
+      for (const tokenId of drafted) more.set(tokenId, (more.get(tokenId) ?? 0) + 1);
+      counts = more;
+    }
+    const position = this.answer.outputTokens + drafted.length;
+    // Without the constraint, which knows only the tokens that were drawn: this is a guess.
+    const tokenId = sampleToken(logits, this.#parameters, counts, position, null);
+    return this.#isEnd(tokenId) ? null : tokenId;
+  }
+
+  /** Tokens that can still follow the ones so far, the next one left out. */
+  get roomLeft(): number {
+    return this.lengthMax - this.tokens.length - 1;
   }
 
   #count(tokenId: number): void {

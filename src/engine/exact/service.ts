@@ -1,32 +1,31 @@
-/** Inside the thread: requests in, tokens out. Owns slots, sequences and the batch loop. */
+/** Inside the thread: requests in, tokens out. Owns contexts, sequences and the batch loop. */
 import type { GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
-import { SkeinError } from "../../util/errors.ts";
 import { type FromHost, type ToHost, toWire } from "../hosted/messages.ts";
-import { checkContext, checkLogitBias, checkTokenIds, tokenizePrompt } from "../prompt.ts";
 import { ConstrainedStarts } from "../constraint.ts";
 import { TokenMasks } from "../masks/token-masks.ts";
-import { BatchLoop } from "./batch-loop.ts";
+import { checkContext, checkLogitBias, checkTokenIds, tokenizePrompt } from "../prompt.ts";
+import { ModelDrafts } from "../../exact/drafts/model-drafts.ts";
+import { PromptLookup } from "../../exact/drafts/prompt-lookup.ts";
+import type { DraftSource } from "../../exact/drafts/draft-source.ts";
+import { BatchLoop, type BatchLoopEvents } from "./batch-loop.ts";
 import type { LoadedModel } from "./load.ts";
 import { Sequence } from "./sequence.ts";
-import { forgetFrom, SlotTable } from "./slots.ts";
+import { Speculation } from "./speculation.ts";
 
 export class Service {
   readonly #loaded: LoadedModel;
   readonly #send: (message: FromHost) => void;
-  readonly #slots: SlotTable;
   readonly #loop: BatchLoop;
   readonly #starts: ConstrainedStarts;
   readonly #byId = new Map<number, Sequence>();
 
-  /** @throws SkeinError `overloaded` when there is no memory for so many requests */
   constructor(loaded: LoadedModel, send: (message: FromHost) => void) {
     this.#loaded = loaded;
     this.#send = send;
     this.#starts = new ConstrainedStarts(
       new TokenMasks({ ...loaded.vocabulary, vocabularySize: loaded.prompt.vocabularySize }),
     );
-    this.#slots = new SlotTable(loaded.executor, loaded.facts.parallelMax);
-    this.#loop = new BatchLoop(loaded.executor, {
+    const listener: BatchLoopEvents = {
       onStep: (events) => {
         send({ type: "step", events: events.map(([{ id }, event]) => [id, event] as const) });
         for (const [sequence, event] of events) if (event.type === "end") this.#release(sequence);
@@ -34,11 +33,11 @@ export class Service {
       onFailure: (error, sequences) => {
         for (const sequence of sequences) {
           send({ type: "failed", id: sequence.id, error: toWire(error) });
-          forgetFrom(sequence.slot, 0);
           this.#release(sequence);
         }
       },
-    });
+    };
+    this.#loop = new BatchLoop(loaded.executor, listener, new Speculation(draftSources(loaded)));
   }
 
   receive(message: ToHost): void {
@@ -85,31 +84,31 @@ export class Service {
     });
   }
 
-  #start(given: Omit<ConstructorParameters<typeof Sequence>[0], "slot">): void {
-    const { id, request, promptTokens, mask } = given;
-    const hasRows = request.terms !== undefined;
-    const slot = this.#slots.take([...promptTokens, ...request.emitted.tokenIds], {
-      hasRows,
-      sharedMax: request.leavesAt ?? Number.POSITIVE_INFINITY,
-    });
-    if (slot === null) {
+  #start(given: ConstructorParameters<typeof Sequence>[0]): void {
+    const { id, promptTokens, mask } = given;
+    try {
+      const sequence = new Sequence(given, this.#loaded.vocabulary);
+      const replayed = sequence.answer.replayEmitted(mask);
+      const isOver = replayed.at(-1)?.type === "end";
+      if (isOver) mask?.close();
+      else {
+        this.#loop.add(sequence);
+        this.#byId.set(id, sequence);
+      }
+      const events: GenerateEvent[] = [
+        {
+          type: "start",
+          promptTokens: promptTokens.length,
+          cachedTokens: sequence.cachedTokens,
+          ...(sequence.hasRows ? { promptTokenIds: [...promptTokens] } : {}),
+        },
+        ...replayed,
+      ];
+      this.#send({ type: "step", events: events.map((event) => [id, event] as const) });
+    } catch (error) {
       mask?.close();
-      throw new SkeinError("overloaded", "The engine has no free slot.");
+      throw error;
     }
-    const sequence = new Sequence({ ...given, slot }, this.#loaded.vocabulary);
-    this.#byId.set(id, sequence);
-    const events: GenerateEvent[] = [
-      {
-        type: "start",
-        promptTokens: promptTokens.length,
-        cachedTokens: sequence.cachedTokens,
-        ...(hasRows ? { promptTokenIds: [...promptTokens] } : {}),
-      },
-      ...sequence.answer.replayEmitted(mask),
-    ];
-    this.#send({ type: "step", events: events.map((event) => [id, event] as const) });
-    if (events.at(-1)?.type === "end") this.#release(sequence);
-    else this.#loop.add(sequence);
   }
 
   #countTokens(id: number, prompt: Prompt): void {
@@ -127,7 +126,13 @@ export class Service {
   #release(sequence: Sequence): void {
     if (!this.#byId.delete(sequence.id)) return;
     this.#loop.remove(sequence);
-    sequence.slot.busy = false;
     sequence.mask?.close();
   }
+}
+
+/** What costs nothing is asked first. */
+function draftSources({ draft, executor, guesses = true }: LoadedModel): DraftSource[] {
+  if (!guesses) return [];
+  const lookup = new PromptLookup();
+  return draft === null ? [lookup] : [lookup, new ModelDrafts(draft, executor.shape.vocabularySize)];
 }

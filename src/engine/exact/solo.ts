@@ -6,7 +6,6 @@ import { throwIfAborted } from "../../util/abort.ts";
 import { checkContext, checkLogitBias, tokenizePrompt } from "../prompt.ts";
 import type { LoadedModel } from "./load.ts";
 import { Sequence } from "./sequence.ts";
-import { SlotTable } from "./slots.ts";
 
 /** @throws SkeinError as `Engine.generate` */
 export async function* answerAlone(
@@ -20,28 +19,23 @@ export async function* answerAlone(
   const promptTokens = tokenizePrompt(loaded.prompt, request.prompt);
   checkLogitBias(request.sampling, loaded.prompt.vocabularySize);
   checkContext(promptTokens.length, 0, contextTokens);
-  const slot = new SlotTable(executor, 1).take(promptTokens)!;
-  const sequence = new Sequence(
-    { id: 0, request, promptTokens, slot, contextTokens, mask: null },
-    vocabulary,
-  );
+  const sequence = new Sequence({ id: 0, request, promptTokens, contextTokens, mask: null }, vocabulary);
+  const cache = executor.newSequence();
   yield { type: "start", promptTokens: promptTokens.length, cachedTokens: 0 };
   for (;;) {
     await afterSignals();
     throwIfAborted(signal);
     const startMs = performance.now();
-    const { tokens, pending } = sequence;
-    const start = slot.cells.length;
-    const chunk = tokens.slice(start, start + executor.rowsMax);
-    const isLast = chunk.length === pending;
+    const { tokens } = sequence;
+    const chunk = tokens.slice(cache.length, cache.length + executor.rowsMax);
+    const isLast = cache.length + chunk.length === tokens.length;
     const rows = chunk.map((input, i) => ({
-      sequence: slot.cache,
+      sequence: cache,
       input,
       wantsLogits: isLast && i === chunk.length - 1,
     }));
     const outputs = executor.step(rows, recorder?.listener());
     recorder?.close(chunk);
-    slot.cells.push(...chunk);
     sequence.answer.account(performance.now() - startMs);
     const events = isLast ? sequence.draw(outputs.at(-1)!) : [];
     yield* events;

@@ -33,6 +33,7 @@ export class BatchLoop {
   readonly #chooser = new ArrangementChooser();
   /** Events of the last step: they are sent while the next one computes. */
   #outbox: StepEvents | null = null;
+  #steps = 0;
   #running = false;
   #woken = false;
 
@@ -88,6 +89,8 @@ export class BatchLoop {
     const startMs = performance.now();
     // 1. One batch with everybody's share; the last step's events leave while it computes.
     const shares = planStep(active, stepLimits);
+    this.#steps += 1;
+    for (const { sequence } of shares) sequence.servedAt = this.#steps;
     const indexes = await this.#evaluate(shares);
     // 2. One draw for everybody whose logits are there.
     const drawing = shares.flatMap(({ sequence }, i) => {

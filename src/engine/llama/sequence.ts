@@ -34,6 +34,7 @@ export class Sequence {
   /** Prompt tokens that were found in the cache. */
   readonly cachedTokens: number;
   readonly answer: AnswerWriter;
+  servedAt = 0;
   unreadEvents = 0;
   readonly #model: NativeModel;
   readonly #pieces: PieceTable;
@@ -69,6 +70,10 @@ export class Sequence {
       contextTokens: given.contextTokens,
       pieces: native.pieces,
     });
+  }
+
+  get order(): number {
+    return this.slot.id;
   }
 
   /** Tokens not yet evaluated; one while decoding. */

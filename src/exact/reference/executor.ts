@@ -2,6 +2,7 @@
 import { layerLeafBytes } from "../commitment/leaf.ts";
 import type { Executor, LayerListener, Sequence, StepRow } from "../executor.ts";
 import type { ExactModel } from "../model/model.ts";
+import { SkeinError } from "../../util/errors.ts";
 import { checkCount, checkRange, checkStep } from "../step-checks.ts";
 import { decodeLayer, embedToken, type KeyValue, logitsOf } from "./decoder.ts";
 
@@ -29,6 +30,16 @@ class ReferenceSequence implements Sequence {
   free(): void {
     this.isFree = true;
     this.truncate(0);
+  }
+
+  fork(length: number): ReferenceSequence {
+    checkCount("The length of a sequence", length, 0);
+    if (this.isFree || length > this.length) {
+      throw new SkeinError("invalid_request", `The sequence has no ${length} positions to begin with.`);
+    }
+    const other = new ReferenceSequence(this.past.length, this.owner);
+    for (const [i, layer] of this.past.entries()) other.past[i]!.push(...layer.slice(0, length));
+    return other;
   }
 }
 

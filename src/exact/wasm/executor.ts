@@ -1,12 +1,13 @@
 /** The quick executor: WebAssembly SIMD kernels, many rows at a time, on one or more threads. Same bits as the reference. */
 import { layerLeafLength } from "../commitment/leaf.ts";
-import type { Executor, LayerListener, StepRow } from "../executor.ts";
+import type { LayerListener, PagedExecutor, StepRow } from "../executor.ts";
 import type { ExactShape, LayerRange } from "../model/model.ts";
 import type { ModelSink } from "../model/sink.ts";
 import { checkCount, checkRange, checkStep } from "../step-checks.ts";
 import { KernelMemory } from "./kernels.ts";
 import type { ProgramRow } from "./program.ts";
-import { cacheLayout, SequencePool, type WasmSequence } from "./sequences.ts";
+import { noPages, pageLayout, PagePool, pagesFor } from "./pages.ts";
+import { Sequences, type WasmSequence } from "./sequences.ts";
 import { controlBytes, meetTimeoutMsDefault, type StartThreads, Team, type TeamMember } from "./team.ts";
 import { firstOfRow, type PlacedModel, placeModel } from "./weights.ts";
 import { placeAngles, placeWorkspace, residualAt, type Workspace } from "./workspace.ts";
@@ -14,8 +15,10 @@ import { placeAngles, placeWorkspace, residualAt, type Workspace } from "./works
 export interface WasmExecutorOptions {
   /** Default: the whole model. */
   readonly range?: LayerRange;
-  /** Positions a sequence may have; default: the model's. Memory is taken for all of them. */
+  /** Positions a sequence may have; default: the model's. */
   readonly contextTokensMax?: number;
+  /** Positions of all sequences together, in whole pages; their memory is taken at once. Default: as they come, while there is memory. */
+  readonly cacheTokensMax?: number;
   /** Rows of a step; default 64, where reading weights is spread over enough tokens. */
   readonly rowsMax?: number;
   /** How many threads share the work, this one included, and how the others are started. Default: this one alone. */
@@ -29,7 +32,7 @@ export interface WasmExecutorOptions {
 
 const rowsMaxDefault = 64;
 
-export interface WasmExecutor extends Executor {
+export interface WasmExecutor extends PagedExecutor {
   /** Whether all threads have come; a step before waits for them, but not for long. */
   isReady(): boolean;
   /** Ends the other threads; the executor must not be used any more. Idempotent. */
@@ -45,6 +48,7 @@ export function createWasmExecutor(
   checkRange(shape, range);
   checkCount("The context", options.contextTokensMax ?? 1, 1);
   checkCount("The number of rows", options.rowsMax ?? 1, 1);
+  checkCount("The number of positions", options.cacheTokensMax ?? 1, 1);
   const threads = options.threads?.count ?? 1;
   const memory = new KernelMemory({ shared: threads > 1 });
   const placing = placeModel(memory, shape, range, threads);
@@ -68,7 +72,8 @@ class TeamExecutor implements WasmExecutor {
   readonly rowsMax: number;
   readonly #memory: KernelMemory;
   readonly #model: PlacedModel;
-  readonly #pool: SequencePool;
+  readonly #pool: PagePool;
+  readonly #sequences: Sequences;
   readonly #space: Workspace;
   readonly #team: Team;
   readonly #endThreads: () => void;
@@ -82,13 +87,15 @@ class TeamExecutor implements WasmExecutor {
     );
     this.rowsMax = options.rowsMax ?? rowsMaxDefault;
     const threads = options.threads?.count ?? 1;
-    const caches = cacheLayout(shape, range.end - range.start, this.contextTokensMax);
+    const pages = pageLayout(shape, range.end - range.start);
+    const pagesMax = options.cacheTokensMax === undefined ? null : pagesFor(options.cacheTokensMax);
     this.#memory = memory;
     this.#model = model;
-    this.#pool = new SequencePool(memory, caches);
+    this.#pool = new PagePool(memory, pages, pagesMax);
+    this.#sequences = new Sequences(memory, this.#pool, this.contextTokensMax);
     this.#space = placeWorkspace(memory, shape, this.rowsMax, this.contextTokensMax, threads);
     const control = memory.allocate(controlBytes(this.rowsMax));
-    const setup = { shape, model, space: this.#space, caches, threads };
+    const setup = { shape, model, space: this.#space, pages, threads };
     const meetTimeoutMs = options.threads?.meetTimeoutMs ?? meetTimeoutMsDefault;
     const members = Array.from({ length: threads }, (_, thread): TeamMember => {
       return { kernels: memory.share(), setup, control, rowsMax: this.rowsMax, thread, meetTimeoutMs };
@@ -98,7 +105,11 @@ class TeamExecutor implements WasmExecutor {
   }
 
   newSequence(): WasmSequence {
-    return this.#pool.take(this);
+    return this.#sequences.take(this);
+  }
+
+  freePages(): number {
+    return this.#pool.free;
   }
 
   isReady(): boolean {
@@ -140,15 +151,19 @@ class TeamExecutor implements WasmExecutor {
     return rows.map((_, row) => copyOf(this.#memory.integers(residualAt(this.#space, row), dim)));
   }
 
-  /** Positions of rows, and the angles of these positions. */
+  /** Positions of rows, memory for them, and the angles of these positions. @throws SkeinError `overloaded` */
   #place(rows: readonly StepRow[]): ProgramRow[] {
     const added = new Map<WasmSequence, number>();
     const placed = rows.map((row) => {
       const sequence = row.sequence as WasmSequence;
       const position = added.get(sequence) ?? sequence.length;
       added.set(sequence, position + 1);
-      return { cache: sequence.start, position };
+      return { table: sequence.table, position };
     });
+    let missing = 0;
+    for (const [sequence, length] of added) missing += sequence.pagesTo(length);
+    if (missing > this.#pool.free) throw noPages();
+    for (const [sequence, length] of added) sequence.grow(length);
     const positions = placed.map(({ position }) => position);
     placeAngles(this.#memory, this.#space.angles, this.shape.turns, positions);
     return placed;

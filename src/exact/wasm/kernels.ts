@@ -32,8 +32,11 @@ export interface Kernels {
   rotate(x: number, pairs: number, angles: number): void;
   gatedBlock(gate: number, up: number, length: number, sigmoid: number, into: number, wide: number): number;
   attend(
-    query: number,
-    queryExponent: number,
+    q: number,
+    heads: number,
+    queryFraction: number,
+    /** Table of page addresses; what follows are offsets in each page. */
+    pages: number,
     keys: number,
     keyExponents: number,
     values: number,
@@ -41,7 +44,6 @@ export interface Kernels {
     count: number,
     headDim: number,
     exp2: number,
-    out: number,
     scratch: number,
   ): void;
   keepHead(
@@ -52,6 +54,7 @@ export interface Kernels {
     shownExponents: number,
     shownStride: number,
     heads: number,
+    pages: number,
     keys: number,
     values: number,
     keyExponents: number,

@@ -11,19 +11,18 @@ import {
   logitFraction,
   qkvBits,
   qkvFraction,
-  queryBits,
   residualBits,
   residualFraction,
 } from "../model/model.ts";
 import { rootOf } from "../ops/operations.ts";
 import type { KernelMemory } from "./kernels.ts";
-import { type CacheLayout, layerCache } from "./sequences.ts";
+import { type PageLayout, pagePositions } from "./pages.ts";
 import type { PlacedLayer, PlacedMatrix, PlacedModel, PlacedNorm } from "./weights.ts";
 import { angleBytes, logitRowsMax, type OwnWorkspace, residualAt, type Workspace } from "./workspace.ts";
 
-/** One row of a step: where its sequence's cache begins, and its position in it. */
+/** One row of a step: where the table of its sequence's pages is, and its position in the sequence. */
 export interface ProgramRow {
-  readonly cache: number;
+  readonly table: number;
   readonly position: number;
 }
 
@@ -32,7 +31,7 @@ export interface ProgramSetup {
   readonly shape: ExactShape;
   readonly model: PlacedModel;
   readonly space: Workspace;
-  readonly caches: CacheLayout;
+  readonly pages: PageLayout;
   readonly threads: number;
 }
 
@@ -105,11 +104,11 @@ export class Program {
     layer: PlacedLayer,
     index: number,
     row: number,
-    { cache, position }: ProgramRow,
+    { table, position }: ProgramRow,
     head: number,
   ): void {
     const { kernels } = this.#memory;
-    const { shape, space, caches } = this.#setup;
+    const { shape, space, pages } = this.#setup;
     const { heads, headsKv, headDim } = shape;
     const angles = space.angles + row * angleBytes(headDim);
     const turn = (at: number, norm: PlacedNorm | undefined): void => {
@@ -127,8 +126,8 @@ export class Program {
     turn(space.k + at, layer.kNorm);
     const stride = 2 * headsKv * headDim;
     const shown = residualAt(space, row) + 4 * shape.dim;
-    const { keys, values, keyExponents, valueExponents } = layerCache(caches, cache, index);
-    const first = head * caches.capacity;
+    const { keys, values, keyExponents, valueExponents } = pages.layers[index]!;
+    const first = head * pagePositions;
     kernels.keepHead(
       space.k + at,
       space.v + at,
@@ -137,6 +136,7 @@ export class Program {
       shown + 2 * stride + head,
       stride,
       headsKv,
+      table,
       keys + 2 * headDim * first,
       values + 2 * headDim * first,
       keyExponents + first,
@@ -145,30 +145,28 @@ export class Program {
     );
   }
 
-  #attendHead(index: number, row: number, { cache, position }: ProgramRow, head: number): void {
+  /** All queries that read one head of keys. */
+  #attendHead(index: number, row: number, { table, position }: ProgramRow, head: number): void {
     const { kernels, exp2 } = this.#memory;
-    const { shape, space, caches } = this.#setup;
+    const { shape, space, pages } = this.#setup;
     const { heads, headsKv, headDim } = shape;
     const group = heads / headsKv;
-    const { keys, values, keyExponents, valueExponents } = layerCache(caches, cache, index);
-    const first = head * caches.capacity;
-    for (let h = head * group; h < (head + 1) * group; h++) {
-      const at = space.q + 4 * headDim * (row * heads + h);
-      const exponent = kernels.toBlock(at, headDim, queryBits, this.#own.query);
-      kernels.attend(
-        this.#own.query,
-        exponent - qkvFraction,
-        keys + 2 * headDim * first,
-        keyExponents + first,
-        values + 2 * headDim * first,
-        valueExponents + first,
-        position + 1,
-        headDim,
-        exp2,
-        at,
-        this.#own.attention,
-      );
-    }
+    const { keys, values, keyExponents, valueExponents } = pages.layers[index]!;
+    const first = head * pagePositions;
+    kernels.attend(
+      space.q + 4 * headDim * (row * heads + head * group),
+      group,
+      qkvFraction,
+      table,
+      keys + 2 * headDim * first,
+      keyExponents + first,
+      values + 2 * headDim * first,
+      valueExponents + first,
+      position + 1,
+      headDim,
+      exp2,
+      this.#own.attention,
+    );
   }
 
   #feedForward(layer: PlacedLayer, rows: number): void {

@@ -1,93 +1,107 @@
-/** Keys and values of sequences in the kernels' memory. */
-import type { Sequence } from "../executor.ts";
-import type { ExactShape } from "../model/model.ts";
+/** Token sequences in the kernels' memory: which pages hold their keys and values. */
+import { SkeinError } from "../../util/errors.ts";
+import type { PagedSequence } from "../executor.ts";
 import { checkCount } from "../step-checks.ts";
 import type { KernelMemory } from "./kernels.ts";
+import { pagePositions, type PagePool, pagesFor } from "./pages.ts";
 
-/** Where one layer keeps what it remembers: each address is that of head 0, followed by the others. */
-export interface LayerCache {
-  readonly keys: number;
-  readonly values: number;
-  readonly keyExponents: number;
-  readonly valueExponents: number;
-}
-
-/** How the caches of all sequences are laid out. */
-export interface CacheLayout {
-  readonly layers: number;
-  /** Positions of a sequence, an even number: values are kept in pairs of positions. */
-  readonly capacity: number;
-  readonly mantissaBytes: number;
-  readonly exponentBytes: number;
-}
-
-export function cacheLayout(shape: ExactShape, layers: number, contextTokensMax: number): CacheLayout {
-  const capacity = 2 * Math.ceil(contextTokensMax / 2);
-  return {
-    layers,
-    capacity,
-    mantissaBytes: 2 * shape.headsKv * shape.headDim * capacity,
-    exponentBytes: shape.headsKv * capacity,
-  };
-}
-
-/** Addresses of one layer (counted from the range's first) in the cache that begins at `start`. */
-export function layerCache(layout: CacheLayout, start: number, layer: number): LayerCache {
-  const keys = start + layer * 2 * layout.mantissaBytes;
-  const exponents = start + layout.layers * 2 * layout.mantissaBytes + layer * 2 * layout.exponentBytes;
-  return {
-    keys,
-    values: keys + layout.mantissaBytes,
-    keyExponents: exponents,
-    valueExponents: exponents + layout.exponentBytes,
-  };
-}
-
-export class WasmSequence implements Sequence {
+export class WasmSequence implements PagedSequence {
   length = 0;
-  #free: ((start: number) => void) | null;
-  /** Where its cache begins. */
-  readonly start: number;
-
   readonly owner: object;
+  /** Address of its page table: 32-bit addresses of its pages, in order of positions. */
+  readonly table: number;
+  readonly #sequences: Sequences;
+  readonly #pages: number[] = [];
+  #isFree = false;
 
-  constructor(start: number, owner: object, free: (start: number) => void) {
-    this.start = start;
+  constructor(owner: object, table: number, sequences: Sequences) {
     this.owner = owner;
-    this.#free = free;
+    this.table = table;
+    this.#sequences = sequences;
   }
 
   get isFree(): boolean {
-    return this.#free === null;
+    return this.#isFree;
   }
 
   truncate(length: number): void {
     checkCount("The length of a sequence", length, 0);
     this.length = Math.min(this.length, length);
+    const { pool } = this.#sequences;
+    for (const page of this.#pages.splice(pagesFor(this.length))) pool.release(page);
   }
 
   free(): void {
-    this.#free?.(this.start);
-    this.#free = null;
-    this.length = 0;
+    if (this.#isFree) return;
+    this.truncate(0);
+    this.#isFree = true;
+    this.#sequences.takeBack(this.table);
+  }
+
+  fork(length: number): WasmSequence {
+    checkCount("The length of a sequence", length, 0);
+    if (this.#isFree || length > this.length) {
+      throw new SkeinError("invalid_request", `The sequence has no ${length} positions to begin with.`);
+    }
+    const other = this.#sequences.take(this.owner);
+    const { pool } = this.#sequences;
+    for (const page of this.#pages.slice(0, pagesFor(length)))
+      other.#put(other.#pages.length, pool.hold(page));
+    other.length = length;
+    return other;
+  }
+
+  pagesTo(length: number): number {
+    return Math.max(0, pagesFor(length) - this.#pages.length) + (this.#sharesEnd(length) ? 1 : 0);
+  }
+
+  /** Takes the pages of the positions up to `length`, each for itself alone. @throws SkeinError `overloaded` */
+  grow(length: number): void {
+    const { pool } = this.#sequences;
+    if (this.#sharesEnd(length)) {
+      const last = this.#pages.length - 1;
+      this.#put(last, pool.copy(this.#pages[last]!));
+    }
+    while (this.#pages.length < pagesFor(length)) this.#put(this.#pages.length, pool.take());
+  }
+
+  /** Whether the next positions lie in a page that others read, too. */
+  #sharesEnd(length: number): boolean {
+    const last = this.#pages.at(-1);
+    const isPartial = this.length < this.#pages.length * pagePositions;
+    return last !== undefined && isPartial && length > this.length && this.#sequences.pool.isShared(last);
+  }
+
+  #put(index: number, page: number): void {
+    this.#pages[index] = page;
+    this.#sequences.write(this.table + 4 * index, page);
   }
 }
 
-export class SequencePool {
+/** Makes sequences, and lends them page tables. */
+export class Sequences {
+  readonly pool: PagePool;
   readonly #memory: KernelMemory;
-  readonly #layout: CacheLayout;
+  readonly #tableBytes: number;
   readonly #unused: number[] = [];
 
-  constructor(memory: KernelMemory, layout: CacheLayout) {
+  constructor(memory: KernelMemory, pool: PagePool, contextTokensMax: number) {
     this.#memory = memory;
-    this.#layout = layout;
+    this.pool = pool;
+    this.#tableBytes = 4 * pagesFor(contextTokensMax);
   }
 
   /** @throws SkeinError `overloaded` when there is no memory */
   take(owner: object): WasmSequence {
-    const { layers, mantissaBytes, exponentBytes } = this.#layout;
-    // All layers at once, so that a failure leaves nothing half allocated.
-    const start = this.#unused.pop() ?? this.#memory.allocate(2 * layers * (mantissaBytes + exponentBytes));
-    return new WasmSequence(start, owner, (freed) => this.#unused.push(freed));
+    const table = this.#unused.pop() ?? this.#memory.allocate(this.#tableBytes);
+    return new WasmSequence(owner, table, this);
+  }
+
+  takeBack(table: number): void {
+    this.#unused.push(table);
+  }
+
+  write(address: number, page: number): void {
+    this.#memory.integers(address, 1)[0] = this.pool.addressOf(page);
   }
 }

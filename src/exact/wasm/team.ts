@@ -36,7 +36,7 @@ export const meetTimeoutMsDefault = 20_000;
 const idleWaitMs = 60_000;
 
 export function controlBytes(rowsMax: number): number {
-  // Row, position and whether its logits are wanted.
+  // Page table, position and whether its logits are wanted.
   return 4 * (header + (wordsPerRow + 1) * rowsMax);
 }
 
@@ -112,8 +112,8 @@ export class Team {
     const words = this.#words;
     words[rowsAt] = rows.length;
     words[logitsAt] = logitRows.length;
-    for (const [i, { cache, position }] of rows.entries()) {
-      words[header + wordsPerRow * i] = cache;
+    for (const [i, { table, position }] of rows.entries()) {
+      words[header + wordsPerRow * i] = table;
       words[header + wordsPerRow * i + 1] = position;
     }
     words.set(logitRows, header + wordsPerRow * this.#rowsMax);
@@ -133,7 +133,7 @@ export function joinTeam(member: TeamMember): never {
   for (let step = 0; ; step = (step + 1) | 0) {
     awaitStep(words, step);
     const rows = Array.from({ length: words[rowsAt]! }, (_, i) => ({
-      cache: words[header + wordsPerRow * i]! >>> 0,
+      table: words[header + wordsPerRow * i]! >>> 0,
       position: words[header + wordsPerRow * i + 1]!,
     }));
     const from = header + wordsPerRow * member.rowsMax;

@@ -3,6 +3,7 @@ import { layerLeafLength, layerLeafTag } from "../commitment/leaf.ts";
 import type { ExactShape } from "../model/model.ts";
 import { cosineOf, phaseOf, sineOf } from "../ops/rotation.ts";
 import type { KernelMemory } from "./kernels.ts";
+import { pagePositions } from "./pages.ts";
 
 /** Of `matmul`: 4 · 2048 16-bit weights, or four sums of 2048 groups; and four 64-bit sums a token. */
 const pieceBytes: number = 4 * 4 * 2_048;
@@ -39,8 +40,6 @@ export interface Workspace {
 
 /** What a thread writes alone. */
 export interface OwnWorkspace {
-  /** Block of one query. */
-  readonly query: number;
   /** One vector of 64-bit numbers. */
   readonly wide: number;
   readonly scratch: number;
@@ -75,12 +74,17 @@ export function placeWorkspace(
     angles: vectors(angleBytes(headDim)),
     logits: memory.allocate(4 * shape.vocabularySize * Math.min(rowsMax, logitRowsMax)),
     own: Array.from({ length: threads }, () => ({
-      query: memory.allocate(2 * headDim),
       wide: memory.allocate(8 * width),
       scratch: memory.allocate(pieceBytes + sumBytes * rowsMax),
-      attention: memory.allocate(8 * (contextTokensMax + 2) + 8 * headDim + 16),
+      attention: memory.allocate(attentionBytes(shape, contextTokensMax)),
     })),
   };
+}
+
+/** Of `attend`, for all queries of one head of keys. */
+function attentionBytes({ heads, headsKv, headDim }: ExactShape, positions: number): number {
+  const perHead = 10 * headDim + 8 * (positions + pagePositions) + 4;
+  return (heads / headsKv) * perHead + positions + 3 * pagePositions;
 }
 
 /** The residual vector of a row; the tag of leaves stands before it, and its keys and values behind it. */

@@ -1,24 +1,32 @@
 /**
- * Attention of one query head over the keys and values of one head. Keys lie position by position; values in pairs of
- * positions, channel by channel, so that one instruction multiplies two positions with their weights.
+ * Attention of query heads over the keys and values of one head, which lie in pages. In a page keys lie position by position; values in
+ * pairs of positions, channel by channel, so that one instruction multiplies two positions with their weights.
  *
  * Softmax weights have 25 bits: two limbs of 12 and 13. A lane holds 64 products of 13 by 13 bits.
  */
-import { bitLength, roundShift, scaleTo } from "./integers";
+import { bitLength, roundShift, scaleTo, sumOfLanes } from "./integers";
 import { toBlock } from "./vectors";
 
 const limbBits: i64 = 12;
 /** Pairs of positions whose products fit a 32-bit lane: 64 · 4,096 · 8,191 < 2^31. */
 const pairsPerFlush: usize = 32;
 const noScore: i64 = -0x80000000;
+/** Positions of a page, as in pages.ts. */
+const pagePositions: usize = 32;
+const pairsPerPage: usize = pagePositions / 2;
+/** Of a cache. */
+const lineBytes: usize = 64;
 
 /**
- * Writes `headDim` results with 16 fractional bits to `out`. `count` positions are visible; `largestExponent` is that of
- * their values. `scratch` holds 12 · (count + 2) + 8 · headDim bytes.
+ * All query heads that read one key head: turns their `heads` · `headDim` numbers with 16 fractional bits at `q` into results with as many.
+ * `count` positions are visible. `pages` is a table of the addresses of pages; keys, values and their exponents are offsets in each. Page by page
+ * for all heads, so that a page comes from memory once. `scratch` holds heads · (10 · headDim + 8 · (count + 32) + 4) + count + 96 bytes.
  */
 export function attend(
-  query: usize,
-  queryExponent: i32,
+  q: usize,
+  heads: usize,
+  queryFraction: i32,
+  pages: usize,
   keys: usize,
   keyExponents: usize,
   values: usize,
@@ -26,24 +34,43 @@ export function attend(
   count: usize,
   headDim: usize,
   exp2: usize,
-  out: usize,
   scratch: usize,
 ): void {
-  const scores = scratch;
-  const low = scores + 4 * (count + 2);
-  const high = low + 2 * (count + 2);
-  const sums = (high + 2 * (count + 2) + 15) & ~15;
-  const best = scoreAll(query, queryExponent, keys, keyExponents, count, headDim, scores);
-  let exponent: i32 = -128;
-  for (let j: usize = 0; j < count; j++) exponent = max(exponent, load<i8>(valueExponents + j) as i32);
-  const total = weighAll(scores, best, exp2, valueExponents, exponent, count, low, high);
-  // The pair of the last position may be empty.
-  store<i16>(low + 2 * count, 0);
-  store<i16>(high + 2 * count, 0);
-  memory.fill(sums, 0, 8 * headDim);
-  for (let channel: usize = 0; channel < headDim; channel += 16) {
-    sumChannels(values + 4 * channel, 4 * headDim, low, high, (count + 1) / 2, sums + 8 * channel);
+  const room = (count + pagePositions) & ~(pagePositions - 1);
+  const sums = scratch;
+  const queries = sums + 8 * headDim * heads;
+  const scores = queries + 2 * headDim * heads;
+  const low = scores + 4 * room * heads;
+  const high = low + 2 * room * heads;
+  const exponents = high + 2 * room * heads;
+  const shifts = (exponents + room + 15) & ~15;
+  for (let h: usize = 0; h < heads; h++) {
+    const block = toBlock(q + 4 * headDim * h, headDim, 12, queries + 2 * headDim * h);
+    store<i32>(shifts + 4 * h, -(block - queryFraction + 10));
   }
+  scoreAll(queries, shifts, heads, pages, keys, keyExponents, count, headDim, scores, room);
+  touch((load<u32>(pages) as usize) + values, headDim);
+  if (count > pagePositions) touch((load<u32>(pages, 4) as usize) + values, headDim);
+  const exponent = gatherExponents(pages, valueExponents, count, exponents);
+  for (let h: usize = 0; h < heads; h++) {
+    const weightsLow = low + 2 * room * h;
+    const weightsHigh = high + 2 * room * h;
+    const total = weighAll(scores + 4 * room * h, exp2, exponents, exponent, count, weightsLow, weightsHigh);
+    // The pair of the last position may be empty.
+    store<i16>(weightsLow + 2 * count, 0);
+    store<i16>(weightsHigh + 2 * count, 0);
+    store<i64>(scores + 4 * room * h, total);
+  }
+  memory.fill(sums, 0, 8 * headDim * heads);
+  sumAll(pages, values, heads, headDim, low, high, room, (count + 1) / 2, sums);
+  for (let h: usize = 0; h < heads; h++) {
+    const total = load<i64>(scores + 4 * room * h);
+    divideAll(sums + 8 * headDim * h, total, exponent, headDim, q + 4 * headDim * h);
+  }
+}
+
+/** Weighted sums by the sum of weights, with 16 fractional bits. */
+function divideAll(sums: usize, total: i64, exponent: i32, headDim: usize, out: usize): void {
   const trim = max(0, bitLength(total) - 22) as i64;
   const divisor = total >> trim;
   const shift = -(exponent - 12 + 16);
@@ -59,38 +86,118 @@ function floorDivide(dividend: i64, divisor: i64): i64 {
   return quotient * divisor > dividend ? quotient - 1 : quotient;
 }
 
-/** Scores of all positions as binary logarithms with 10 fractional bits; returns the largest. */
+/** Scores of all positions as binary logarithms with 10 fractional bits, `room` numbers for each head. */
 function scoreAll(
-  query: usize,
-  queryExponent: i32,
+  queries: usize,
+  shifts: usize,
+  heads: usize,
+  pages: usize,
   keys: usize,
   keyExponents: usize,
   count: usize,
   headDim: usize,
   scores: usize,
-): i64 {
-  let best = noScore;
-  for (let j: usize = 0; j < count; j++) {
-    const key = keys + 2 * headDim * j;
+  room: usize,
+): void {
+  for (let first: usize = 0; first < count; first += pagePositions, pages += 4) {
+    const page = load<u32>(pages) as usize;
+    const positions = min(pagePositions, count - first);
+    if (first + pagePositions < count) touch((load<u32>(pages, 4) as usize) + keys, headDim);
+    for (let h: usize = 0; h < heads; h++) {
+      const query = queries + 2 * headDim * h;
+      const into = scores + 4 * (room * h + first);
+      const shift = load<i32>(shifts + 4 * h);
+      if (headDim <= 128) scorePage(query, shift, page + keys, page + keyExponents, positions, headDim, into);
+      else scoreLong(query, shift, page + keys, page + keyExponents, positions, headDim, into);
+    }
+  }
+}
+
+let touched: u32 = 0;
+
+/** Reads a little of each line of one head's page: memory brings them while the page before it is worked on. */
+function touch(address: usize, headDim: usize): void {
+  const end = address + 2 * headDim * pagePositions;
+  let sum: u32 = 0;
+  for (; address < end; address += 4 * lineBytes) {
+    sum |= load<u8>(address);
+    sum |= load<u8>(address + lineBytes);
+    sum |= load<u8>(address + 2 * lineBytes);
+    sum |= load<u8>(address + 3 * lineBytes);
+  }
+  // Kept, so that the compiler keeps the loads.
+  touched = sum;
+}
+
+/** 12 by 14 bits: up to 128 products fit 31 bits, in whatever order they are summed. */
+function scorePage(
+  query: usize,
+  shift: i32,
+  key: usize,
+  exponents: usize,
+  positions: usize,
+  headDim: usize,
+  into: usize,
+): void {
+  const stride: usize = 2 * headDim;
+  // Four positions share the loads of the query; what a page holds behind the last position is not looked at.
+  for (let j: usize = 0; j < positions; j += 4, key += 4 * stride) {
+    let a = i32x4.splat(0);
+    let b = a;
+    let c = a;
+    let d = a;
+    let at = key;
+    for (let i: usize = 0; i < stride; i += 16, at += 16) {
+      const x = v128.load(query + i);
+      a = i32x4.add(a, i32x4.dot_i16x8_s(x, v128.load(at)));
+      b = i32x4.add(b, i32x4.dot_i16x8_s(x, v128.load(at + stride)));
+      c = i32x4.add(c, i32x4.dot_i16x8_s(x, v128.load(at + 2 * stride)));
+      d = i32x4.add(d, i32x4.dot_i16x8_s(x, v128.load(at + 3 * stride)));
+    }
+    const ab = i32x4.add(v128.shuffle<i32>(a, b, 0, 4, 1, 5), v128.shuffle<i32>(a, b, 2, 6, 3, 7));
+    const cd = i32x4.add(v128.shuffle<i32>(c, d, 0, 4, 1, 5), v128.shuffle<i32>(c, d, 2, 6, 3, 7));
+    const sum = i32x4.add(v128.shuffle<i64>(ab, cd, 0, 2), v128.shuffle<i64>(ab, cd, 1, 3));
+    v128.store(into + 4 * j, sum);
+  }
+  for (let j: usize = 0; j < positions; j++) {
+    const own = shift - (load<i8>(exponents + j) as i32);
+    store<i32>(into + 4 * j, scaleTo(load<i32>(into + 4 * j) as i64, own, 0x7fffffff) as i32);
+  }
+}
+
+/** Heads of more than 128 channels: lanes hold 512 channels, their sum needs 33 bits. */
+function scoreLong(
+  query: usize,
+  shift: i32,
+  key: usize,
+  exponents: usize,
+  positions: usize,
+  headDim: usize,
+  into: usize,
+): void {
+  for (let j: usize = 0; j < positions; j++, key += 2 * headDim) {
     let lanes = i32x4.splat(0);
-    // 12 by 14 bits: a lane holds 128 products, that is 512 channels.
     for (let i: usize = 0; i < 2 * headDim; i += 16) {
       lanes = i32x4.add(lanes, i32x4.dot_i16x8_s(v128.load(query + i), v128.load(key + i)));
     }
-    const wide = i64x2.add(i64x2.extend_low_i32x4_s(lanes), i64x2.extend_high_i32x4_s(lanes));
-    const product = i64x2.extract_lane(wide, 0) + i64x2.extract_lane(wide, 1);
-    const shift = -(queryExponent + (load<i8>(keyExponents + j) as i32) + 10);
-    const score = scaleTo(product, shift, 0x7fffffff);
-    store<i32>(scores + 4 * j, score as i32);
-    best = max(best, score);
+    const own = shift - (load<i8>(exponents + j) as i32);
+    store<i32>(into + 4 * j, scaleTo(sumOfLanes(lanes), own, 0x7fffffff) as i32);
   }
-  return best;
+}
+
+/** Exponents of all values side by side; returns the largest. */
+function gatherExponents(pages: usize, valueExponents: usize, count: usize, into: usize): i32 {
+  for (let first: usize = 0; first < count; first += pagePositions, pages += 4) {
+    memory.copy(into + first, (load<u32>(pages) as usize) + valueExponents, pagePositions);
+  }
+  let largest: i32 = -128;
+  for (let j: usize = 0; j < count; j++) largest = max(largest, load<i8>(into + j) as i32);
+  return largest;
 }
 
 /** Softmax weights, brought to the values' largest exponent and split into limbs; returns the sum of all weights. */
 function weighAll(
   scores: usize,
-  best: i64,
   exp2: usize,
   valueExponents: usize,
   exponent: i32,
@@ -98,6 +205,8 @@ function weighAll(
   low: usize,
   high: usize,
 ): i64 {
+  let best = noScore;
+  for (let j: usize = 0; j < count; j++) best = max(best, load<i32>(scores + 4 * j) as i64);
   let total: i64 = 0;
   for (let j: usize = 0; j < count; j++) {
     const distance = best - (load<i32>(scores + 4 * j) as i64);
@@ -112,22 +221,71 @@ function weighAll(
   return total;
 }
 
-/** sums[i] += Σ weight · value over pairs of positions, for 16 channels. */
-function sumChannels(values: usize, stride: usize, low: usize, high: usize, pairs: usize, sums: usize): void {
+/** sums[h][i] = Σ weight · value, two pages at a time. */
+function sumAll(
+  pages: usize,
+  values: usize,
+  heads: usize,
+  headDim: usize,
+  low: usize,
+  high: usize,
+  room: usize,
+  pairs: usize,
+  sums: usize,
+): void {
   for (let from: usize = 0; from < pairs; from += pairsPerFlush) {
     const to = min(pairs, from + pairsPerFlush);
-    let l0 = i32x4.splat(0);
-    let l1 = l0;
-    let l2 = l0;
-    let l3 = l0;
-    let h0 = l0;
-    let h1 = l0;
-    let h2 = l0;
-    let h3 = l0;
-    for (let pair = from; pair < to; pair++) {
-      const lowWeights = v128.load32_splat(low + 4 * pair);
-      const highWeights = v128.load32_splat(high + 4 * pair);
-      const at = values + stride * pair;
+    const table = pages + 4 * (from / pairsPerPage);
+    const first = (load<u32>(table) as usize) + values;
+    const middle = min(to, from + pairsPerPage);
+    const second = middle < to ? (load<u32>(table, 4) as usize) + values : first;
+    if (from + pairsPerFlush < pairs) touch((load<u32>(table, 8) as usize) + values, headDim);
+    if (from + pairsPerFlush + pairsPerPage < pairs) touch((load<u32>(table, 12) as usize) + values, headDim);
+    for (let h: usize = 0; h < heads; h++) {
+      const lowFrom = low + 2 * room * h + 4 * from;
+      const highFrom = high + 2 * room * h + 4 * from;
+      for (let channel: usize = 0; channel < headDim; channel += 16) {
+        const at = sums + 8 * (headDim * h + channel);
+        sumChannels(
+          first + 4 * channel,
+          second + 4 * channel,
+          4 * headDim,
+          lowFrom,
+          highFrom - lowFrom,
+          middle - from,
+          to - middle,
+          at,
+        );
+      }
+    }
+  }
+}
+
+/** sums[i] += Σ weight · value over the pairs of positions of two pages, for 16 channels. */
+function sumChannels(
+  first: usize,
+  second: usize,
+  stride: usize,
+  low: usize,
+  high: usize,
+  firstPairs: usize,
+  secondPairs: usize,
+  sums: usize,
+): void {
+  let l0 = i32x4.splat(0);
+  let l1 = l0;
+  let l2 = l0;
+  let l3 = l0;
+  let h0 = l0;
+  let h1 = l0;
+  let h2 = l0;
+  let h3 = l0;
+  let at = first;
+  let end = low + 4 * firstPairs;
+  for (;;) {
+    for (; low < end; low += 4, at += stride) {
+      const lowWeights = v128.load32_splat(low);
+      const highWeights = v128.load32_splat(low + high);
       let v = v128.load(at);
       l0 = i32x4.add(l0, i32x4.dot_i16x8_s(v, lowWeights));
       h0 = i32x4.add(h0, i32x4.dot_i16x8_s(v, highWeights));
@@ -141,11 +299,15 @@ function sumChannels(values: usize, stride: usize, low: usize, high: usize, pair
       l3 = i32x4.add(l3, i32x4.dot_i16x8_s(v, lowWeights));
       h3 = i32x4.add(h3, i32x4.dot_i16x8_s(v, highWeights));
     }
-    flush(sums, l0, h0);
-    flush(sums + 32, l1, h1);
-    flush(sums + 64, l2, h2);
-    flush(sums + 96, l3, h3);
+    if (secondPairs == 0) break;
+    at = second;
+    end = low + 4 * secondPairs;
+    secondPairs = 0;
   }
+  flush(sums, l0, h0);
+  flush(sums + 32, l1, h1);
+  flush(sums + 64, l2, h2);
+  flush(sums + 96, l3, h3);
 }
 
 /** Adds low + 2^12 · high of four channels. */
@@ -168,20 +330,23 @@ export function keepHead(
   shownExponents: usize,
   shownStride: usize,
   heads: usize,
+  pages: usize,
   keys: usize,
   values: usize,
   keyExponents: usize,
   valueExponents: usize,
   position: usize,
 ): void {
+  const page = load<u32>(pages + 4 * (position / pagePositions)) as usize;
+  const inPage = position % pagePositions;
   const shownValue = shown + shownStride;
   const keyExponent = toBlock(key, headDim, 14, shown) - 16;
   const valueExponent = toBlock(value, headDim, 14, shownValue) - 16;
   store<i8>(shownExponents, keyExponent as i8);
   store<i8>(shownExponents + heads, valueExponent as i8);
-  store<i8>(keyExponents + position, keyExponent as i8);
-  store<i8>(valueExponents + position, valueExponent as i8);
-  memory.copy(keys + 2 * headDim * position, shown, 2 * headDim);
-  const at = values + 4 * headDim * (position >> 1) + 2 * (position & 1);
+  store<i8>(page + keyExponents + inPage, keyExponent as i8);
+  store<i8>(page + valueExponents + inPage, valueExponent as i8);
+  memory.copy(page + keys + 2 * headDim * inPage, shown, 2 * headDim);
+  const at = page + values + 4 * headDim * (inPage >> 1) + 2 * (inPage & 1);
   for (let i: usize = 0; i < headDim; i++) store<i16>(at + 4 * i, load<i16>(shownValue + 2 * i));
 }

@@ -6,14 +6,15 @@
  * the weights of row r in columns c + s, c + 2 + s, c + 4 + s and c + 6 + s, each plus 8, from its lowest bits on.
  */
 import { sumOfLanes } from "./integers";
-import { addColumn, addTile, finish, MatrixRef, rowStride, tileRows } from "./linear";
+import { finish, MatrixRef, rowStride, tileRows } from "./linear";
+import { multiplyWidened } from "./widened";
 
 const groupColumns: usize = 32;
 const groupBytes: usize = 64;
 /** Groups whose products one lane holds: 32 · 8 · 127 · 8,191 · 8 < 2^31. */
 const groupsPerFlush: usize = 8;
 /** Columns whose products with weight times scale four lanes hold: 256 products of 8 · 127 · 8,191. */
-const pieceColumns: usize = 1024;
+export const groupedPieceColumns: usize = 1024;
 /** So many tokens are quicker one by one than after widening. */
 const tokensOneByOne: usize = 4;
 
@@ -32,32 +33,11 @@ export function matmulGrouped(
   if (tokens <= tokensOneByOne) {
     return oneByOne(matrix, x, xExponents, tokens, y, yStride, fraction, max, scratch);
   }
-  const sums = scratch + tileRows * rowStride;
-  for (let row: usize = 0; row < matrix.rows; row += tileRows) {
-    const rows = min(tileRows, matrix.rows - row);
-    memory.fill(sums, 0, tokens * tileRows * 8);
-    for (let from: usize = 0; from < matrix.columns; from += pieceColumns) {
-      const columns = min(pieceColumns, matrix.columns - from);
-      widen(matrix, row, from, columns, scratch);
-      let t: usize = 0;
-      const at = x + 2 * from;
-      for (; t + 2 <= tokens; t += 2) {
-        addTile(scratch, at + 2 * t * matrix.columns, 2 * matrix.columns, columns, sums + 8 * tileRows * t);
-      }
-      if (t < tokens) addColumn(scratch, at + 2 * t * matrix.columns, columns, sums + 8 * tileRows * t);
-    }
-    for (let t: usize = 0; t < tokens; t++) {
-      const exponent = load<i32>(xExponents + 4 * t);
-      for (let j: usize = 0; j < rows; j++) {
-        const sum = load<i64>(sums + 8 * (tileRows * t + j));
-        store<i32>(y + 4 * (t * yStride + row + j), finish(matrix, row + j, sum, exponent + fraction, max));
-      }
-    }
-  }
+  multiplyWidened(matrix, x, xExponents, tokens, y, yStride, fraction, max, scratch, true);
 }
 
 /** A piece of a tile as weights times scales, row by row. */
-function widen(matrix: MatrixRef, row: usize, from: usize, columns: usize, into: usize): void {
+export function widenGroups(matrix: MatrixRef, row: usize, from: usize, columns: usize, into: usize): void {
   let weights = matrix.weights + (tileRows * (row / tileRows) * matrix.columns + tileRows * from) / 2;
   let scales = matrix.scales + (row * matrix.columns + tileRows * from) / groupColumns;
   const end = into + 2 * columns;

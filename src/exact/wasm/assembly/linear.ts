@@ -3,11 +3,14 @@
  * (2^13): 8,192 columns over four lanes never overflow; longer rows go in pieces.
  */
 import { clamp, scaleTo, sumOfLanes } from "./integers";
+import { multiplyWidened } from "./widened";
 
-/** Columns summed in 32-bit lanes; smaller than the bound, so that weights and activations of a piece stay in cache. */
-const pieceColumns: usize = 2048;
+/** Columns of a piece; smaller than what lanes hold, so that its weights and activations stay in cache. */
+export const pieceColumns: usize = 2048;
 /** Columns whose products four lanes hold. */
 const laneColumns: usize = 8192;
+/** So many tokens are quicker with weights that are widened anew for every two of them. */
+const tokensDirect: usize = 8;
 /** Rows computed together: they share the loads of activations. */
 export const tileRows: usize = 4;
 /** Bytes from a row of widened weights to the next. */
@@ -46,28 +49,106 @@ export function matmul(
   scratch: usize,
 ): void {
   if (tokens == 1) return matvec(matrix, x, load<i32>(xExponents), y, fraction, max);
-  const sums = scratch + tileRows * rowStride;
+  if (tokens <= tokensDirect)
+    return direct(matrix, x, xExponents, tokens, y, yStride, fraction, max, scratch);
+  multiplyWidened(matrix, x, xExponents, tokens, y, yStride, fraction, max, scratch, false);
+}
+
+/** Some tokens: weights are widened on their way into registers, for two tokens at a time. */
+function direct(
+  matrix: MatrixRef,
+  x: usize,
+  xExponents: usize,
+  tokens: usize,
+  y: usize,
+  yStride: usize,
+  fraction: i32,
+  max: i32,
+  sums: usize,
+): void {
+  const columns = matrix.columns;
+  const stride: usize = 2 * columns;
   for (let row: usize = 0; row < matrix.rows; row += tileRows) {
     const rows = min(tileRows, matrix.rows - row);
     memory.fill(sums, 0, tokens * tileRows * 8);
-    for (let from: usize = 0; from < matrix.columns; from += pieceColumns) {
-      const columns = min(pieceColumns, matrix.columns - from);
-      widen(matrix, row, from, columns, scratch);
+    for (let from: usize = 0; from < columns; from += laneColumns) {
+      const weights = matrix.weights + row * columns + tileRows * from;
+      const count = min(laneColumns, columns - from);
       let t: usize = 0;
-      const at = x + 2 * from;
-      for (; t + 2 <= tokens; t += 2) {
-        addTile(scratch, at + 2 * t * matrix.columns, 2 * matrix.columns, columns, sums + 8 * tileRows * t);
+      let at = x + 2 * from;
+      let into = sums;
+      for (; t + 2 <= tokens; t += 2, at += 2 * stride, into += 16 * tileRows) {
+        addFourByTwo(weights, at, stride, count, into);
       }
-      if (t < tokens) addColumn(scratch, at + 2 * t * matrix.columns, columns, sums + 8 * tileRows * t);
+      if (t < tokens) addFourByOne(weights, at, count, into);
     }
-    for (let t: usize = 0; t < tokens; t++) {
-      const exponent = load<i32>(xExponents + 4 * t);
-      for (let j: usize = 0; j < rows; j++) {
+    for (let j: usize = 0; j < rows; j++) {
+      for (let t: usize = 0; t < tokens; t++) {
+        const exponent = load<i32>(xExponents + 4 * t);
         const sum = load<i64>(sums + 8 * (tileRows * t + j));
         store<i32>(y + 4 * (t * yStride + row + j), finish(matrix, row + j, sum, exponent + fraction, max));
       }
     }
   }
+}
+
+/** Four rows times two tokens. */
+function addFourByTwo(weights: usize, x: usize, xStride: usize, columns: usize, sums: usize): void {
+  let a0 = i32x4.splat(0);
+  let a1 = a0;
+  let a2 = a0;
+  let a3 = a0;
+  let b0 = a0;
+  let b1 = a0;
+  let b2 = a0;
+  let b3 = a0;
+  const end = x + 2 * columns;
+  // Eight columns of each row, then the next eight.
+  for (let second: usize = 0; x < end; x += 16, weights += 8 + 48 * second, second ^= 1) {
+    const xa = v128.load(x);
+    const xb = v128.load(x + xStride);
+    let w = v128.load8x8_s(weights);
+    a0 = i32x4.add(a0, i32x4.dot_i16x8_s(xa, w));
+    b0 = i32x4.add(b0, i32x4.dot_i16x8_s(xb, w));
+    w = v128.load8x8_s(weights, 16);
+    a1 = i32x4.add(a1, i32x4.dot_i16x8_s(xa, w));
+    b1 = i32x4.add(b1, i32x4.dot_i16x8_s(xb, w));
+    w = v128.load8x8_s(weights, 32);
+    a2 = i32x4.add(a2, i32x4.dot_i16x8_s(xa, w));
+    b2 = i32x4.add(b2, i32x4.dot_i16x8_s(xb, w));
+    w = v128.load8x8_s(weights, 48);
+    a3 = i32x4.add(a3, i32x4.dot_i16x8_s(xa, w));
+    b3 = i32x4.add(b3, i32x4.dot_i16x8_s(xb, w));
+  }
+  addTo(sums, a0);
+  addTo(sums + 8, a1);
+  addTo(sums + 16, a2);
+  addTo(sums + 24, a3);
+  addTo(sums + 32, b0);
+  addTo(sums + 40, b1);
+  addTo(sums + 48, b2);
+  addTo(sums + 56, b3);
+}
+
+/** Four rows times one token. */
+function addFourByOne(weights: usize, x: usize, columns: usize, sums: usize): void {
+  let a0 = i32x4.splat(0);
+  let a1 = a0;
+  let a2 = a0;
+  let a3 = a0;
+  const end = x + 2 * columns;
+  for (; x < end; x += 32, weights += 64) {
+    const low = v128.load(x);
+    const high = v128.load(x, 16);
+    a0 = addDot(a0, weights, low, high);
+    a1 = addDot(a1, weights + 16, low, high);
+    a2 = addDot(a2, weights + 32, low, high);
+    a3 = addDot(a3, weights + 48, low, high);
+  }
+  addTo(sums, a0);
+  addTo(sums + 8, a1);
+  addTo(sums + 16, a2);
+  addTo(sums + 24, a3);
 }
 
 /** From the sum of products to a fixed-point number. */
@@ -80,7 +161,7 @@ export function finish(matrix: MatrixRef, row: usize, sum: i64, exponent: i32, m
 }
 
 /** A piece of a tile as 16-bit numbers, row by row. */
-function widen(matrix: MatrixRef, row: usize, from: usize, columns: usize, into: usize): void {
+export function widenRows(matrix: MatrixRef, row: usize, from: usize, columns: usize, into: usize): void {
   let weights = matrix.weights + row * matrix.columns + tileRows * from;
   const end = into + 2 * columns;
   for (let to = into; to < end; to += 32, weights += 64) {
@@ -96,64 +177,7 @@ function widenRow(weights: usize, to: usize): void {
   v128.store(to, v128.load8x8_s(weights, 8), 16);
 }
 
-/** Four rows times two tokens. */
-export function addTile(w: usize, x: usize, xStride: usize, columns: usize, sums: usize): void {
-  let a0 = i32x4.splat(0);
-  let a1 = a0;
-  let a2 = a0;
-  let a3 = a0;
-  let b0 = a0;
-  let b1 = a0;
-  let b2 = a0;
-  let b3 = a0;
-  const end = x + 2 * columns;
-  for (; x < end; x += 16, w += 16) {
-    const xa = v128.load(x);
-    const xb = v128.load(x + xStride);
-    let packed = v128.load(w);
-    a0 = i32x4.add(a0, i32x4.dot_i16x8_s(xa, packed));
-    b0 = i32x4.add(b0, i32x4.dot_i16x8_s(xb, packed));
-    packed = v128.load(w + rowStride);
-    a1 = i32x4.add(a1, i32x4.dot_i16x8_s(xa, packed));
-    b1 = i32x4.add(b1, i32x4.dot_i16x8_s(xb, packed));
-    packed = v128.load(w + 2 * rowStride);
-    a2 = i32x4.add(a2, i32x4.dot_i16x8_s(xa, packed));
-    b2 = i32x4.add(b2, i32x4.dot_i16x8_s(xb, packed));
-    packed = v128.load(w + 3 * rowStride);
-    a3 = i32x4.add(a3, i32x4.dot_i16x8_s(xa, packed));
-    b3 = i32x4.add(b3, i32x4.dot_i16x8_s(xb, packed));
-  }
-  addTo(sums, a0);
-  addTo(sums + 8, a1);
-  addTo(sums + 16, a2);
-  addTo(sums + 24, a3);
-  addTo(sums + 32, b0);
-  addTo(sums + 40, b1);
-  addTo(sums + 48, b2);
-  addTo(sums + 56, b3);
-}
-
-/** Four rows times one token. */
-export function addColumn(w: usize, x: usize, columns: usize, sums: usize): void {
-  let a0 = i32x4.splat(0);
-  let a1 = a0;
-  let a2 = a0;
-  let a3 = a0;
-  const end = x + 2 * columns;
-  for (; x < end; x += 16, w += 16) {
-    const xa = v128.load(x);
-    a0 = i32x4.add(a0, i32x4.dot_i16x8_s(xa, v128.load(w)));
-    a1 = i32x4.add(a1, i32x4.dot_i16x8_s(xa, v128.load(w + rowStride)));
-    a2 = i32x4.add(a2, i32x4.dot_i16x8_s(xa, v128.load(w + 2 * rowStride)));
-    a3 = i32x4.add(a3, i32x4.dot_i16x8_s(xa, v128.load(w + 3 * rowStride)));
-  }
-  addTo(sums, a0);
-  addTo(sums + 8, a1);
-  addTo(sums + 16, a2);
-  addTo(sums + 24, a3);
-}
-
-function addTo(sum: usize, lanes: v128): void {
+export function addTo(sum: usize, lanes: v128): void {
   store<i64>(sum, load<i64>(sum) + sumOfLanes(lanes));
 }
 
