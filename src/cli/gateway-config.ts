@@ -1,4 +1,4 @@
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { defaultBatchOptions } from "../gateway/batches/index.ts";
 import { usdToNano } from "../protocol/price.ts";
 import { SkeinError } from "../util/errors.ts";
@@ -6,7 +6,7 @@ import type { Context } from "./context.ts";
 import { loadOrCreateSecret } from "./home.ts";
 import { isLoopback, parseListenAddress } from "./listen-address.ts";
 import type { GatewayConfig } from "./processes/config.ts";
-import { logLevelOf } from "./provider-config.ts";
+import { exactCacheFolder, logLevelOf } from "./provider-config.ts";
 
 const megabyte = 1024 * 1024;
 const dayMs = 24 * 3600_000;
@@ -61,6 +61,15 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
     },
     cloud: cloudOf(context),
     receiptRetentionMs: settings.receiptHours * 3600_000,
+    audits: settings.audit
+      ? {
+          models: settings.auditModel.map((path) => resolve(path)),
+          modelFolder: exactCacheFolder(home),
+          retentionMs: settings.auditDays * dayMs,
+          canaryIntervalMs: settings.canarySeconds * 1000,
+          canaryPrompts: settings.canaryPrompts,
+        }
+      : null,
     headroom: settings.headroomPercent / 100,
     files: {
       fileBytesMax: settings.fileMegabytesMax * megabyte,

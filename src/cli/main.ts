@@ -93,6 +93,11 @@ program
   .option("--cors-origins <origins>", "web origins whose pages may call", collectList)
   .option("--join <gateways>", "other gateways of the same network", collectList)
   .option("--show-secrets", "print API key and join token also when they are not new")
+  .option(
+    "--audit-model <files>",
+    "models to check exact answers with, beside those that were converted here; may be repeated",
+    collectList,
+  )
   .option("--lan", "be found on the local network (mDNS)")
   .addHelpText(
     "after",
@@ -165,9 +170,11 @@ client("models", "list what is served, by how many providers, at what price").ac
   async (_, command: Command) => (await import("./commands/models.ts")).models(command),
 );
 
-client("providers", "list providers: measured latency, load, capacity, price").action(
-  async (_, command: Command) => (await import("./commands/providers.ts")).providers(command),
-);
+client("providers", "list providers: measured latency, load, capacity, price")
+  .argument("[id]", "one of them, or the beginning of its id: also its reputation, and why")
+  .action(async (id: string | undefined, _, command: Command) =>
+    (await import("./commands/providers.ts")).providers(id, command),
+  );
 
 client("quote", "say what a question would cost, before it is asked")
   .argument("<question...>")
@@ -200,6 +207,37 @@ program
   )
   .action(async (file: string, _, command: Command) =>
     (await import("./commands/verify.ts")).verify(file, command),
+  );
+
+const audit = program
+  .command("audit")
+  .description("answers of the exact tier that the gateway computed again");
+/** A command about audits, which asks a gateway. */
+function auditCommand(usage: string, description: string): Command {
+  return audit
+    .command(usage)
+    .description(description)
+    .addOption(gatewayOption())
+    .addOption(keyOption())
+    .addOption(jsonOption());
+}
+auditCommand("list", "the latest audits")
+  .option("--provider <id>", "only of this provider")
+  .option("--limit <n>", "how many", wholeNumber(1, 100), 20)
+  .action(async (_, command: Command) => (await import("./commands/audit.ts")).listAudits(command));
+auditCommand("show <receipt>", "one audit, with its signed verdict, and what proves a failure")
+  .option("--evidence <file>", "write what proves the failure there: `skein verify` checks it anywhere")
+  .addHelpText("after", "\nExit codes: 0 passed, 1 failed, 2 it could not be checked.")
+  .action(async (receipt: string, _, command: Command) =>
+    (await import("./commands/audit.ts")).showAudit(receipt, command),
+  );
+auditCommand(
+  "run <file>",
+  "let the gateway audit an answer now: what `skein receipt` wrote; - reads from stdin",
+)
+  .addHelpText("after", "\nExit codes: 0 passed, 1 failed, 2 it could not be checked.")
+  .action(async (file: string, _, command: Command) =>
+    (await import("./commands/audit.ts")).runAudit(file, command),
   );
 
 const batch = program

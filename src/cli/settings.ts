@@ -150,6 +150,19 @@ export const settings = {
     24,
     "hours that receipts are kept for whoever asked, with prompt and answer; 0: not at all",
   ),
+  audit: setting(boolean, true, "whether the gateway computes some exact answers again, to check them"),
+  auditModel: setting(list, [], "models to check answers with, beside those that were converted here"),
+  auditDays: setting(
+    integer(1, 3_650),
+    30,
+    "days that verdicts are kept, and answers that were proved wrong",
+  ),
+  canarySeconds: setting(
+    integer(0, 86_400),
+    0,
+    "seconds between the gateway's own requests, on average, that it audits; 0: none",
+  ),
+  canaryPrompts: setting(list, [], "what it asks then; default: a few everyday questions"),
   headroomPercent: setting(
     integer(0, 90),
     0,

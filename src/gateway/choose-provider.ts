@@ -123,7 +123,7 @@ export function chooseProvider(deps: ChooseDeps, wish: Wish): Decision {
     if (refusedNamed.length < namedMax) refusedNamed.push({ providerId, reason });
   };
   const accept = (offered: Offered): boolean => {
-    const reason = refusalOf(offered, wish);
+    const reason = refusalOf(directory, offered, wish);
     if (reason !== null) note(offered.entry.session.providerId, reason);
     return reason === null;
   };
@@ -181,14 +181,16 @@ const forGood: ReadonlySet<RejectReason> = new Set([
   "other_region",
   "not_private",
   "too_expensive",
+  "failed_audit",
 ]);
 
 function isHome({ candidate }: Scored, homeId: string | null): boolean {
   return candidate.providerId === homeId && !candidate.cooling;
 }
 
-function refusalOf({ entry, offer }: Offered, wish: Wish): RejectReason | null {
+function refusalOf(directory: Directory, { entry, offer }: Offered, wish: Wish): RejectReason | null {
   const { providerId } = entry.session;
+  if (directory.isExcluded(providerId, offer.modelId)) return "failed_audit";
   const excluded = refusedByHints(providerId, entry.session.offer?.region ?? "", offer, wish.hints);
   if (excluded !== null) return excluded;
   if (wish.tried.has(providerId)) return "tried_already";

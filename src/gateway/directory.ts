@@ -13,8 +13,17 @@ import { probe } from "./probe.ts";
 import { type Health, ProviderEntry } from "./provider-entry.ts";
 import { Reliability } from "./reliability.ts";
 
-/** Until receipts and audits say more. */
-const neutralTrust = 0.5;
+/** What is known of providers from answers and audits; without it, all are alike. */
+export interface Trust {
+  /** For the router, 0 to 1; 0.5 where nothing is known. */
+  routing(providerId: string): number;
+  isExcluded(providerId: string, modelId: string): boolean;
+  completed(providerId: string): void;
+  aborted(providerId: string): void;
+}
+
+/** Where nothing is known. */
+export const neutralTrust = 0.5;
 const coolingMinMs = 1_000;
 const coolingMaxMs = 60_000;
 /** Providers that failed together must not come back together: up to this part of the pause is left out. */
@@ -44,9 +53,12 @@ export class Directory {
   readonly #reliability: Reliability;
   #cancelSweep = (): void => undefined;
 
-  constructor(deps: DirectoryDeps, policy: RoutingPolicy = defaultPolicy) {
+  readonly #trust: Trust | null;
+
+  constructor(deps: DirectoryDeps, policy: RoutingPolicy = defaultPolicy, trust: Trust | null = null) {
     this.#deps = deps;
     this.policy = policy;
+    this.#trust = trust;
     this.#reliability = new Reliability(deps.clock);
     this.#scheduleSweep();
   }
@@ -160,10 +172,15 @@ export class Directory {
   candidateOf(offered: Offered, expectedTokens = 0, isBatch = false): Candidate {
     const { entry } = offered;
     const present = isBatch ? entry.presentForBatch : entry.present;
-    const candidate = candidateOf(offered, this.policy, expectedTokens, present);
+    const candidate = this.#trusted(candidateOf(offered, this.policy, expectedTokens, present));
     const share = this.#reliability.share(candidate.providerId);
     if (share === 1 || this.#deps.random.next() <= share) return candidate;
     return { ...candidate, failureShare: 1 - share, cooling: true };
+  }
+
+  #trusted(candidate: Candidate): Candidate {
+    if (this.#trust === null) return candidate;
+    return { ...candidate, trust: this.#trust.routing(candidate.providerId) };
   }
 
   /** Slots for batches that nobody uses now, of all providers that can serve a model; what the headroom keeps is left out. */
@@ -177,6 +194,17 @@ export class Directory {
     return free;
   }
 
+  /** Whether an audit proved that it answered wrongly for this model. */
+  isExcluded(providerId: string, modelId: string): boolean {
+    return this.#trust?.isExcluded(providerId, modelId) ?? false;
+  }
+
+  /** What is known of a provider has changed. */
+  trustChanged(providerId: string): void {
+    const entry = this.#entries.get(providerId);
+    if (entry !== undefined) this.#reindex(entry);
+  }
+
   entryOf(providerId: string): ProviderEntry | undefined {
     return this.#entries.get(providerId);
   }
@@ -185,6 +213,7 @@ export class Directory {
   reportAnswer(entry: ProviderEntry, modelId: string, observation: Observation): void {
     const served = entry.served(modelId);
     entry.completed += 1;
+    this.#trust?.completed(entry.session.providerId);
     entry.pace.learn(observation);
     served.pace.learn(observation);
     served.failuresInARow = 0;
@@ -206,6 +235,7 @@ export class Directory {
     const { providerId } = entry.session;
     if (this.#entries.get(providerId) !== entry) return;
     entry.failed += 1;
+    this.#trust?.aborted(providerId);
     const served = entry.served(modelId);
     if (served.health.state === "cooling") return;
     served.failuresInARow += 1;
@@ -251,7 +281,11 @@ export class Directory {
       withdrawn.delete(modelId);
       entry.indexed.add(modelId);
       const offered = { entry, offer };
-      const { scoreMs } = predict(candidateOf(offered, this.policy), typicalRequest, this.policy);
+      const { scoreMs } = predict(
+        this.#trusted(candidateOf(offered, this.policy)),
+        typicalRequest,
+        this.policy,
+      );
       this.#index.set(keyOf(entry.session.providerId, modelId), offered, offer, standingOf(offered), scoreMs);
     }
     for (const modelId of withdrawn) this.#remove(entry, modelId);

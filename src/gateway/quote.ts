@@ -49,6 +49,7 @@ export async function quote(deps: CompleteDeps, http: Request, owner: string): P
 }
 
 function isFit(directory: Directory, { hints }: CompletionRequest, candidate: Candidate): boolean {
+  if (directory.isExcluded(candidate.providerId, candidate.offer.modelId)) return false;
   const region = directory.entryOf(candidate.providerId)?.session.offer?.region ?? "";
   return refusedByHints(candidate.providerId, region, candidate.offer, hints) === null;
 }

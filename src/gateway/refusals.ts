@@ -58,6 +58,7 @@ const reasonWords: Record<RejectReason, string> = {
   other_region: "in another region than skein.region",
   not_private: "passing prompts on to another server, which skein.private excludes",
   too_expensive: "above skein.max_price",
+  failed_audit: "proved to have answered wrongly for this model",
   too_slow: "predicted to begin later than skein.max_ttft_ms",
   full: "full",
   reserved: "with no slot but those kept free for answers that lost their provider",

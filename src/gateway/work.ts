@@ -54,6 +54,8 @@ export const advice: Readonly<Record<string, string>> = {
   other_region: "requests asked for another region (--region)",
   not_private: "requests were private, and its engine passes prompts on to another server (--engine openai)",
   too_expensive: "requests set a lower highest price",
+  failed_audit:
+    "an audit proved that an answer was not what this model gives: `skein audit list` shows it; check model file and machine",
   too_slow: "requests asked for an earlier first token than it is expected to give",
   full: "it was full: more slots, if the machine has room (--parallel)",
   reserved: "its last slots are kept free for answers that lost their provider (the gateway's headroom)",

@@ -35,6 +35,8 @@ export type RejectReason =
   | "other_region"
   | "not_private"
   | "too_expensive"
+  /** A receipt of it for this model was proved wrong. */
+  | "failed_audit"
   | "too_slow"
   | "full"
   /** It has slots, but the headroom keeps them. */

@@ -36,12 +36,26 @@ export interface GatewayConfig {
   readonly modelAccess: ModelAccessOptions;
   /** How long receipts are kept; 0: not at all. */
   readonly receiptRetentionMs: number;
+  /** Null: nothing is audited. */
+  readonly audits: AuditConfig | null;
   /** Share of slots kept free for answers that lose their provider. */
   readonly headroom: number;
   /** Gateways of the same network to gossip with. */
   readonly join: readonly string[];
   readonly lan: boolean;
   readonly logLevel: string;
+}
+
+export interface AuditConfig {
+  /** In any format. */
+  readonly models: readonly string[];
+  /** Where converted ones are kept. */
+  readonly modelFolder: string;
+  readonly retentionMs: number;
+  /** 0: none. */
+  readonly canaryIntervalMs: number;
+  /** Empty: the usual ones. */
+  readonly canaryPrompts: readonly string[];
 }
 
 export interface CloudConfig {
