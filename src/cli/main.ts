@@ -1,5 +1,6 @@
 /** The command line: which commands there are. Each is loaded only when it is used. */
 import { Command, Option } from "commander";
+import { addAuditCommands } from "./audit-commands.ts";
 import { endWithReader, exitCodeOf, exitCodesHelp, explain } from "./exit.ts";
 import { collectBias, collectList, collectTexts, numberBetween, wholeNumber } from "./flags.ts";
 import { endWithLauncher } from "./launcher.ts";
@@ -209,36 +210,7 @@ program
     (await import("./commands/verify.ts")).verify(file, command),
   );
 
-const audit = program
-  .command("audit")
-  .description("answers of the exact tier that the gateway computed again");
-/** A command about audits, which asks a gateway. */
-function auditCommand(usage: string, description: string): Command {
-  return audit
-    .command(usage)
-    .description(description)
-    .addOption(gatewayOption())
-    .addOption(keyOption())
-    .addOption(jsonOption());
-}
-auditCommand("list", "the latest audits")
-  .option("--provider <id>", "only of this provider")
-  .option("--limit <n>", "how many", wholeNumber(1, 100), 20)
-  .action(async (_, command: Command) => (await import("./commands/audit.ts")).listAudits(command));
-auditCommand("show <receipt>", "one audit, with its signed verdict, and what proves a failure")
-  .option("--evidence <file>", "write what proves the failure there: `skein verify` checks it anywhere")
-  .addHelpText("after", "\nExit codes: 0 passed, 1 failed, 2 it could not be checked.")
-  .action(async (receipt: string, _, command: Command) =>
-    (await import("./commands/audit.ts")).showAudit(receipt, command),
-  );
-auditCommand(
-  "run <file>",
-  "let the gateway audit an answer now: what `skein receipt` wrote; - reads from stdin",
-)
-  .addHelpText("after", "\nExit codes: 0 passed, 1 failed, 2 it could not be checked.")
-  .action(async (file: string, _, command: Command) =>
-    (await import("./commands/audit.ts")).runAudit(file, command),
-  );
+addAuditCommands(program, { gatewayOption, keyOption, jsonOption });
 
 const batch = program
   .command("batch")

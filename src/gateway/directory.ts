@@ -9,21 +9,13 @@ import { type Candidate, predict } from "../router/predict.ts";
 import type { Random } from "../util/random.ts";
 import { type SkeinError, toSkeinError } from "../util/errors.ts";
 import type { GatewayDeps } from "./options.ts";
+import { candidateOf } from "./candidate.ts";
+import { matches } from "./model-name.ts";
 import { probe } from "./probe.ts";
 import { type Health, ProviderEntry } from "./provider-entry.ts";
 import { Reliability } from "./reliability.ts";
+import type { Trust } from "./trust.ts";
 
-/** What is known of providers from answers and audits; without it, all are alike. */
-export interface Trust {
-  /** For the router, 0 to 1; 0.5 where nothing is known. */
-  routing(providerId: string): number;
-  isExcluded(providerId: string, modelId: string): boolean;
-  completed(providerId: string): void;
-  aborted(providerId: string): void;
-}
-
-/** Where nothing is known. */
-export const neutralTrust = 0.5;
 const coolingMinMs = 1_000;
 const coolingMaxMs = 60_000;
 /** Providers that failed together must not come back together: up to this part of the pause is left out. */
@@ -370,15 +362,6 @@ function isCooling({ state }: Health): boolean {
   return state === "cooling";
 }
 
-function matches(offer: ModelOffer, name: string): boolean {
-  if (offer.name === name || offer.modelId === name) return true;
-  const at = name.lastIndexOf("@");
-  if (at <= 0 || offer.name !== name.slice(0, at)) return false;
-  const hash = offer.modelId.slice(offer.modelId.indexOf(":") + 1);
-  const prefix = name.slice(at + 1);
-  return prefix.length >= 4 && hash.startsWith(prefix);
-}
-
 function keyOf(providerId: string, modelId: string): string {
   return `${providerId}\n${modelId}`;
 }
@@ -387,38 +370,4 @@ function standingOf({ entry, offer }: Offered): Standing {
   const { state } = entry.served(offer.modelId).health;
   if (!entry.session.status.ready) return "away";
   return state === "proved" ? "available" : state === "cooling" ? "cooling" : "away";
-}
-
-/**
- * An offer without its failures.
- *
- * @param expectedTokens of the prompt that its cache should hold
- * @param present requests there that are in the way
- */
-export function candidateOf(
-  { entry, offer }: Offered,
-  policy: RoutingPolicy,
-  expectedTokens = 0,
-  present: number = entry.present,
-): Candidate {
-  const { roundTripMs, jitterMs, providerId } = entry.session;
-  const { pace, health } = entry.served(offer.modelId);
-  return {
-    providerId,
-    offer,
-    active: Math.min(present, offer.parallelMax),
-    queued: Math.max(0, present - offer.parallelMax),
-    roundTripMs,
-    jitterMs: jitterMs ?? null,
-    ttftMs: pace.ttftMs,
-    prefillTokens: pace.prefillTokens,
-    prefillMsPerToken: pace.prefillMsPerToken(policy.unknownPrefillMsPerToken),
-    tpotMs: pace.tpotMs,
-    answerMs: pace.answerMs,
-    failureShare: 0,
-    trust: neutralTrust,
-    cachedTokens: expectedTokens * pace.cacheShare,
-    aheadTokens: entry.unreadTokens,
-    cooling: health.state === "cooling",
-  };
 }

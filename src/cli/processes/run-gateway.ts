@@ -4,7 +4,7 @@ import { createGateway, type Gateway, type GatewayOptions } from "../../gateway/
 import { listen, type Listening } from "../../gateway/listen.ts";
 import { cloudProviderId } from "../../gateway/cloud.ts";
 import { DailyBudget } from "../../gateway/daily-budget.ts";
-import { createCheckerThread } from "../../audit/checker/thread.ts";
+import { createCheckerThread } from "../../gateway/audits/checker-thread.ts";
 import { canaryPrompts } from "../../gateway/audits/canaries.ts";
 import { auditRoundMs, type AuditOptions } from "../../gateway/audits/options.ts";
 import { prepareModel } from "../../engine/exact/convert.ts";

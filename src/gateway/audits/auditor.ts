@@ -1,5 +1,5 @@
 /** Checks chosen receipts by computing them again, while the gateway has nothing better to do. */
-import type { AnswerChecker } from "../../audit/checker/port.ts";
+import type { AnswerChecker } from "../../audit/answer-checker.ts";
 import type { Auditor } from "../../audit/ports.ts";
 import { type Outcome, workRoot } from "../../audit/verdict.ts";
 import type { VerifiedAnswer } from "../../audit/verify-answer.ts";

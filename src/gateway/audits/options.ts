@@ -1,4 +1,4 @@
-import type { AnswerChecker } from "../../audit/checker/port.ts";
+import type { AnswerChecker } from "../../audit/answer-checker.ts";
 import type { Signer } from "../../protocol/signing.ts";
 import type { Prompt } from "../../protocol/generate.ts";
 

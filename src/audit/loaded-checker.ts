@@ -1,10 +1,10 @@
 /** Checks with models that are loaded already, in this thread. */
-import type { LoadedModel } from "../../engine/exact/load.ts";
-import { sha256 } from "../../engine/sha256.ts";
-import type { ReceiptedChoice } from "../../receipt/document.ts";
-import { SkeinError } from "../../util/errors.ts";
-import { type VerifiedAnswer, verifyAnswer } from "../verify-answer.ts";
-import type { AnswerChecker, CheckedPart, CheckQuestion } from "./port.ts";
+import type { LoadedModel } from "../engine/exact/load.ts";
+import { sha256 } from "../engine/sha256.ts";
+import type { ReceiptedChoice } from "../receipt/document.ts";
+import { SkeinError } from "../util/errors.ts";
+import { type VerifiedAnswer, verifyAnswer } from "./verify-answer.ts";
+import type { AnswerChecker, CheckedPart, CheckQuestion } from "./answer-checker.ts";
 
 /** Positions that the replay of an attempt reads: what the model must have room for. */
 export function positionsOf({ choice, part }: CheckQuestion): number {

@@ -2,9 +2,9 @@
 import { parentPort } from "node:worker_threads";
 import { type LoadedModel, loadModel } from "../../engine/exact/load.ts";
 import { toSkeinError } from "../../util/errors.ts";
-import { checkPart, positionsOf } from "./loaded.ts";
-import type { FromChecker, ToChecker } from "./messages.ts";
-import type { CheckedPart } from "./port.ts";
+import { checkPart, positionsOf } from "../../audit/loaded-checker.ts";
+import type { FromChecker, ToChecker } from "./checker-messages.ts";
+import type { CheckedPart } from "../../audit/answer-checker.ts";
 
 const port = parentPort!;
 /** Answers of this length have room without loading the model again. */

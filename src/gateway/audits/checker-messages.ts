@@ -1,4 +1,4 @@
-import type { CheckedPart, CheckQuestion } from "./port.ts";
+import type { CheckedPart, CheckQuestion } from "../../audit/answer-checker.ts";
 
 export interface ToChecker {
   readonly id: number;

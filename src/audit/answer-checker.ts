@@ -1,7 +1,7 @@
-/** Checking one attempt at an answer against the model itself. Implementations: in this thread (`loaded.ts`), in one of its own (`thread.ts`). */
-import type { ReceiptedChoice } from "../../receipt/document.ts";
-import type { VerifiedAnswer } from "../verify-answer.ts";
-import type { Inability } from "../verdict.ts";
+/** Checking one attempt at an answer against the model itself. Implementations: in this thread (`loaded-checker.ts`), in one of its own (`gateway/audits/checker-thread.ts`). */
+import type { ReceiptedChoice } from "../receipt/document.ts";
+import type { VerifiedAnswer } from "./verify-answer.ts";
+import type { Inability } from "./verdict.ts";
 
 export interface CheckQuestion {
   readonly choice: ReceiptedChoice;

@@ -3,10 +3,10 @@ import { fileURLToPath } from "node:url";
 import { Worker } from "node:worker_threads";
 import { abortError } from "../../util/abort.ts";
 import type { Clock } from "../../util/clock.ts";
-import { modelNotHere, positionsOf } from "./loaded.ts";
-import type { FromChecker, ToChecker } from "./messages.ts";
-import { ModelFiles, type ModelPlaces } from "./models.ts";
-import type { AnswerChecker, CheckedPart, CheckQuestion } from "./port.ts";
+import { modelNotHere, positionsOf } from "../../audit/loaded-checker.ts";
+import type { FromChecker, ToChecker } from "./checker-messages.ts";
+import { ModelFiles, type ModelPlaces } from "./model-files.ts";
+import type { AnswerChecker, CheckedPart, CheckQuestion } from "../../audit/answer-checker.ts";
 
 /** Loading and a long prompt on a slow machine; longer is a hang. */
 const checkTimeoutMs = 10 * 60_000;
@@ -118,7 +118,7 @@ class CheckerThread implements AnswerChecker {
 
 function startWorker(): Worker {
   const ending = import.meta.url.endsWith(".ts") ? "ts" : "js";
-  const path = fileURLToPath(new URL(`./worker.${ending}`, import.meta.url));
+  const path = fileURLToPath(new URL(`./checker-worker.${ending}`, import.meta.url));
   // Flags of this process (of its test runner, too) are not the thread's.
   const worker = new Worker(path, { execArgv: [], name: "skein audit" });
   // Its exit says the rest.
