@@ -31,6 +31,8 @@ export class PendingReceipts implements AuditSource {
   /** Asked for, not chosen by chance: these go first. */
   readonly #asked: GatewayTask[] = [];
   readonly #chosen: GatewayTask[] = [];
+  /** Given out, and not back yet. */
+  #running = 0;
   readonly #sleepers = new Set<() => void>();
 
   constructor(beacon: BeaconSource) {
@@ -39,7 +41,7 @@ export class PendingReceipts implements AuditSource {
 
   /** Receipts and chosen ones that wait. */
   get lengths(): { readonly waiting: number; readonly chosen: number } {
-    return { waiting: this.#waiting, chosen: this.#chosen.length + this.#asked.length };
+    return { waiting: this.#waiting, chosen: this.#chosen.length + this.#asked.length + this.#running };
   }
 
   /** @returns whether there was room */
@@ -71,8 +73,13 @@ export class PendingReceipts implements AuditSource {
     try {
       while (!signal.aborted) {
         const task = this.#asked.shift() ?? this.#chosen.shift();
-        if (task !== undefined) yield task;
-        else await this.#change(signal);
+        if (task === undefined) {
+          await this.#change(signal);
+          continue;
+        }
+        this.#running = 1;
+        yield task;
+        this.#running = 0;
       }
     } finally {
       await choosing;
@@ -125,12 +132,12 @@ export class PendingReceipts implements AuditSource {
     this.#rounds.delete(round);
     const found: GatewayTask[] = [];
     for (const { task, share } of committed) {
-      this.#waiting -= 1;
-      this.#characters -= charactersOf(task);
       if (await isSelected(beacon, task.receiptHash, share)) found.push(task);
     }
     // One model after the other: each is loaded once.
     found.sort((a, b) => (a.modelId < b.modelId ? -1 : Number(a.modelId > b.modelId)));
+    for (const { task } of committed) this.#characters -= charactersOf(task);
+    this.#waiting -= committed.length;
     this.#chosen.push(...found.slice(0, chosenMax - this.#chosen.length));
     this.#wake();
   }
