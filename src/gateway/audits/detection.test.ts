@@ -14,7 +14,9 @@ const options = {
 
 for (const cheat of cheats) {
   test(`found out: ${cheat.name}`, async () => {
-    const found = await detect(models, cheat, options);
+    // A slightly wrong temperature seldom changes a short answer, and an unchanged answer is right.
+    const outputTokensMax = cheat.making?.sampling === undefined ? options.outputTokensMax : 72;
+    const found = await detect(models, cheat, { ...options, outputTokensMax });
     assert.equal(found.foundBy, cheat.foundBy, JSON.stringify(found));
     if (cheat.foundBy !== "audit") return;
     assert.equal(found.audits, 1, "at the first audit");
