@@ -1,7 +1,9 @@
 import { join, resolve } from "node:path";
 import { defaultBatchOptions } from "../gateway/batches/index.ts";
+import { trustSchema } from "../gateway/parse-hints.ts";
 import { usdToNano } from "../protocol/price.ts";
 import { SkeinError } from "../util/errors.ts";
+import type { TrustWish } from "../router/hints.ts";
 import type { Context } from "./context.ts";
 import { loadOrCreateSecret } from "./home.ts";
 import { isLoopback, parseListenAddress } from "./listen-address.ts";
@@ -81,13 +83,30 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
       pricePercent: settings.batchPricePercent,
       parallelMax: settings.batchParallelMax,
     },
-    modelAccess: { aliases: settings.aliases, keyModels: settings.keyModels },
+    modelAccess: {
+      aliases: settings.aliases,
+      keyModels: settings.keyModels,
+      trust: settings.trust === null ? null : trustOf(settings.trust, "trust"),
+      keyTrust: Object.fromEntries(
+        Object.entries(settings.keyTrust).map(([key, name]) => [key, trustOf(name, "keyTrust")]),
+      ),
+    },
     // The default of `join` is a provider's: this gateway itself.
     join: context.resolved.sources.join === "default" ? [] : settings.join,
     lan: settings.lan,
     logLevel: logLevelOf(context),
   };
   return { config, secrets };
+}
+
+/** @throws SkeinError `invalid_config` */
+function trustOf(name: string, setting: string): TrustWish {
+  const result = trustSchema.safeParse(name);
+  if (result.success) return result.data;
+  throw new SkeinError(
+    "invalid_config",
+    `'${setting}' is '${name}', but must be receipt, exact, or audit:5%.`,
+  );
 }
 
 /** @throws SkeinError `invalid_config` */

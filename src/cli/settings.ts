@@ -150,6 +150,12 @@ export const settings = {
     24,
     "hours that receipts are kept for whoever asked, with prompt and answer; 0: not at all",
   ),
+  trust: setting(
+    text,
+    null,
+    "how answers must be trusted where a request does not say it: receipt, exact, or audit:5%",
+  ),
+  keyTrust: setting(map, {}, "the same for single API keys", true),
   audit: setting(boolean, true, "whether the gateway computes some exact answers again, to check them"),
   auditModel: setting(list, [], "models to check answers with, beside those that were converted here"),
   auditDays: setting(
@@ -208,6 +214,7 @@ export type Settings = {
 };
 type NullableKey =
   | "cloudUrl"
+  | "trust"
   | "cloudKey"
   | "cloudModel"
   | "cloudLineAbove"

@@ -121,7 +121,9 @@ export async function* answerChoice(
     const { parts } = current.progress;
     const answer = { index, prompt: request.prompt, parts };
     deps.receipts?.keep(together.owner, request.requestId, answer);
-    deps.audits?.committed(together.owner, request.requestId, answer);
+    const { trust } = together.hints;
+    const probabilityMin = trust?.level === "audit" ? trust.probability : 0;
+    deps.audits?.committed(together.owner, request.requestId, answer, probabilityMin);
   }
 }
 

@@ -7,7 +7,6 @@ import type { Observation } from "../router/pace.ts";
 import type { Candidate } from "../router/predict.ts";
 import { errorKinds, SkeinError, toSkeinError } from "../util/errors.ts";
 import { type AttemptReceipt, linkOf } from "./attempt-receipt.ts";
-import type { Audits } from "./audits/index.ts";
 import { believedOutputTokens, believedPromptTokens } from "./claims.ts";
 import type { ChooseDeps, Occupied } from "./choose-provider.ts";
 import type { Cloud } from "./cloud.ts";
@@ -34,8 +33,6 @@ export interface ChoiceDeps extends GatewayDeps, ChooseDeps {
   readonly decisions: Decisions;
   /** Null: none are asked for. */
   readonly receipts: Receipts | null;
-  /** Null: nothing is audited. */
-  readonly audits: Audits | null;
   readonly limits: GatewayLimits;
 }
 

@@ -54,6 +54,9 @@ export const advice: Readonly<Record<string, string>> = {
   other_region: "requests asked for another region (--region)",
   not_private: "requests were private, and its engine passes prompts on to another server (--engine openai)",
   too_expensive: "requests set a lower highest price",
+  gives_no_receipts: "requests asked for receipts",
+  not_exact: "requests asked for answers that can be computed again (--engine exact)",
+  not_auditable: "requests asked for audits, and the gateway lacks the model (its --audit-model)",
   failed_audit:
     "an audit proved that an answer was not what this model gives: `skein audit list` shows it; check model file and machine",
   too_slow: "requests asked for an earlier first token than it is expected to give",

@@ -96,6 +96,14 @@ export interface ServedView {
   attempts: number;
   /** Hash of the last attempt's receipt, hexadecimal; null: there is none. */
   receipt: string | null;
+  trust: TrustView;
+}
+
+export interface TrustView {
+  /** `receipt`, `exact`, `audit:5%`; null: nothing special. */
+  asked: string | null;
+  /** What the answer has: the same, or `none`. */
+  given: string;
 }
 
 /** One entry of GET /skein/v1/providers. */
@@ -198,6 +206,8 @@ export interface RequestView {
   created: number;
   /** `running`, `ok`, or the code of the error it ended with. */
   status: string;
+  /** Null until it has ended. */
+  trust: TrustView | null;
   usage: { prompt_tokens: number; completion_tokens: number; fee: FeeView } | null;
   /** One per choice and attempt. */
   decisions: DecisionView[];
@@ -220,6 +230,8 @@ export interface QuoteView {
   object: "quote";
   model: string;
   input_tokens: number;
+  /** What is asked for, and what it costs beside the answer. */
+  trust: { asked: string | null; fee: FeeView };
   output_tokens_max: number;
   offers: {
     provider: string;

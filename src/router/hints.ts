@@ -1,5 +1,15 @@
 /** What a client asks of the provider, and why an offer does not come into question. */
 import type { ModelOffer } from "../protocol/offer.ts";
+import { isProviderId } from "../protocol/provider-id.ts";
+
+/** How an answer can be trusted: each level includes those before it. */
+export type TrustWish =
+  /** Signed by its provider. */
+  | { readonly level: "receipt" }
+  /** Of a model in integers: anybody can compute it again. */
+  | { readonly level: "exact" }
+  /** …and with at least this chance the gateway does. */
+  | { readonly level: "audit"; readonly probability: number };
 
 export interface RoutingHints {
   /** Declared region, or the beginning of one: `eu` also means `eu-west`. Null: any. */
@@ -17,6 +27,8 @@ export interface RoutingHints {
   readonly deny: ReadonlySet<string>;
   /** Only where the prompt stays on the provider's machine. */
   readonly isPrivate: boolean;
+  /** Null: any provider will do. */
+  readonly trust: TrustWish | null;
 }
 
 export const noHints: RoutingHints = {
@@ -26,6 +38,7 @@ export const noHints: RoutingHints = {
   allow: null,
   deny: new Set(),
   isPrivate: false,
+  trust: null,
 };
 
 /** Why a provider was not chosen from, in words that are part of the API. */
@@ -37,6 +50,11 @@ export type RejectReason =
   | "too_expensive"
   /** A receipt of it for this model was proved wrong. */
   | "failed_audit"
+  | "gives_no_receipts"
+  /** Its answers cannot be computed again. */
+  | "not_exact"
+  /** They could, but not by this gateway, which lacks the model. */
+  | "not_auditable"
   | "too_slow"
   | "full"
   /** It has slots, but the headroom keeps them. */
@@ -58,6 +76,9 @@ export function refusedByHints(
     return "other_region";
   }
   if (hints.isPrivate && offer.forwardsPrompts === true) return "not_private";
+  if (hints.trust !== null && !isProviderId(providerId)) return "gives_no_receipts";
+  if (hints.trust !== null && hints.trust.level !== "receipt" && offer.trustTier !== "exact")
+    return "not_exact";
   if (hints.priceMax === null) return null;
   const { input, output, second } = hints.priceMax;
   const { price } = offer;

@@ -198,7 +198,7 @@ function engineOf({ sold }: CheatModels): Engine {
     load: () => ({ active: 0, queued: 0 }),
     onStatus: () => () => undefined,
     close: async () => undefined,
-  } as Engine;
+  };
 }
 
 /** A model that reads, and commits to what it reads. */

@@ -104,7 +104,7 @@ async function ask(it: TestGateway, options: Options, number: number) {
 const settleTimeoutMs = 60_000;
 
 /** All audits, once none is due any more; newest first. */
-async function settled(it: TestGateway): Promise<AuditView[]> {
+export async function settled(it: TestGateway): Promise<AuditView[]> {
   for (let waitedMs = 0; waitedMs < settleTimeoutMs; waitedMs += 5) {
     const response = await it.get("/skein/v1/audits?limit=100");
     const { data, waiting, chosen } = (await response.json()) as {

@@ -134,8 +134,12 @@ export class AuditLog implements VerdictLog {
 
 const pageSize = 200;
 
-function listed({ owner: _, verdict: _v, opening: _o, evidence: _e, ...view }: Kept): AuditView {
-  return view;
+/** Without what proves it. */
+function listed(kept: Kept): AuditView {
+  const hidden = ["owner", "verdict", "opening", "evidence"];
+  return Object.fromEntries(
+    Object.entries(kept).filter(([key]) => !hidden.includes(key)),
+  ) as unknown as AuditView;
 }
 
 function keptOf(

@@ -11,7 +11,8 @@ const endToken = 31;
 const contextTokensMax = 96;
 
 function loadedOf(model: ExactModel, name: string): LoadedModel {
-  const encode = (text: string): number[] => [...text].map((letter) => Math.max(0, alphabet.indexOf(letter)));
+  const encode = (text: string): number[] =>
+    Array.from(text, (letter) => Math.max(0, alphabet.indexOf(letter)));
   return {
     facts: { modelId: `exact-sha256:${name.repeat(64)}`, name, contextTokensMax, parallelMax: 1 },
     executor: createReferenceExecutor(model),
