@@ -278,8 +278,8 @@ async function* answerAs(
   for (const each of readers) each.read(toRead, promptTokens.slice(-toRead.length));
   const sampler = samplerParameters(making.sampling?.(request.sampling) ?? request.sampling);
   const due = samplerParameters(request.sampling);
-  const isHonestBefore = (making.sampling ?? making.choose) !== undefined || making.endAfter !== undefined;
-  if (!isHonestBefore) onCheat();
+  // Whoever reads honestly has cheated only where another token was drawn.
+  if ((making.computes ?? making.prompt ?? making.window ?? making.inventsRows) !== undefined) onCheat();
   const counts = new Map<number, number>();
   try {
     for (let place = 0; ; place++) {
@@ -287,7 +287,7 @@ async function* answerAs(
       const { isEnd } = vocabulary;
       const drawn = sampleToken(logits, sampler, counts, place);
       const token = making.choose?.({ drawn, logits, place, isEnd, random }) ?? drawn;
-      if (token !== sampleToken(logits, due, counts, place) || place === making.endAfter) onCheat();
+      if (token !== sampleToken(reader.logits, due, counts, place) || place === making.endAfter) onCheat();
       const hasEnded = isEnd(token) || place === making.endAfter;
       const events = hasEnded ? writer.endOfGeneration() : writer.accept(token);
       for (const [i, event] of events.entries()) {

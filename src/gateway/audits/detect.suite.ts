@@ -1,9 +1,14 @@
 /** How a cheat fares at a gateway: asked again and again, until it is found out. */
+import type { AnswerChecker } from "../../audit/answer-checker.ts";
 import { createLoadedChecker } from "../../audit/loaded-checker.ts";
 import type { AuditView } from "../../protocol/gateway-api.ts";
 import { makeSigner } from "../../receipt/fixture.suite.ts";
 import { parseDocument } from "../../receipt/document.ts";
 import { type TestGateway, testGateway } from "../fixture.suite.ts";
+import type { Store } from "../../store/port.ts";
+import { systemClock } from "../../util/clock.ts";
+import type { GatewayOptions } from "../options.ts";
+import type { CanaryOptions } from "./options.ts";
 import { type Cheat, cheatingSession, type CheatModels } from "./cheats.suite.ts";
 
 export interface Detection {
@@ -27,15 +32,24 @@ interface Options {
   readonly roundMs: number;
 }
 
-export async function auditingGateway(models: CheatModels, roundMs: number): Promise<TestGateway> {
+export async function auditingGateway(
+  models: CheatModels,
+  roundMs: number,
+  options: Partial<GatewayOptions> & {
+    readonly canaries?: CanaryOptions;
+    readonly checker?: AnswerChecker;
+  } = {},
+  store?: Store,
+): Promise<TestGateway> {
+  const { canaries = null, checker = createLoadedChecker(models.sold), ...others } = options;
   const audits = {
     signer: await makeSigner(),
-    checker: createLoadedChecker(models.sold),
+    checker,
     roundMs,
     retentionMs: 3600_000,
-    canaries: null,
+    canaries,
   };
-  return testGateway({ receipts: { retentionMs: 3600_000 }, audits });
+  return testGateway({ receipts: { retentionMs: 3600_000 }, audits, ...others }, 1, systemClock, store);
 }
 
 export async function detect(models: CheatModels, cheat: Cheat, options: Options): Promise<Detection> {
@@ -104,9 +118,9 @@ async function ask(it: TestGateway, options: Options, number: number) {
 const settleTimeoutMs = 60_000;
 
 /** All audits, once none is due any more; newest first. */
-export async function settled(it: TestGateway): Promise<AuditView[]> {
+export async function settled(it: TestGateway, headers: Record<string, string> = {}): Promise<AuditView[]> {
   for (let waitedMs = 0; waitedMs < settleTimeoutMs; waitedMs += 5) {
-    const response = await it.get("/skein/v1/audits?limit=100");
+    const response = await it.get("/skein/v1/audits?limit=100", headers);
     const { data, waiting, chosen } = (await response.json()) as {
       data: AuditView[];
       waiting: number;

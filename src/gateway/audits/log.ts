@@ -29,6 +29,8 @@ export interface AuditWork {
 
 interface Kept extends AuditView {
   readonly owner: string | null;
+  /** Key of its place in time. */
+  readonly at: string;
 }
 
 const onPrefix = "audit/on/";
@@ -58,12 +60,17 @@ export class AuditLog implements VerdictLog {
     const receipt = toHex(verdict.receiptHash);
     const explained = this.#next.get(receipt);
     this.#next.delete(receipt);
-    const kept = keptOf(verdict, envelope, explained ?? null);
     const at = `${atPrefix}${String(verdict.issuedAtMs).padStart(timeDigits, "0")}-${receipt}`;
-    await this.#write([
-      [onPrefix + receipt, kept],
-      [at, { receipt }],
-    ]);
+    const kept = { ...keptOf(verdict, envelope, explained ?? null), at };
+    // Asked for first, then chosen: the newest verdict counts.
+    const before = await this.#get(receipt);
+    await this.#write(
+      [
+        [onPrefix + receipt, kept],
+        [at, { receipt }],
+      ],
+      before === null || before.at === at ? [] : [before.at],
+    );
   }
 
   async appendOpening(opening: Opening, envelope: SignedEnvelope): Promise<void> {
@@ -110,8 +117,10 @@ export class AuditLog implements VerdictLog {
   async find(hash: string, owner: string): Promise<AuditView | null> {
     const [record, other] = await this.#store.scan({ prefix: onPrefix + hash, limit: 2 });
     if (record === undefined || (other !== undefined && hash.length < 64)) return null;
-    const { owner: asker, ...view } = parsed(record.value) as Kept;
-    return asker === null || asker === owner ? view : { ...view, evidence: null };
+    const kept = parsed(record.value) as Kept;
+    const isTheirs = kept.owner === null || kept.owner === owner;
+    const { verdict, opening, evidence } = kept;
+    return { ...listed(kept), verdict: verdict!, opening: opening!, evidence: isTheirs ? evidence! : null };
   }
 
   async #get(receipt: string): Promise<Kept | null> {
@@ -119,15 +128,15 @@ export class AuditLog implements VerdictLog {
     return value === null ? null : (parsed(value) as Kept);
   }
 
-  async #write(records: readonly (readonly [string, object])[]): Promise<void> {
+  async #write(records: readonly (readonly [string, object])[], gone: readonly string[] = []): Promise<void> {
     const expiresAtMs = this.#clock.nowMs() + this.#retentionMs;
     await this.#store.commit({
-      changes: records.map(([key, value]) => ({
-        type: "put" as const,
-        key,
-        value: utf8(JSON.stringify(value)),
-        expiresAtMs,
-      })),
+      changes: [
+        ...gone.map((key) => ({ type: "delete", key }) as const),
+        ...records.map(
+          ([key, value]) => ({ type: "put", key, value: utf8(JSON.stringify(value)), expiresAtMs }) as const,
+        ),
+      ],
     });
   }
 }
@@ -136,7 +145,7 @@ const pageSize = 200;
 
 /** Without what proves it. */
 function listed(kept: Kept): AuditView {
-  const hidden = ["owner", "verdict", "opening", "evidence"];
+  const hidden = ["owner", "at", "verdict", "opening", "evidence"];
   return Object.fromEntries(
     Object.entries(kept).filter(([key]) => !hidden.includes(key)),
   ) as unknown as AuditView;
@@ -146,7 +155,7 @@ function keptOf(
   verdict: Verdict,
   envelope: SignedEnvelope,
   explained: { facts: AuditFacts; work: AuditWork } | null,
-): Kept {
+): Omit<Kept, "at"> {
   const { outcome } = verdict;
   const { facts, work } = explained ?? { facts: null, work: null };
   return {
