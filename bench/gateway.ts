@@ -1,146 +1,213 @@
 /**
- * What gateway, session and HTTP add to an engine: milliseconds to the first token, CPU per token. The rival is
- * the same paced engine, called directly in the same kind of process. Client and subject are two processes.
+ * What a gateway adds to a stream: milliseconds to the first token, CPU per token, memory; with 100 and 500 live streams of
+ * 20 tokens/s (`--quick`: 100; `--full`: 100, 500 and 1,500, three runs each). Side by side: the upstream itself, nginx as a
+ * plain proxy, Portkey's gateway, and the least that many streams over one encrypted connection cost. CPU and memory are
+ * those of the process between clients and source.
  */
 import { type ChildProcess, fork } from "node:child_process";
-import { request as httpRequest, Agent } from "node:http";
+import { parseArgs } from "node:util";
 import { fileURLToPath } from "node:url";
-import { type FromSubject, type Load, stagger, type ToSubject } from "./gateway-load.ts";
+import { nginxVersion, startNginx } from "./lib/nginx.ts";
+import { tokensPerSecond, warmUpMs } from "./lib/pace.ts";
+import { portkeyHeaders, portkeyTarget, portkeyVersion, startPortkey } from "./lib/portkey.ts";
+import { childrenOf } from "./lib/process-usage.ts";
+import { freePort } from "./lib/rival-pool.ts";
+import { quantile } from "./lib/routing-load.ts";
+import { type Measured, measureStreams } from "./lib/stream-load.ts";
 
-const isQuick = process.argv.includes("--quick");
-const runs = isQuick ? 2 : 5;
-const load: Load = { streams: 32, requestsPerStream: isQuick ? 2 : 6, tokens: 100, msPerToken: 10 };
-const tokensPerRun = load.streams * load.requestsPerStream * load.tokens;
-const agent = new Agent({ keepAlive: true, maxSockets: load.streams });
+const { values } = parseArgs({
+  options: {
+    quick: { type: "boolean", default: false },
+    full: { type: "boolean", default: false },
+    streams: { type: "string", multiple: true },
+    only: { type: "string", multiple: true },
+  },
+});
+const levels =
+  values.streams?.map(Number) ?? (values.full ? [100, 500, 1_500] : values.quick ? [100] : [100, 500]);
+const runs = values.full ? 3 : 1;
+const settleMs = warmUpMs + (values.quick ? 1_000 : 3_000);
+const measureMs = values.quick ? 5_000 : 12_000;
 
-function startSubject(): ChildProcess {
-  return fork(fileURLToPath(new URL("./gateway-subject.ts", import.meta.url)), {
+/** Something between clients and source. */
+interface Target {
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly processIds: readonly number[];
+  stop(): void;
+}
+type Kind = "direct" | "gateway" | "raw" | "nginx" | "portkey";
+
+interface Child {
+  readonly child: ChildProcess;
+  /** What it told when it was ready. */
+  readonly told: readonly string[];
+}
+
+const childFile = fileURLToPath(new URL("./gateway-child.ts", import.meta.url));
+
+function startChild(role: string, streams: number, ...addresses: readonly string[]): Promise<Child> {
+  const child = fork(childFile, [role, String(streams), ...addresses], {
     execArgv: ["--disable-warning=ExperimentalWarning"],
   });
-}
-
-function ask<T extends FromSubject["type"]>(
-  child: ChildProcess,
-  message: ToSubject,
-): Promise<Extract<FromSubject, { type: T }>> {
   return new Promise((resolve, reject) => {
-    child.once("message", (answer: FromSubject) => resolve(answer as Extract<FromSubject, { type: T }>));
-    child.once("error", reject);
-    child.send(message);
+    child.once("message", (told) => resolve({ child, told: told as string[] }));
+    child.once("exit", (code) => reject(new Error(`${role} ended with code ${code}`)));
   });
 }
 
-/** One streamed completion over HTTP; resolves with the milliseconds to the first text. */
-function complete(url: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const body = JSON.stringify({
-      model: "naive",
-      messages: [{ role: "user", content: "Which goose?" }],
-      stream: true,
-      temperature: 0,
-    });
-    const startMs = performance.now();
-    let firstMs = 0;
-    let tail = "";
-    const options = { method: "POST", agent, headers: { "content-type": "application/json" } };
-    const request = httpRequest(`${url}/v1/chat/completions`, options, (response) => {
-      response.setEncoding("utf8");
-      response.on("data", (chunk: string) => {
-        if (firstMs === 0 && /"content":"[^"]/.test(chunk)) firstMs = performance.now();
-        tail = (tail + chunk).slice(-20);
-      });
-      response.on("end", () => {
-        if (tail.includes("[DONE]")) resolve(firstMs - startMs);
-        else reject(new Error(`status ${response.statusCode}, ended with ${tail}`));
-      });
-    });
-    request.on("error", reject);
-    request.end(body);
-  });
+function between({ child }: Child, source: Child, url: string): Target {
+  const stop = (): void => void [child, source.child].map((one) => one.kill("SIGKILL"));
+  return { url, headers: {}, processIds: [child.pid!], stop };
 }
 
-async function throughGateway(): Promise<{ ttftMs: number[]; cpuUs: number }> {
-  const child = startSubject();
-  const { url } = await ask<"serving">(child, { type: "serve", load });
-  await untilServed(url);
-  await Promise.all(Array.from({ length: load.streams }, () => complete(url)));
-  const before = await ask<"cpu">(child, { type: "cpu" });
-  const ttftMs: number[] = [];
-  const one = async (stream: number): Promise<void> => {
-    await stagger(load, stream);
-    for (let i = 0; i < load.requestsPerStream; i++) ttftMs.push(await complete(url));
-  };
-  await Promise.all(Array.from({ length: load.streams }, (_, stream) => one(stream)));
-  const after = await ask<"cpu">(child, { type: "cpu" });
-  child.disconnect();
-  return { ttftMs, cpuUs: after.cpuUs - before.cpuUs };
-}
+const starters: Record<Kind, (streams: number) => Promise<Target>> = {
+  async direct(streams) {
+    const source = await startChild("http", streams);
+    return {
+      url: source.told[0]!,
+      headers: {},
+      processIds: [],
+      stop: () => void source.child.kill("SIGKILL"),
+    };
+  },
+  async gateway(streams) {
+    const gateway = await startChild("gateway", streams);
+    const [url, address] = gateway.told;
+    const source = await startChild("providers", streams, address!);
+    await untilServed(url!, Math.ceil(streams / 100));
+    return between(gateway, source, url!);
+  },
+  async raw(streams) {
+    const source = await startChild("raw", streams);
+    const mux = await startChild("mux", streams, ...source.told);
+    return between(mux, source, mux.told[0]!);
+  },
+  async nginx(streams) {
+    const source = await startChild("http", streams);
+    const nginx = await startNginx(source.told[0]!, await freePort());
+    const processIds = childrenOf(nginx.child.pid!);
+    const stop = (): void => (nginx.stop(), void source.child.kill("SIGKILL"));
+    return { url: nginx.url, headers: {}, processIds, stop };
+  },
+  async portkey(streams) {
+    const source = await startChild("http", streams);
+    const portkey = await startPortkey(await freePort());
+    const headers = portkeyHeaders(portkeyTarget(source.told[0]!));
+    const stop = (): void => (portkey.stop(), void source.child.kill("SIGKILL"));
+    return { url: portkey.url, headers, processIds: [portkey.child.pid!], stop };
+  },
+};
 
-async function untilServed(url: string): Promise<void> {
-  for (let i = 0; i < 200; i++) {
-    const { data } = (await (await fetch(`${url}/v1/models`)).json()) as { data: unknown[] };
-    if (data.length > 0) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
+async function untilServed(url: string, providers: number): Promise<void> {
+  for (let tries = 0; tries < 200; tries++) {
+    const { data } = (await (await fetch(`${url}/skein/v1/providers`)).json()) as {
+      data: { state: string }[];
+    };
+    if (data.filter(({ state }) => state === "available").length >= providers) return;
+    await new Promise((resolve) => setTimeout(resolve, 100));
   }
-  throw new Error("the provider was not served");
+  throw new Error("the providers were not served");
 }
 
-async function directly(): Promise<{ ttftMs: number[]; cpuUs: number }> {
-  const child = startSubject();
-  await ask<"direct">(child, { type: "direct", load: { ...load, requestsPerStream: 1 } });
-  const result = await ask<"direct">(child, { type: "direct", load });
-  child.disconnect();
-  return result;
+function kindsHere(): Kind[] {
+  const kinds: Kind[] = ["direct", "raw", "gateway"];
+  if (nginxVersion() === null)
+    console.log("without nginx: it is not on PATH (Debian: apt install nginx-light)");
+  else kinds.push("nginx");
+  kinds.push("portkey");
+  return kinds.filter((kind) => values.only === undefined || values.only.includes(kind));
 }
 
-function quantile(values: readonly number[], q: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]!;
+async function measure(kind: Kind, streams: number): Promise<Measured | null> {
+  let target: Target;
+  try {
+    target = await starters[kind](streams);
+  } catch (error) {
+    console.log(`without ${kind}: ${error instanceof Error ? error.message : String(error)}`);
+    return null;
+  }
+  try {
+    return await measureStreams(target, { streams, settleMs, measureMs });
+  } finally {
+    target.stop();
+  }
 }
 
-const median = (values: readonly number[]): number => quantile(values, 0.5);
 const round = (value: number): number => Math.round(value * 100) / 100;
+const median = (samples: readonly number[]): number => quantile(samples, 0.5);
+const flat: Record<string, number> = {};
 
-/** The newest value with its sign. */
-const signed = (values: readonly number[]): string => {
-  const value = round(values.at(-1)!);
-  return value < 0 ? String(value) : `+${value}`;
-};
-
-const added = {
-  p50: [] as number[],
-  p99: [] as number[],
-  cpu: [] as number[],
-  directCpu: [] as number[],
-  gatewayP50: [] as number[],
-};
-for (let run = 1; run <= runs; run++) {
-  const rival = await directly();
-  const ours = await throughGateway();
-  added.p50.push(median(ours.ttftMs) - median(rival.ttftMs));
-  added.p99.push(quantile(ours.ttftMs, 0.99) - quantile(rival.ttftMs, 0.99));
-  added.cpu.push((ours.cpuUs - rival.cpuUs) / tokensPerRun);
-  added.directCpu.push(rival.cpuUs / tokensPerRun);
-  added.gatewayP50.push(median(ours.ttftMs));
-  console.log(
-    `run ${run} of ${runs}: first token ${signed(added.p50)} ms (p50), ${signed(added.p99)} ms (p99), ` +
-      `CPU ${signed(added.cpu)} µs per token (engine alone ${round(added.directCpu.at(-1)!)} µs)`,
+function summarize(streams: number, measured: ReadonlyMap<Kind, readonly Measured[]>): void {
+  const of = (kind: Kind, value: (one: Measured) => number | null): number | null => {
+    const found = (measured.get(kind) ?? []).map(value).filter((one) => one !== null);
+    return found.length === 0 ? null : median(found);
+  };
+  const put = (name: string, value: number | null): void => {
+    if (value !== null) flat[`${name}At${streams}`] = round(value);
+  };
+  const added = (kind: Kind, q: number): number | null => {
+    const [here, direct] = [kind, "direct" as const].map((one) =>
+      of(one, ({ ttftMs }) => quantile(ttftMs, q)),
+    );
+    return here === null || direct === null ? null : here! - direct!;
+  };
+  const ratio = (a: number | null, b: number | null): number | null =>
+    a === null || b === null ? null : a / b;
+  put(
+    "directTtftMsP50",
+    of("direct", ({ ttftMs }) => median(ttftMs)),
   );
+  for (const [kind, prefix] of [
+    ["gateway", ""],
+    ["raw", "raw"],
+    ["nginx", "nginx"],
+    ["portkey", "portkey"],
+  ] as const) {
+    const name = (text: string): string =>
+      prefix === "" ? text : prefix + text[0]!.toUpperCase() + text.slice(1);
+    put(name("ttftAddedMsP50"), added(kind, 0.5));
+    put(name("ttftAddedMsP99"), added(kind, 0.99));
+    put(
+      name("cpuPerTokenUs"),
+      of(kind, (one) => one.cpuPerTokenUs),
+    );
+    put(
+      name("memoryMb"),
+      of(kind, (one) => one.residentMb),
+    );
+  }
+  put("ttftAddedToPortkey", ratio(added("gateway", 0.5), added("portkey", 0.5)));
+  const cpu = (kind: Kind): number | null => of(kind, (one) => one.cpuPerTokenUs);
+  put("cpuToRaw", ratio(cpu("gateway"), cpu("raw")));
+  put("cpuToPortkey", ratio(cpu("gateway"), cpu("portkey")));
 }
-console.log(
-  `\n${load.streams} streams, ${tokensPerRun} tokens a run at ${1000 / load.msPerToken} tokens/s each; CPU is that of provider, session, gateway and HTTP server together.`,
-);
+
+const kinds = kindsHere();
+for (const streams of levels) {
+  const measured = new Map<Kind, Measured[]>();
+  for (let run = 1; run <= runs; run++) {
+    for (const kind of kinds) {
+      const seen = await measure(kind, streams);
+      if (seen === null) continue;
+      measured.set(kind, [...(measured.get(kind) ?? []), seen]);
+      const { ttftMs, cpuPerTokenUs, residentMb, errors } = seen;
+      console.log(
+        `${streams} streams, ${kind.padEnd(8)} first token ${round(median(ttftMs))} ms (p50), ${round(quantile(ttftMs, 0.99))} ms (p99)` +
+          (cpuPerTokenUs === null ? "" : `, ${round(cpuPerTokenUs)} µs CPU per token`) +
+          `${residentMb === null ? "" : `, ${Math.round(residentMb)} MB`}; ${round(seen.tokensPerSecond)} tokens/s each` +
+          (errors.length === 0 ? "" : `; ${errors.length} errors: ${errors[0]}`),
+      );
+    }
+  }
+  summarize(streams, measured);
+}
 console.log(
   JSON.stringify({
-    ttftAddedMsP50: round(median(added.p50)),
-    ttftAddedMsP99: round(median(added.p99)),
-    cpuPerTokenUs: round(median(added.cpu)),
-    rivalCpuPerTokenUs: round(median(added.directCpu)),
-    ttftMsP50: round(median(added.gatewayP50)),
-    streams: load.streams,
-    tokensPerSecondPerStream: 1000 / load.msPerToken,
+    ...flat,
+    tokensPerSecondPerStream: tokensPerSecond,
     runs,
-    rival: "the same paced engine called directly",
+    rival: `the upstream itself, nginx ${nginxVersion() ?? "(not here)"}, Portkey's gateway ${portkeyVersion}, a raw multiplexer`,
   }),
 );
-agent.destroy();
+process.exit(0);

@@ -53,9 +53,13 @@ export class BeaconRound {
     return this.#phase;
   }
 
+  isMember(id: string): boolean {
+    return this.#members.includes(id);
+  }
+
   /** A second commitment of the same member is refused: the first binds. */
   commit(member: string, commitment: Uint8Array): Refusal | null {
-    if (!this.#members.includes(member)) return "not a member";
+    if (!this.isMember(member)) return "not a member";
     if (this.#phase !== "commit") return "too late";
     if (this.#commitments.has(member)) return "given before";
     if (commitment.length !== hashBytes) return "mismatch";
@@ -71,7 +75,7 @@ export class BeaconRound {
   async reveal(member: string, secret: Uint8Array): Promise<Refusal | null> {
     const given = Uint8Array.from(secret);
     const commitment = this.#commitments.get(member);
-    if (!this.#members.includes(member)) return "not a member";
+    if (!this.isMember(member)) return "not a member";
     if (this.#phase === "commit") return "too early";
     if (commitment === undefined) return "no commitment";
     if (given.length !== secretBytes) return "mismatch";

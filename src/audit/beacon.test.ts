@@ -118,6 +118,35 @@ test("gateways agree on every round's value, and on who withheld its secret", as
   for (const beacon of beacons) beacon.close();
 });
 
+test("a member whose clock is ahead is counted; a round without members has no value", async () => {
+  const clock = new ManualClock(5_300);
+  const told: ((member: string, message: BeaconMessage) => void)[] = [];
+  const channel: BeaconChannel = {
+    send: () => undefined,
+    onMessage: (one) => (told.push(one), () => undefined),
+  };
+  const beacon = createBeacon(
+    { clock, random: seededRandom(1), channel },
+    { gatewayId: "a", members: (round) => (round === 7 ? [] : ["a", "b"]), roundMs },
+  );
+  const pass = async (ms: number): Promise<void> => {
+    clock.advance(ms);
+    await sleep(5);
+  };
+  await pass(800);
+  const secret = secretOf(3);
+  told[0]!("b", { type: "commit", round: 6, commitment: await commitmentOf(6, "b", secret) });
+  told[0]!("x", { type: "reveal", round: 6, secret });
+  told[0]!("b", { type: "reveal", round: 6, secret });
+  await pass(350);
+  await pass(400);
+  assert.deepEqual(beacon.result(6)!.revealed, ["a", "b"]);
+  for (let i = 0; i < 5; i++) await pass(250);
+  assert.equal(beacon.result(7), null);
+  await assert.rejects(beacon.value(7, never), /no beacon/);
+  beacon.close();
+});
+
 test("one gateway alone is bound by what it committed to before", async () => {
   const { clock, beacons, pass } = network(["a"]);
   const [beacon] = beacons;

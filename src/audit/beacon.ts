@@ -4,7 +4,7 @@ import { abortError } from "../util/abort.ts";
 import type { Clock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import type { Random } from "../util/random.ts";
-import { BeaconRound, commitmentOf, type RoundResult, secretBytes } from "./beacon-round.ts";
+import { BeaconRound, commitmentOf, membersMax, type RoundResult, secretBytes } from "./beacon-round.ts";
 
 export interface BeaconSource {
   /** The first round whose value nobody can know yet at this time: it chooses among receipts committed until then. */
@@ -40,17 +40,27 @@ export const aloneChannel: BeaconChannel = { send: () => undefined, onMessage: (
 
 export interface BeaconOptions {
   readonly gatewayId: string;
-  /** Who takes part in a round, this gateway included; all of them must give the same answer. */
+  /** Who takes part in a round; all of them must give the same answer. Of more than `membersMax`, the first by id. */
   members(round: number): readonly string[];
   /** Rounds follow each other by the wall clock; all members use the same length. */
   readonly roundMs: number;
 }
 
-/** Parts of a round: commitments, then secrets; what is left covers clocks that differ. */
+/**
+ * Parts of a round: commitments, then secrets, then a rest. Clocks may differ by a fraction of a round; members whose
+ * clocks differ by more may count others, and `result` tells whom.
+ */
 const commitShare = 0.4;
 const revealShare = 0.8;
 /** Results that are kept for audits that come late. */
 const resultsMax = 1_024;
+
+interface OpenRound {
+  readonly round: BeaconRound;
+  readonly secret: Uint8Array;
+  /** Secrets that came while commitments were still taken here, by member. */
+  readonly early: Map<string, Uint8Array>;
+}
 
 export interface CommitRevealBeacon extends BeaconSource {
   /** Who took part in a round, and who kept its secret; undefined while it is not over. */
@@ -65,7 +75,7 @@ export function createBeacon(
 ): CommitRevealBeacon {
   const { clock, random, channel } = deps;
   const { gatewayId, roundMs } = options;
-  const open = new Map<number, { readonly round: BeaconRound; readonly secret: Uint8Array }>();
+  const open = new Map<number, OpenRound>();
   const results = new Map<number, RoundResult | null>();
   const waiting = new Set<(round: number) => void>();
   let isClosed = false;
@@ -78,8 +88,11 @@ export function createBeacon(
 
   async function begin(number: number): Promise<void> {
     const secret = random.bytes(secretBytes);
-    const round = new BeaconRound(number, options.members(number));
-    open.set(number, { round, secret });
+    const members = [...new Set(options.members(number))].toSorted().slice(0, membersMax);
+    // Nobody: there is no value.
+    if (members.length === 0) return;
+    const round = new BeaconRound(number, members);
+    open.set(number, { round, secret, early: new Map() });
     const commitment = await commitmentOf(number, gatewayId, secret);
     if (isClosed || round.commit(gatewayId, commitment) !== null) return;
     channel.send({ type: "commit", round: number, commitment });
@@ -89,6 +102,7 @@ export function createBeacon(
     const current = open.get(number);
     if (current === undefined) return;
     current.round.beginReveal();
+    for (const [member, secret] of current.early) void current.round.reveal(member, secret);
     if ((await current.round.reveal(gatewayId, current.secret)) !== null || isClosed) return;
     channel.send({ type: "reveal", round: number, secret: current.secret });
   }
@@ -114,10 +128,13 @@ export function createBeacon(
   }
 
   const unsubscribe = channel.onMessage((member, message) => {
-    const round = open.get(message.round)?.round;
+    const current = open.get(message.round);
     // A message for a round that is not open here is late, or of somebody whose clock is wrong.
-    if (message.type === "commit") round?.commit(member, message.commitment);
-    else void round?.reveal(member, message.secret);
+    if (current === undefined) return;
+    if (message.type === "commit") current.round.commit(member, message.commitment);
+    else if (current.round.phase !== "commit") void current.round.reveal(member, message.secret);
+    // Its clock is ahead of this one's.
+    else if (current.round.isMember(member)) current.early.set(member, message.secret);
   });
   const firstRound = Math.floor(clock.nowMs() / roundMs) + 1;
   later(startMs(firstRound), () => run(firstRound));

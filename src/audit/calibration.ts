@@ -1,16 +1,30 @@
 /** What honest answers look like to an auditor: the record that `skein calibrate` writes, and how its limits are found. */
 import { type ZodType, z } from "zod";
+import type { Sampling } from "../protocol/generate.ts";
 import { SkeinError } from "../util/errors.ts";
 import { clippedMargin, type FloatLimits } from "./evidence.ts";
 
-/** Margins of honest answers that have one kind of sampling in common: kinds differ in how much rounding shows. */
+/**
+ * Requests whose sampling lets rounding show in the same way. A draw from many unlikely tokens changes with the smallest
+ * error (in one token of ten at temperature 1.5), the most likely token hardly ever.
+ */
+export type SamplingClass = "greedy" | "truncated" | "plain" | "hot";
+export const samplingClasses: readonly SamplingClass[] = ["greedy", "truncated", "plain", "hot"];
+
+export function samplingClassOf({ temperature, topK, topP, minP }: Omit<Sampling, "seed">): SamplingClass {
+  if (temperature === 0) return "greedy";
+  if (temperature > 1) return "hot";
+  return topK > 0 || topP < 1 || minP > 0 ? "truncated" : "plain";
+}
+
+/** Margins of honest answers to requests of one class. */
 export interface CalibrationGroup {
-  readonly name: string;
+  readonly name: SamplingClass;
   readonly streams: readonly (readonly number[])[];
 }
 
 export interface GroupSummary {
-  readonly name: string;
+  readonly name: SamplingClass;
   readonly streams: number;
   readonly tokens: number;
   /** Tokens with a margin above 0. */
@@ -25,9 +39,9 @@ export interface CalibrationRecord {
   readonly model_id: string;
   /** Engine, versions, backend and machine: other runtimes round differently. */
   readonly runtime: string;
-  /** Clips in nats, the fine scale first. */
-  readonly scales: readonly { readonly clip: number; readonly mean_max: number }[];
-  /** Chance that no `mean_max` is below the honest mean of any group, if tokens of a group are alike. */
+  /** In nats, the fine scale first. */
+  readonly clips: readonly number[];
+  /** Chance that no upper bound is below the honest mean of its group, if tokens of a group are alike. */
   readonly confidence: number;
   readonly quantile: number;
   readonly streams: number;
@@ -48,12 +62,9 @@ const clipMin = 0.05;
 const coarseFactor = 10;
 const confidence = 0.99;
 
-/**
- * Limits from honest margins: the fine clip is their 99.9 % quantile; means are bounded for each group apart, and the
- * largest bound holds for all, so that a provider is not flagged because its clients like one kind of sampling.
- */
+/** The fine clip is the 99.9 % quantile of honest margins; means are bounded for each group apart. */
 export function limitsFrom(groups: readonly CalibrationGroup[]): {
-  readonly limits: FloatLimits;
+  readonly clips: readonly number[];
   readonly summaries: readonly GroupSummary[];
 } {
   if (groups.length === 0 || groups.some(({ streams }) => streams.every((one) => one.length === 0)))
@@ -62,12 +73,7 @@ export function limitsFrom(groups: readonly CalibrationGroup[]): {
   const fine = Math.max(clipMin, quantile(all, clipQuantile));
   const clips = [fine, coarseFactor * fine];
   const delta = (1 - confidence) / (groups.length * clips.length);
-  const summaries = groups.map((group) => summaryOf(group, clips, delta));
-  const limits = clips.map((clip, i) => ({
-    clip,
-    meanMax: Math.max(...summaries.map((summary) => summary.means_max[i]!)),
-  }));
-  return { limits, summaries };
+  return { clips, summaries: groups.map((group) => summaryOf(group, clips, delta)) };
 }
 
 function summaryOf(
@@ -91,11 +97,11 @@ export function calibrationRecord(
   groups: readonly CalibrationGroup[],
   facts: Pick<CalibrationRecord, "model_id" | "runtime" | "shapes" | "created_at">,
 ): CalibrationRecord {
-  const { limits, summaries } = limitsFrom(groups);
+  const { clips, summaries } = limitsFrom(groups);
   return {
     format: "skein-calibration-v1",
     ...facts,
-    scales: limits.map(({ clip, meanMax }) => ({ clip, mean_max: meanMax })),
+    clips,
     confidence,
     quantile: clipQuantile,
     streams: summaries.reduce((sum, { streams }) => sum + streams, 0),
@@ -106,34 +112,39 @@ export function calibrationRecord(
 
 const count = z.number().int().min(1);
 const part = z.number().gt(0).lt(1);
-const schema: ZodType<CalibrationRecord> = z.strictObject({
-  format: z.literal("skein-calibration-v1"),
-  model_id: z.string().min(1).max(200),
-  runtime: z.string().min(1).max(500),
-  scales: z
-    .array(z.strictObject({ clip: z.number().gt(0).max(1_000), mean_max: part }))
-    .min(1)
-    .max(10),
-  confidence: part,
-  quantile: part,
-  streams: count,
-  tokens: count,
-  shapes: z.array(z.string().max(200)).max(100),
-  groups: z
-    .array(
-      z.strictObject({
-        name: z.string().max(200),
-        streams: count,
-        tokens: count,
-        off: z.number().int().min(0),
-        means: z.array(z.number().min(0).max(1)).max(10),
-        means_max: z.array(part).max(10),
-      }),
-    )
-    .min(1)
-    .max(100),
-  created_at: z.string().max(40),
-});
+const schema: ZodType<CalibrationRecord> = z
+  .strictObject({
+    format: z.literal("skein-calibration-v1"),
+    model_id: z.string().min(1).max(200),
+    runtime: z.string().min(1).max(500),
+    clips: z.array(z.number().gt(0).max(1_000)).min(1).max(10),
+    confidence: part,
+    quantile: part,
+    streams: count,
+    tokens: count,
+    shapes: z.array(z.string().max(200)).max(100),
+    groups: z
+      .array(
+        z.strictObject({
+          name: z.enum(["greedy", "truncated", "plain", "hot"]),
+          streams: count,
+          tokens: count,
+          off: z.number().int().min(0),
+          means: z.array(z.number().min(0).max(1)),
+          means_max: z.array(part),
+        }),
+      )
+      .min(1)
+      .max(100),
+    created_at: z.string().max(40),
+  })
+  .refine(
+    ({ clips, groups }) =>
+      groups.every(
+        ({ means, means_max: most }) => means.length === clips.length && most.length === clips.length,
+      ),
+    "every group has a mean for each clip",
+  );
 
 /** @throws SkeinError `invalid_config` when it is no calibration record */
 export function parseCalibration(text: string): CalibrationRecord {
@@ -155,8 +166,17 @@ function notOne(why: string): SkeinError {
   });
 }
 
-export function limitsOf({ scales }: CalibrationRecord): FloatLimits {
-  return scales.map(({ clip, mean_max }) => ({ clip, meanMax: mean_max }));
+/** What holds for answers to requests of a class; of one that was not calibrated, what holds for all. */
+export function limitsFor(
+  { clips, groups }: Pick<CalibrationRecord, "clips" | "groups">,
+  name: SamplingClass,
+): FloatLimits {
+  const known = groups.filter((group) => group.name === name);
+  const counted = known.length > 0 ? known : groups;
+  return clips.map((clip, i) => ({
+    clip,
+    meanMax: Math.max(...counted.map((group) => group.means_max[i]!)),
+  }));
 }
 
 /** Nearest rank. */

@@ -6,8 +6,9 @@ import { type Random, seededRandom } from "../util/random.ts";
 import {
   type CalibrationGroup,
   calibrationRecord,
+  samplingClassOf,
   limitsFrom,
-  limitsOf,
+  limitsFor,
   meanUpperBound,
   parseCalibration,
 } from "./calibration.ts";
@@ -123,35 +124,51 @@ test("the bound on the mean holds as often as promised, and is tight", () => {
   assert.ok(some > 0.01 && some < 0.0145, `${some} for a mean of 0.01`);
 });
 
-test("a calibration takes the quantile for the clip and the worst group for the mean, and comes back from its file", () => {
+test("a calibration takes a quantile for the clip, a bound for each class, and comes back from its file", () => {
   const random = seededRandom(2);
-  const group = (name: string, rate: number): CalibrationGroup => ({
+  const group = (name: CalibrationGroup["name"], rate: number): CalibrationGroup => ({
     name,
     streams: Array.from({ length: 50 }, () => Array.from({ length: 40 }, () => 0.4 * atMean(random, rate))),
   });
-  const groups = [group("greedy", 0), group("warm", 0.02)];
-  const { limits: found, summaries } = limitsFrom(groups);
+  const groups = [group("greedy", 0), group("hot", 0.02)];
+  const { clips, summaries } = limitsFrom(groups);
+  assert.deepEqual(clips, [0.4, 4]);
+  const meansOf = (name: CalibrationGroup["name"]): number[] =>
+    limitsFor({ clips, groups: summaries }, name).map((scale) => scale.meanMax);
+  assert.deepEqual(meansOf("greedy"), summaries[0]!.means_max);
   assert.deepEqual(
-    found.map((scale) => scale.clip),
-    [0.4, 4],
-  );
-  assert.deepEqual(
-    found.map((scale) => scale.meanMax),
+    meansOf("plain"),
     summaries[1]!.means_max,
+    "a class without calibration: the worst of all",
   );
-  assert.ok(summaries[0]!.means[0] === 0 && summaries[0]!.means_max[0]! < found[0]!.meanMax);
+  assert.ok(summaries[0]!.means[0] === 0 && meansOf("greedy")[0]! < meansOf("hot")[0]!);
   const facts = { model_id: "m", runtime: "r", shapes: ["1 thread"], created_at: "2026-01-01T00:00:00Z" };
   const record = calibrationRecord(groups, facts);
   assert.deepEqual(parseCalibration(JSON.stringify(record)), record);
-  assert.deepEqual(limitsOf(record), found);
   const isRefused = (error: unknown): boolean =>
     error instanceof SkeinError && error.code === "invalid_config";
   for (const text of [
     "",
     "{}",
-    JSON.stringify({ ...record, scales: [] }),
+    JSON.stringify({ ...record, clips: [1] }),
     JSON.stringify({ ...record, x: 1 }),
   ])
     assert.throws(() => parseCalibration(text), isRefused);
-  assert.throws(() => limitsFrom([{ name: "empty", streams: [] }]), RangeError);
+  assert.throws(() => limitsFrom([{ name: "hot", streams: [] }]), RangeError);
+});
+
+test("classes of sampling", () => {
+  const base = {
+    temperature: 1,
+    topP: 1,
+    topK: 0,
+    minP: 0,
+    presencePenalty: 0,
+    frequencyPenalty: 0,
+    logitBias: [],
+  };
+  assert.equal(samplingClassOf({ ...base, temperature: 0, topP: 0.5 }), "greedy");
+  assert.equal(samplingClassOf(base), "plain");
+  assert.equal(samplingClassOf({ ...base, minP: 0.05 }), "truncated");
+  assert.equal(samplingClassOf({ ...base, temperature: 1.2, topK: 5 }), "hot");
 });

@@ -48,7 +48,10 @@ export function clippedMargin(margin: number, clip: number): number {
   return Math.min(Math.max(0, margin), clip) / clip;
 }
 
-/** Evidence after the margins of one more answer, in order. The limits must be those of all answers before. */
+/**
+ * Evidence after the margins of one more answer, in order. Limits may differ from answer to answer with what was asked,
+ * which is known before; only their number of scales stays.
+ */
 export function withMargins(before: Evidence, margins: readonly number[], limits: FloatLimits): Evidence {
   if (limits.length === 0 || !limits.every(isScale)) throw new RangeError("limits of no calibration");
   const logWealths = limits.flatMap((_, scale) =>

@@ -3,6 +3,7 @@
  * whoever runs audits (a gateway, or a provider for others) implements these.
  */
 import type { SignedEnvelope } from "../protocol/offer.ts";
+import type { ScoreRequest } from "../engine/port.ts";
 import type { Opening, Outcome, Verdict } from "./verdict.ts";
 
 /** A receipt that was chosen, with what it takes to check it. */
@@ -12,10 +13,10 @@ export interface AuditTask {
   readonly modelId: string;
   readonly tier: "exact" | "float";
   readonly round: number;
-  /** The receipt as it was signed. */
+  /** As it was signed. */
   readonly receipt: SignedEnvelope;
-  /** Tokens of the prompt, then those of the answer; null where the provider still has to show them. */
-  readonly tokens: { readonly prompt: readonly number[]; readonly output: readonly number[] } | null;
+  /** What was asked and what was answered; null where that is not shown to the auditor. */
+  readonly claim: Omit<ScoreRequest, "chunkTokens"> | null;
 }
 
 /**

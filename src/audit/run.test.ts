@@ -19,7 +19,7 @@ const tasks: readonly AuditTask[] = Array.from({ length: 3 }, (_, round) => ({
   tier: "exact",
   round,
   receipt: { payload: new Uint8Array(), signature: new Uint8Array() },
-  tokens: { prompt: [1, 2], output: [3] },
+  claim: null,
 }));
 
 function memoryLog() {

@@ -24,7 +24,7 @@ export type FindingKind =
 
 export interface Finding {
   readonly kind: FindingKind;
-  /** Index in prompt and answer together. */
+  /** Index in prompt and answer together (exact tier), or in the answer alone (float tier, whose prompts are texts). */
   readonly position: number;
   /** 0 is the embedding; null where no single layer is meant. */
   readonly layer: number | null;

@@ -1,15 +1,25 @@
 /** The command line: which commands there are. Each is loaded only when it is used. */
 import { Command, Option } from "commander";
-import { addAuditCommands } from "./audit-commands.ts";
 import { endWithReader, exitCodeOf, exitCodesHelp, explain } from "./exit.ts";
-import { collectBias, collectList, collectTexts, numberBetween, wholeNumber } from "./flags.ts";
+import { collectList, numberBetween, wholeNumber } from "./flags.ts";
 import { endWithLauncher } from "./launcher.ts";
 import { packageVersion } from "./package-info.ts";
+import { addAuditCommands } from "./program/audit.ts";
+import { addBatchCommands } from "./program/batch.ts";
+import { addEngineCommands } from "./program/engine.ts";
+import { addExactCommands } from "./program/exact.ts";
+import {
+  answerTokensMax,
+  bitsOption,
+  gatewayOption,
+  jsonOption,
+  keyOption,
+  seedNumber,
+  threadsOption,
+} from "./program/options.ts";
 
 /** More providers than this on one machine starve each other. */
 const providersMax = 16;
-/** Longer answers than any model gives. */
-const answerTokensMax = 100_000_000;
 
 endWithLauncher();
 endWithReader();
@@ -25,23 +35,6 @@ const program = new Command("skein")
   .configureHelp({ sortSubcommands: false })
   .addHelpText("after", `${exitCodesHelp}\n\nStart with \`skein up\`; docs/ and README.md say more.`)
   .exitOverride();
-
-const gatewayOption = (): Option =>
-  new Option("--gateway <url>", "gateway to ask (default: http://127.0.0.1:4141)");
-const keyOption = (): Option => new Option("--api-key <key>", "API key for it; better in SKEIN_API_KEY");
-const seedNumber = wholeNumber(-Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
-const jsonOption = (): Option => new Option("--json", "print JSON");
-const bitsOption = (): Option =>
-  new Option(
-    "--bits <n>",
-    "of weights converted for the exact engine: 8, or 4 for half the size at some loss (default: 8)",
-  ).choices(["8", "4"]);
-
-const threadsOption = (): Option =>
-  new Option(
-    "--threads <n>",
-    "CPU threads of the model, at most one for each core (default: one core is left free)",
-  );
 
 /** A command that talks to a gateway. */
 function client(name: string, description: string): Command {
@@ -122,6 +115,12 @@ program
   .addOption(bitsOption())
   .option("--url <url>", "with --engine openai: base URL of the server")
   .option("--upstream-model <name>", "with --engine openai: which of its models")
+  .addOption(
+    new Option(
+      "--resume-by <how>",
+      "with --engine openai: text lets chats that were cut go on, where the server can (tried out at the start)",
+    ).choices(["text"]),
+  )
   .option("--name <name>", "name to offer the model under")
   .option(
     "--join <gateways>",
@@ -210,45 +209,8 @@ program
     (await import("./commands/verify.ts")).verify(file, command),
   );
 
-addAuditCommands(program, { gatewayOption, keyOption, jsonOption });
-
-const batch = program
-  .command("batch")
-  .description("many requests in a file, answered at low priority and price");
-/** A command about batches, which asks a gateway. */
-function batchCommand(usage: string, description: string): Command {
-  return batch
-    .command(usage)
-    .description(description)
-    .addOption(gatewayOption())
-    .addOption(keyOption())
-    .addOption(jsonOption());
-}
-batchCommand("submit <file>", "hand in a JSONL file of requests, and watch it until its end")
-  .option("--detach", "do not watch")
-  .option("--window <hours>", "give up what is not answered by then: 1h to 168h", "24h")
-  .option("--output <file>", "where to write the answers")
-  .option("--errors <file>", "where to write the lines that failed")
-  .addHelpText(
-    "after",
-    '\nEach line of the file: {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {…}}\n\nExample:\n  skein batch submit questions.jsonl --output answers.jsonl',
-  )
-  .action(async (file: string, _, command: Command) =>
-    (await import("./commands/batch.ts")).submitBatch(file, command),
-  );
-batchCommand("status [id]", "say how far a batch is (default: the latest ones)").action(
-  async (id: string | undefined, _, command: Command) =>
-    (await import("./commands/batch.ts")).batchStatus(id, command),
-);
-batchCommand("download <id>", "write the answers of a batch that has ended")
-  .option("--output <file>", "default: stdout")
-  .option("--errors <file>", "where to write the lines that failed")
-  .action(async (id: string, _, command: Command) =>
-    (await import("./commands/batch.ts")).downloadBatch(id, command),
-  );
-batchCommand("cancel <id>", "end a batch; what is answered is kept").action(
-  async (id: string, _, command: Command) => (await import("./commands/batch.ts")).cancelBatch(id, command),
-);
+addAuditCommands(program);
+addBatchCommands(program);
 
 const provider = program.command("provider").description("look after a provider");
 provider
@@ -295,127 +257,8 @@ config
   .addOption(jsonOption())
   .action(async (_, command: Command) => (await import("./commands/config.ts")).configPath(command));
 
-const exact = program
-  .command("exact")
-  .description("models in integers: the same bits on every machine; convert, look at, run and check them");
-const fileArgument = "a .skein file, or a GGUF file or a folder from Hugging Face (converted once, and kept)";
-exact
-  .command("convert <model> [output]")
-  .description(
-    "convert a GGUF model (the first part of a split one) or a folder from Hugging Face to a .skein file, and say what rounding costs",
-  )
-  .addOption(bitsOption())
-  .option("--force", "replace the output where it exists")
-  .addOption(jsonOption())
-  .addHelpText(
-    "after",
-    "\nThe output is beside the model unless it is named. Every machine makes the same file of the same model.\n\nExamples:\n  skein exact convert qwen2.5-0.5b-instruct-q8_0.gguf\n  skein exact convert model-00001-of-00003.gguf /models/model.skein\n  skein exact convert Qwen2.5-0.5B-Instruct/ qwen.skein\n  skein exact convert llama-3.2-1b-instruct-f16.gguf --bits 4",
-  )
-  .action(async (model: string, output: string | undefined, _, command: Command) =>
-    (await import("./commands/exact/convert.ts")).convert(model, output, command),
-  );
-exact
-  .command("inspect <file>")
-  .description("show what a .skein file holds: identity, shape, sizes, tokenizer, template")
-  .addOption(jsonOption())
-  .action(async (file: string, _, command: Command) =>
-    (await import("./commands/exact/inspect.ts")).inspect(file, command),
-  );
-exact
-  .command("run")
-  .description("answer a prompt on this machine, without a network")
-  .argument("<file>", fileArgument)
-  .argument("[prompt...]", "default: read from stdin")
-  .option("--system <text>", "instructions for the model")
-  .option("--raw", "the prompt as it is, without the chat template")
-  .option("--temperature <n>", "0 to 2; 0 takes the most likely token (default: 0)", numberBetween(0, 2))
-  .option(
-    "--top-p <n>",
-    "draw from the most likely tokens up to this share (default: 1)",
-    numberBetween(0, 1),
-  )
-  .option(
-    "--top-k <n>",
-    "draw from so many of the most likely tokens (default: all)",
-    wholeNumber(0, 1_000_000),
-  )
-  .option(
-    "--min-p <n>",
-    "draw from tokens at least so likely as a share of the best (default: 0)",
-    numberBetween(0, 1),
-  )
-  .option(
-    "--presence-penalty <n>",
-    "-2 to 2, against tokens the answer has (default: 0)",
-    numberBetween(-2, 2),
-  )
-  .option(
-    "--frequency-penalty <n>",
-    "-2 to 2, each time the answer has them (default: 0)",
-    numberBetween(-2, 2),
-  )
-  .option("--logit-bias <id=n>", "-100 to 100, for or against a token; may be repeated", collectBias)
-  .option("--stop <text>", "end the answer before this text; may be repeated", collectTexts)
-  .option("--seed <n>", "another seed gives another answer (default: 0)", wholeNumber(0, 2 ** 32 - 1))
-  .option(
-    "--max-tokens <n>",
-    "longest answer (default: up to the context's end)",
-    wholeNumber(1, answerTokensMax),
-  )
-  .option("--context <tokens>", "prompt and answer together (default: the model's, as far as it fits)")
-  .addOption(bitsOption())
-  .addOption(threadsOption())
-  .option("--commit", "also print the execution root: a hash over every number that was computed")
-  .addOption(jsonOption())
-  .addHelpText(
-    "after",
-    '\nExample:\n  skein exact run tiny.skein "What sound does a cow make?" --temperature 1 --seed 7 --commit',
-  )
-  .action(async (file: string, words: string[], _, command: Command) =>
-    (await import("./commands/exact/run.ts")).run(file, words, command),
-  );
-exact
-  .command("check")
-  .description("check a model's hashes, and that this machine computes the same bits as the reference")
-  .argument("<file>", fileArgument)
-  .option(
-    "--tokens <n>",
-    "positions to compare (default: a few, for at most 20 s)",
-    wholeNumber(1, 1_000_000),
-  )
-  .addOption(bitsOption())
-  .addOption(threadsOption())
-  .addOption(jsonOption())
-  .addHelpText("after", "\nNeeds memory for the weights twice. Ends with code 1 when a single bit differs.")
-  .action(async (file: string, _, command: Command) =>
-    (await import("./commands/exact/check.ts")).check(file, command),
-  );
-
-const engine = program.command("engine").description("install native engines and their GPU backends");
-engine
-  .command("add <engine>")
-  .description("install an engine: llama")
-  .addOption(
-    new Option("--gpu <backend>", "also a GPU backend; Metal is built in on macOS").choices([
-      "cuda",
-      "vulkan",
-    ]),
-  )
-  .addOption(new Option("--bundled", "into this package's own folder").hideHelp())
-  .action(async (name: string, _, command: Command) =>
-    (await import("./commands/engine.ts")).addEngine(name, command),
-  );
-engine
-  .command("list")
-  .description("show what is installed")
-  .addOption(jsonOption())
-  .action(async (_, command: Command) => (await import("./commands/engine.ts")).listEngines(command));
-engine
-  .command("remove <engine>")
-  .description("remove an engine from the user's folder")
-  .action(async (name: string, _, command: Command) =>
-    (await import("./commands/engine.ts")).removeEngine(name, command),
-  );
+addExactCommands(program);
+addEngineCommands(program);
 
 try {
   await program.parseAsync();

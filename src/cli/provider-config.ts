@@ -75,11 +75,17 @@ function engineConfigOf(context: Context): EngineConfig {
       hint: "Add --engine exact, or leave --bits out.",
     });
   }
+  if (kind !== "openai" && flags["resumeBy"] !== undefined) {
+    throw new SkeinError("invalid_config", `--resume-by is for --engine openai, not for ${kind}.`, {
+      hint: "Leave it out: this engine goes on at the same token.",
+    });
+  }
   if (kind === "openai") {
     return {
       kind,
       url: flags["url"] as string,
       upstreamModel: (flags["upstreamModel"] as string | undefined) ?? null,
+      resumeByText: flags["resumeBy"] === "text",
       apiKey: settings.upstreamKey,
       ...common,
     };

@@ -7,8 +7,8 @@ import type { Clock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { abortError, throwIfAborted } from "../util/abort.ts";
 import { Admission } from "./admission.ts";
-import type { Engine, EngineStatus } from "./port.ts";
-import { checkLogitBias } from "./prompt.ts";
+import type { AnswerScores, Engine, EngineStatus, ScoreRequest } from "./port.ts";
+import { checkLogitBias, checkTokenIds } from "./prompt.ts";
 import { StopMatcher } from "./stop-matcher.ts";
 
 /** Words, and characters whose UTF-8 bytes are spread over several tokens. */
@@ -96,9 +96,7 @@ export function createNaiveEngine(
     const startMs = deps.clock.monotonicMs();
     await sleep(deps.clock, options.prefillMs, signal);
     yield { type: "start", promptTokens, cachedTokens: 0 };
-    const key =
-      hashText(JSON.stringify(request.prompt)) ^
-      (request.sampling.temperature > 0 ? request.sampling.seed : 0);
+    const key = keyOf(request);
     const bias = new Map(request.sampling.logitBias);
     const decoder = new TextDecoder();
     const stop = new StopMatcher(request.stop);
@@ -144,6 +142,26 @@ export function createNaiveEngine(
     yield { type: "end", finishReason, promptTokens, outputTokens: position, timings };
   }
 
+  /** Its tokens do not depend on each other: each is the right one or cannot be. */
+  async function score(claim: ScoreRequest, outer: AbortSignal): Promise<AnswerScores> {
+    const { request, tokenIds, isEnded } = claim;
+    const signal = AbortSignal.any([outer, closed.signal]);
+    throwIfAborted(signal);
+    requireReady();
+    const used = countTokens(request.prompt) + tokenIds.length;
+    if (used > options.contextTokensMax) throw tooLong(used, options.contextTokensMax);
+    checkTokenIds(tokenIds, vocabulary.length);
+    await sleep(deps.clock, options.prefillMs + options.msPerToken, signal);
+    const key = keyOf(request);
+    const bias = new Map(request.sampling.logitBias);
+    const isRight = tokenIds.map((id, position) => id === biased(tokenAt(key, position), bias));
+    if (isEnded) isRight.push(tokenIds.length === options.answerTokens);
+    return {
+      margins: isRight.map((right) => (right ? 0 : Number.POSITIVE_INFINITY)),
+      logProbabilities: isRight.map((right) => (right ? 0 : Number.NEGATIVE_INFINITY)),
+    };
+  }
+
   return {
     kind: "naive",
     model: {
@@ -160,6 +178,7 @@ export function createNaiveEngine(
       requireReady();
       return countTokens(prompt);
     },
+    score,
     status: () => status,
     load: () => admission.load(),
     onStatus(listener) {
@@ -176,6 +195,10 @@ export function createNaiveEngine(
       admission.refuseAll(error);
     },
   };
+}
+
+function keyOf({ prompt, sampling }: GenerateRequest): number {
+  return hashText(JSON.stringify(prompt)) ^ (sampling.temperature > 0 ? sampling.seed : 0);
 }
 
 /** Every fourth token of the hash's choice begins an emoji, whose bytes then follow one by one. */

@@ -13,12 +13,16 @@ export interface Refusal {
   readonly param: string | null;
 }
 
+/** How a server is asked to go on with a part of an answer: the assistant's message stands last, or that and its flags. */
+export type Continuation = "assistant_last" | "continue_final_message";
+
 /** Values that ask for nothing special: instead of them the parameter may be left out. */
 const neutral: Readonly<Record<string, number>> = { temperature: 1, top_p: 1 };
 
 export class Dialect {
   /** Parameters that this upstream has refused. */
   readonly #avoided = new Set<string>();
+  continuation: Continuation = "assistant_last";
 
   /** Parameters that most servers know only under extra names are sent only when they ask for something. */
   ask(model: string, { prompt, emitted, sampling, stop, outputTokensMax }: GenerateRequest): Asked {
@@ -38,8 +42,17 @@ export class Dialect {
       ...(stop.length > 0 ? { stop } : {}),
       ...(outputTokensMax === null ? {} : { [limitName]: outputTokensMax }),
     };
-    if (prompt.kind === "chat")
-      return { path: "/chat/completions", body: { ...common, messages: prompt.messages } };
+    if (prompt.kind === "chat") {
+      if (emitted.text === "")
+        return { path: "/chat/completions", body: { ...common, messages: prompt.messages } };
+      const messages = [...prompt.messages, { role: "assistant", content: emitted.text }];
+      // As vLLM and SGLang call it.
+      const flags =
+        this.continuation === "continue_final_message"
+          ? { continue_final_message: true, add_generation_prompt: false }
+          : {};
+      return { path: "/chat/completions", body: { ...common, ...flags, messages } };
+    }
     return {
       path: "/completions",
       body: { ...common, prompt: prompt.kind === "text" ? prompt.text + emitted.text : prompt.tokenIds },

@@ -322,3 +322,75 @@ test("aborting, leaving and closing close the upstream's connection", async () =
     await closed;
   });
 });
+
+const numbers = "one, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve";
+
+/** Counts, and goes on with a beginning that it is given, if it is asked as it wants to be. */
+function count(goesOn: (body: Body) => boolean | "refused"): void {
+  complete = (body, response) => {
+    const last = (body["messages"] as { role: string; content: string }[]).at(-1)!;
+    const how = last.role === "assistant" ? goesOn(body) : false;
+    if (how === "refused") {
+      response.writeHead(400).end('{"error": {"message": "the last message must be the user\'s"}}');
+      return;
+    }
+    const rest = how ? numbers.slice(last.content.length) : numbers;
+    begin(response, ...rest.split(/(?= )/).map(piece), finish(), usage(20), "[DONE]").end();
+  };
+}
+
+const resuming = (): Promise<Engine> =>
+  createOpenAiEngine(
+    { clock: systemClock, log: silentLogger, fetch },
+    {
+      url,
+      upstreamModel: "m",
+      apiKey: null,
+      contextTokens: null,
+      parallel: 2,
+      providerId: "p",
+      resumeByText: true,
+    },
+  );
+
+test("chats go on by their text, however the server wants to be asked for it", async () => {
+  const ways: [string, (body: Body) => boolean | "refused"][] = [
+    ["the last message is enough", () => true],
+    ["with a flag, else it begins anew", (body) => body["continue_final_message"] === true],
+    ["with a flag, else it refuses", (body) => body["continue_final_message"] === true || "refused"],
+  ];
+  for (const [name, goesOn] of ways) {
+    count(goesOn);
+    const engine = await resuming();
+    try {
+      assert.equal(engine.model.continuesText, "all", name);
+      const emitted = { tokenIds: [], text: "one, two, thr" };
+      const { text: rest } = await answerOf(engine, requestOf("count", { emitted }));
+      assert.equal(emitted.text + rest, numbers, name);
+      const prefilled = requestOf("", {
+        emitted,
+        prompt: { kind: "chat", messages: [{ role: "assistant", content: "one" }] },
+      });
+      await assert.rejects(answerOf(engine, prefilled), /cannot continue/);
+    } finally {
+      await engine.close();
+    }
+  }
+});
+
+test("a server that begins anew, or refuses, is not taken for one that goes on", async () => {
+  for (const how of [false, "refused"] as const) {
+    count(() => how);
+    await assert.rejects(resuming(), (error: unknown) => {
+      assert.ok(error instanceof SkeinError && error.code === "invalid_config");
+      assert.match(error.hint!, /--resume-by/);
+      return true;
+    });
+  }
+  count(() => false);
+  await withEngine({}, async (engine) => {
+    assert.deepEqual([engine.model.continuesText, engine.model.forwardsPrompts], ["completions", true]);
+    const continued = requestOf("count", { emitted: { tokenIds: [], text: "one," } });
+    await assert.rejects(answerOf(engine, continued), /cannot continue/);
+  });
+});

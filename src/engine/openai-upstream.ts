@@ -3,9 +3,11 @@ import { z } from "zod";
 import type { GenerateRequest } from "../protocol/generate.ts";
 import { SkeinError } from "../util/errors.ts";
 import { abortError } from "../util/abort.ts";
-import { Dialect, type Refusal } from "./openai-dialect.ts";
+import { type Continuation, Dialect, type Refusal } from "./openai-dialect.ts";
 
 export interface Upstream {
+  /** How it goes on with a part of an answer to a chat. */
+  continueChatsBy(continuation: Continuation): void;
   /** Names of the models it serves. */
   models(signal: AbortSignal): Promise<string[]>;
   /** Opens a streamed completion. */
@@ -80,7 +82,8 @@ export function createUpstream(
     }
   }
 
-  return { models, open };
+  const continueChatsBy = (continuation: Continuation): void => void (dialect.continuation = continuation);
+  return { models, open, continueChatsBy };
 }
 
 function unanswered(base: string, signal: AbortSignal, cause: unknown): SkeinError {

@@ -1,9 +1,10 @@
 /**
  * The `openai` engine: an OpenAI-compatible server that already runs (Ollama, vLLM, llama-server, LM Studio,
- * a cloud). Its weights and token ids are unknown, so answers cannot be continued elsewhere; behind a prompt of text the same
- * upstream can be asked to go on with the text of an answer that it left off.
+ * a cloud). Its weights and token ids are unknown, so answers cannot be continued elsewhere; the same upstream can be asked to go on
+ * with the text of an answer that it left off: behind a prompt of text always, in chats where it was found to do so.
  */
 import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
+import { continuesByText } from "../protocol/offer.ts";
 import { sha256, toHex, utf8 } from "../util/bytes.ts";
 import type { Clock } from "../util/clock.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
@@ -11,6 +12,7 @@ import type { Logger } from "../util/log.ts";
 import { throwIfAborted } from "../util/abort.ts";
 import { Admission } from "./admission.ts";
 import { type AnswerLimits, answerLimits, estimateTokens, streamAnswer } from "./openai-answer.ts";
+import { findContinuation } from "./openai-continuation.ts";
 import { createUpstream, type Upstream } from "./openai-upstream.ts";
 import type { Engine, EngineStatus } from "./port.ts";
 
@@ -22,6 +24,8 @@ export interface OpenAiEngineOptions {
   readonly apiKey: string | null;
   readonly contextTokens: number | null;
   readonly parallel: number;
+  /** Whether chats that were cut are gone on with by their text; refused when the upstream cannot. */
+  readonly resumeByText?: boolean;
   /** Part of the identity: nobody else's answers are considered equal. */
   readonly providerId: string;
   /** Other bounds than the usual ones. */
@@ -42,6 +46,10 @@ export async function createOpenAiEngine(
   const upstreamModel = await chooseModel(upstream, options);
   const modelId = await identityOf(options, upstreamModel);
   const limits = { ...answerLimits, ...options.limits };
+  if (options.resumeByText === true) {
+    upstream.continueChatsBy(await findContinuation(upstream, upstreamModel, limits));
+  }
+  const continuesText = options.resumeByText === true ? "all" : "completions";
   const admission = new Admission(options.parallel);
   const listeners = new Set<(status: EngineStatus) => void>();
   const closed = new AbortController();
@@ -68,7 +76,8 @@ export async function createOpenAiEngine(
 
   async function* generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
     const { emitted, prompt } = request;
-    if (emitted.tokenIds.length > 0 || (emitted.text !== "" && prompt.kind !== "text")) {
+    const canContinue = continuesByText({ continuesText }, prompt);
+    if (emitted.tokenIds.length > 0 || (emitted.text !== "" && !canContinue)) {
       throw new SkeinError("invalid_request", "This engine cannot continue an answer.", {
         retry: "elsewhere",
       });
@@ -95,6 +104,7 @@ export async function createOpenAiEngine(
       trustTier: "unverified",
       resumable: false,
       forwardsPrompts: true,
+      continuesText,
     },
     generate,
     async countPromptTokens(prompt, signal) {

@@ -17,6 +17,7 @@ export interface EngineModel {
   readonly resumable: boolean;
   /** As in the offer. */
   readonly forwardsPrompts?: true;
+  readonly continuesText?: "completions" | "all";
 }
 
 export type EngineStatus =
@@ -38,10 +39,7 @@ export interface ScoreRequest {
   readonly tokenIds: readonly number[];
   /** Whether the model is said to have ended the answer itself: then the end is scored like one token more. */
   readonly isEnded: boolean;
-  /**
-   * Tokens of prompt and answer read in one step; null: the engine's own choice, which rounds like generating where that
-   * is possible.
-   */
+  /** Tokens of prompt and answer read in one step; null: the engine's own choice. Sizes differ in rounding. */
   readonly chunkTokens: number | null;
 }
 

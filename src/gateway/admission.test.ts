@@ -59,5 +59,9 @@ test("headroom: new requests leave slots free, and its cost can be seen", async 
   assert.equal(most, 2);
   const metrics = await (await setup.get("/metrics")).text();
   assert.match(metrics, /skein_headroom_slots 2/);
+  const providers = (await (await setup.get("/skein/v1/providers")).json()) as {
+    data: { models: { kept_free: number }[] }[];
+  };
+  assert.equal(providers.data[0]!.models[0]!.kept_free, 2);
   assert.match(metrics, /skein_headroom_waits_total [1-9]/);
 });

@@ -1,7 +1,8 @@
 /** All choices of one request, side by side, as one stream of events. */
 import { fee } from "../protocol/price.ts";
 import { SkeinError } from "../util/errors.ts";
-import { answerChoice, type Choice, type ChoiceEnd, type Home, type Together } from "./answer-choice.ts";
+import { answerChoice, type Choice, type ChoiceEnd } from "./answer-choice.ts";
+import type { Home, Together } from "./search.ts";
 import type { ChoiceDeps, Slice } from "./attempt.ts";
 import type { LiveChoice } from "./journal.ts";
 import type { CompletionRequest } from "./parse-request.ts";
@@ -51,21 +52,18 @@ export async function* answerRequest(
     told(choice, (again) => answerChoice(deps, again ?? together, choice, abort.signal), together),
   );
   try {
-    if (choices.length === 1) yield* eventsOf(choices[0]!);
-    else yield* merge(choices);
+    if (choices.length > 1) return yield* merge(choices);
+    // Not by another generator: every token would pass through it.
+    for (const choice = choices[0]!; ;) {
+      const { done, value } = await choice.next();
+      if (done === true) return yield { type: "end", choice: 0, end: value };
+      yield { type: "text", choice: 0, text: value };
+    }
   } finally {
     signal.removeEventListener("abort", onAbort);
     abort.abort(new SkeinError("cancelled", "The request ended."));
     // Closing the iterators gives every provider its slot back.
     await Promise.allSettled(choices.map((choice) => choice.return(undefined as never)));
-  }
-}
-
-async function* eventsOf(choice: Texts): AsyncGenerator<AnswerEvent> {
-  for (;;) {
-    const { done, value } = await choice.next();
-    if (done === true) return yield { type: "end", choice: 0, end: value };
-    yield { type: "text", choice: 0, text: value };
   }
 }
 

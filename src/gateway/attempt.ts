@@ -1,6 +1,6 @@
 /** One try at one provider. */
 import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
-import type { ModelOffer } from "../protocol/offer.ts";
+import { continuesByText, type ModelOffer } from "../protocol/offer.ts";
 import { isProviderId } from "../protocol/provider-id.ts";
 import type { Part } from "../receipt/document.ts";
 import type { Observation } from "../router/pace.ts";
@@ -266,10 +266,10 @@ async function settle({ receipts, log }: ChoiceDeps, run: Run): Promise<string |
   return part.problem;
 }
 
-/** Whether an answer can go on there: by token ids; or, where an upstream has none, by text behind a prompt of text. */
+/** Whether an answer can go on there: by token ids; or, where an upstream has none, by text. */
 export function canContinue({ position, idsComplete }: Progress, offer: ModelOffer, prompt: Prompt): boolean {
   if (position === 0) return true;
-  return idsComplete ? offer.resumable : offer.engine === "openai" && prompt.kind === "text";
+  return idsComplete ? offer.resumable : continuesByText(offer, prompt);
 }
 
 type Continuation = Pick<GenerateRequest, "emitted" | "outputTokensMax">;

@@ -43,6 +43,8 @@ export interface Wish {
   readonly contextTokensMin: number;
   /** Whether it continues an answer that began elsewhere. */
   readonly isResumed: boolean;
+  /** Whether a provider has just failed it without a token. */
+  readonly hasFailed: boolean;
   /** Offers with as much context go before others; 0: all are alike. */
   readonly contextTokensBegan: number;
   readonly canContinue: (offer: ModelOffer) => boolean;
@@ -151,9 +153,12 @@ export function chooseProvider(deps: ChooseDeps, wish: Wish): Decision {
     ttftMaxMs: wish.hints.ttftMaxMs,
     isResumed: wish.isResumed,
   };
-  const candidates = shortlist.map((offered) =>
-    directory.candidateOf(offered, cached.get(offered.entry.session.providerId), wish.isBatch),
-  );
+  const candidates = shortlist.map((offered) => {
+    const cachedTokens = cached.get(offered.entry.session.providerId);
+    const candidate = directory.candidateOf(offered, cachedTokens, wish.isBatch);
+    // A probe is passed easily: after a failure, those that have answered real requests go first.
+    return wish.hasFailed && offered.entry.completed === 0 ? { ...candidate, cooling: true } : candidate;
+  });
   const plan = planAttempts(candidates, facts, random, policyFor(directory.policy, wish));
   for (const { providerId, reason } of plan.rejected) note(providerId, reason);
   const first = plan.scored.find((scored) => isHome(scored, homeId)) ?? plan.attempts[0];

@@ -151,6 +151,21 @@ test("failures put aside for longer and longer, with a probe before coming back;
   assert.equal(state(p), "available", "back to the shortest pause");
 });
 
+test("providers that failed together are not probed together", async () => {
+  const all = Array.from({ length: 20 }, (_, i) => new Provider(`p${i}`, "a:1"));
+  const { clock, directory } = await setUp(...all);
+  for (const { providerId } of all) directory.reportFailure(directory.entryOf(providerId)!, "a:1", crashed);
+  const probed = (): number => all.filter(({ probes }) => probes.length > 1).length;
+  let most = 0;
+  for (let i = 0, before = 0; i < 100; i++, before = probed()) {
+    clock.advance(10);
+    await settle();
+    most = Math.max(most, probed() - before);
+  }
+  assert.equal(probed(), all.length);
+  assert.ok(most <= all.length / 4, `${most} of ${all.length} within 10 ms`);
+});
+
 test("a provider that had no work for a while is probed again, and available meanwhile", async () => {
   const p = new Provider("p", "a:1");
   const upstream = new Provider("upstream", "a:1");

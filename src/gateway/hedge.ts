@@ -34,18 +34,27 @@ export interface Others {
   readonly elsewhere: Elsewhere;
 }
 
-/** @throws what the attempt that went on, or the first one, failed with */
-export async function* runHedged(
-  facts: RunnerFacts,
-  held: Held,
-  { second, elsewhere }: Others,
-): AsyncGenerator<string, End> {
+/**
+ * The attempt itself where there is nothing to hedge: every token passes through one generator less.
+ *
+ * @throws (the generator) what the attempt that went on, or the first one, failed with
+ */
+export function runHedged(facts: RunnerFacts, held: Held, others: Others): AsyncGenerator<string, End> {
   const { deps } = facts;
   const delayMs = hedgeDelayMs(deps, held);
   deps.hedges.attempted();
-  if (delayMs === null) {
-    return yield* runMovable(facts, held, createRunner(facts, held.to, held.progress), elsewhere);
-  }
+  return delayMs === null
+    ? runMovable(facts, held, createRunner(facts, held.to, held.progress), others.elsewhere)
+    : race(facts, held, delayMs, others);
+}
+
+async function* race(
+  facts: RunnerFacts,
+  held: Held,
+  delayMs: number,
+  { second, elsewhere }: Others,
+): AsyncGenerator<string, End> {
+  const { deps } = facts;
   const contenders = [launch(facts, held)];
   try {
     // 1. The first one alone, for as long as it usually takes.

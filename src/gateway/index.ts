@@ -160,7 +160,10 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   app.get("/v1/requests/:id", (c) => c.json(findRequest(path, c.req.param("id"), asker(c).owner)));
   app.get("/skein/v1/gateway", (c) => c.json(gatewayView(deps, options, directory)));
   app.get("/skein/v1/providers", (c) =>
-    c.json({ object: "list", data: directory.entries.map(providerView) } satisfies {
+    c.json({
+      object: "list",
+      data: directory.entries.map((entry) => providerView(entry, options.policy.headroom)),
+    } satisfies {
       object: string;
       data: ProviderView[];
     }),

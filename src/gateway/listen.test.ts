@@ -1,6 +1,7 @@
 /** Over real sockets: what only they can show. */
 import assert from "node:assert/strict";
 import { request as httpRequest } from "node:http";
+import { connect } from "node:net";
 import { test } from "node:test";
 import { SkeinError } from "../util/errors.ts";
 import { seededRandom } from "../util/random.ts";
@@ -142,4 +143,34 @@ test("closing lets a short answer end and does not wait for a long one", async (
   assert.equal((await short).status, 200);
   await closing;
   await assert.rejects(post(`http://127.0.0.1:${server.port}`));
+});
+
+test("a stream begins at once and in chunks; over HTTP/1.0 it ends with the connection", async () => {
+  const setup = testGateway();
+  await setup.add("p1", { answerTokens: 3 });
+  const server = await listen(setup.gateway.fetch, { host: "127.0.0.1", port: 0 });
+  const asked = JSON.stringify({ ...question, stream: true });
+  const overSocket = (version: string): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const socket = connect(server.port, "127.0.0.1");
+      let text = "";
+      socket.setEncoding("utf8");
+      socket.on("data", (piece: string) => (text += piece));
+      socket.on("close", () => resolve(text));
+      socket.on("error", reject);
+      const head = ["host: localhost", "connection: close", "content-type: application/json"];
+      const length = `content-length: ${Buffer.byteLength(asked)}`;
+      socket.write(
+        `POST /v1/chat/completions HTTP/${version}\r\n${[...head, length].join("\r\n")}\r\n\r\n${asked}`,
+      );
+    });
+  try {
+    const [chunked, plain] = [await overSocket("1.1"), await overSocket("1.0")];
+    assert.match(chunked, /^HTTP\/1\.1 200 .*\r\ntransfer-encoding: chunked\r\n/is);
+    assert.ok(chunked.endsWith("data: [DONE]\n\n\r\n0\r\n\r\n"));
+    assert.doesNotMatch(plain, /transfer-encoding/i);
+    assert.ok(plain.endsWith("data: [DONE]\n\n"));
+  } finally {
+    await server.close();
+  }
 });

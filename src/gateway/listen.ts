@@ -23,7 +23,7 @@ export function listen(
   return new Promise((resolve, reject) => {
     const server = serve(
       {
-        fetch: handler,
+        fetch: async (request, { incoming }) => atOnce(await handler(request), incoming.httpVersion),
         hostname: options.host,
         port: options.port,
         serverOptions: { headersTimeout: headersTimeoutMs },
@@ -44,6 +44,17 @@ export function listen(
     };
     server.once("error", onError);
   });
+}
+
+/**
+ * The server holds back the head and the first pieces of a body that may turn out to be short, a millisecond or more, to
+ * tell its length. Of an event stream the first token is waited for.
+ */
+function atOnce(response: Response, httpVersion: string): Response {
+  const isStream = response.headers.get("content-type")?.startsWith("text/event-stream") === true;
+  // HTTP/1.0 ends bodies by closing.
+  if (isStream && httpVersion === "1.1") response.headers.set("transfer-encoding", "chunked");
+  return response;
 }
 
 /** Ends at once when nothing runs, else when what runs has ended or its time is over. */

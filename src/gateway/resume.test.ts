@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { GenerateRequest } from "../protocol/generate.ts";
 import { SkeinError } from "../util/errors.ts";
-import { type FakeSession, question, testGateway, type TestGateway } from "./fixture.suite.ts";
+import { type FakeSession, question, testGateway, type TestGateway, reoffer } from "./fixture.suite.ts";
 import { defaultLimits } from "./options.ts";
 
 const chat = "/v1/chat/completions";
@@ -102,6 +102,13 @@ const bodies: Record<string, object> = {
   },
   "several choices": { ...question, seed: 2, temperature: 1, n: 3 },
   "a bias": { ...question, seed: 5, temperature: 1, logit_bias: { 0: 20, 3: -100, 4: 9.5 } },
+  "several choices with stop sequences": {
+    ...question,
+    seed: 5,
+    temperature: 1,
+    n: 3,
+    stop: ["ace. 🪿", "another goose"],
+  },
   "a length": { ...question, seed: 5, temperature: 1, max_tokens: 17 },
 };
 
@@ -199,18 +206,15 @@ test("engine time: neither the silence before a failure nor reading again elsewh
   assert.ok(BigInt(usage.fee.amount) < 150n * 1_000n, usage.fee.amount);
 });
 
-test("an upstream without token ids goes on with the text behind a prompt of text; a chat is cut with an error", async () => {
+test("an upstream without token ids goes on with the text where it can; else a chat is cut with an error", async () => {
   const setup = testGateway({ limits });
   const session = await setup.add("p1");
-  const offer = session.offer!;
-  const models = offer.models.map((model) => ({ ...model, engine: "openai" as const, resumable: false }));
-  Object.defineProperty(session, "offer", { get: () => ({ ...offer, models }) });
-  session.changed();
+  reoffer(session, { engine: "openai", resumable: false, continuesText: "completions" });
   const words = "the goose flies at the front, then another takes its place.".split(/(?<= )/);
   let failsAt = 4;
   session.generate = async function* ({ prompt, emitted, outputTokensMax }) {
-    const text = prompt.kind === "text" ? prompt.text + emitted.text : "";
-    const done = words.findIndex((_, i) => words.slice(0, i).join("") === text.slice("Q: ".length));
+    const text = prompt.kind === "text" ? prompt.text.slice("Q: ".length) + emitted.text : emitted.text;
+    const done = words.findIndex((_, i) => words.slice(0, i).join("") === text);
     assert.deepEqual(emitted.tokenIds, []);
     yield { type: "start", promptTokens: 3, cachedTokens: 0 };
     const rest = words.slice(Math.max(0, done)).slice(0, outputTokensMax ?? undefined);
@@ -240,4 +244,16 @@ test("an upstream without token ids goes on with the text behind a prompt of tex
   const chatted = await (await setup.post(chat, { ...question, stream: true })).text();
   assert.match(chatted, /"code":"provider_failed"/);
   assert.doesNotMatch(chatted, /\[DONE\]/);
+  await new Promise((resolve) => setTimeout(resolve, 1_100));
+  reoffer(session, { continuesText: "all" });
+  failsAt = 4;
+  const streamed = { ...question, max_tokens: 7, stream: true, stream_options: { include_usage: true } };
+  const whole = await (await setup.post(chat, streamed)).text();
+  const pieces = [...whole.matchAll(/^data: (\{.*)$/gm)].map(([, data]) => JSON.parse(data!));
+  assert.equal(
+    pieces.map(({ choices }) => choices[0]?.delta.content ?? "").join(""),
+    words.slice(0, 7).join(""),
+    whole,
+  );
+  assert.deepEqual([pieces.at(-1).usage.completion_tokens, pieces.at(-1).skein.attempts], [7, 2]);
 });

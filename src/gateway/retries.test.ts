@@ -212,3 +212,23 @@ test("engine time is charged as claimed, but never more than was measured", asyn
   assert.ok(Number(usage!.fee.amount) <= Math.ceil(elapsedMs) * 1_000, usage!.fee.amount);
   assert.equal(usage!.completion_tokens, 24, "tokens are counted here");
 });
+
+test("among many that only pass the probe, the one that has answered before is found", async () => {
+  const failing = (): void => {
+    throw new SkeinError("engine_failed", "it fails all real requests");
+  };
+  for (let seed = 1; seed <= 8; seed++) {
+    const setup = testGateway({}, seed);
+    // Slower than who only claims to be quick.
+    await setup.add("honest", { msPerToken: 20, answerTokens: 4 });
+    assert.equal((await ask(setup)).status, 200);
+    const onToken = ({ requestId }: GenerateRequest): void => (requestId === "probe" ? undefined : failing());
+    for (let i = 0; i < 6; i++) await setup.add(`liar ${i}`, { onToken });
+    // Another question: the first one is cached there.
+    const messages = [{ role: "user", content: "And who flies behind?" }];
+    const { status, skein } = await ask(setup, { ...question, messages });
+    assert.equal(status, 200, `seed ${seed}`);
+    assert.equal(skein!.provider, "honest");
+    assert.equal(skein!.attempts, 2);
+  }
+});

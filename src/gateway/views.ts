@@ -2,6 +2,7 @@
 import type { FeeView, ModelView, PriceView, ProviderView } from "../protocol/gateway-api.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
 import { fee, nanoToUsd, type PriceSheet } from "../protocol/price.ts";
+import { slotsFor } from "../router/plan.ts";
 import type { Cloud } from "./cloud.ts";
 import type { Directory } from "./directory.ts";
 import type { CloudPrice } from "./options.ts";
@@ -112,7 +113,8 @@ function listed(
   };
 }
 
-export function providerView(entry: ProviderEntry): ProviderView {
+/** @param headroom share of slots that new requests leave free */
+export function providerView(entry: ProviderEntry, headroom: number): ProviderView {
   const { session } = entry;
   return {
     id: session.providerId,
@@ -134,7 +136,9 @@ export function providerView(entry: ProviderEntry): ProviderView {
       trust_tier: offer.trustTier,
       context_tokens_max: offer.contextTokensMax,
       parallel_max: offer.parallelMax,
+      kept_free: offer.parallelMax - slotsFor(offer.parallelMax, false, headroom),
       resumable: offer.resumable,
+      continues_text: offer.continuesText ?? "none",
       forwards_prompts: offer.forwardsPrompts === true,
       price: priceView(offer.price),
     })),

@@ -1,7 +1,7 @@
 /** The gateway's end of a session: verifies offers, watches the heartbeat, multiplexes requests. */
 import type { Frame, StreamFrame, TokensFrame } from "../protocol/frames.ts";
-import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
-import type { Failure } from "../protocol/messages.ts";
+import type { GenerateEvent, GenerateRequest, Prompt, Traced, TraceRequest } from "../protocol/generate.ts";
+import type { Counted, CountRequest, Failure } from "../protocol/messages.ts";
 import type { Offer, ProviderStatus, SignedEnvelope } from "../protocol/offer.ts";
 import { openOffer } from "../protocol/signing.ts";
 import { isErrorCode, SkeinError, toSkeinError } from "../util/errors.ts";
@@ -29,6 +29,12 @@ export async function acceptProviderSession(
   reader.handOver((frame, bytes) => session.receive(frame, bytes));
   session.start();
   return session;
+}
+
+/** What a single question is answered with. */
+interface Replies {
+  counted: Counted;
+  traced: Traced;
 }
 
 class GatewaySideSession implements ProviderSession {
@@ -97,6 +103,7 @@ class GatewaySideSession implements ProviderSession {
       case "counted":
       case "checkpoint":
       case "receipt":
+      case "traced":
         return this.#toStream(frame, bytes);
       default:
         return this.close(`a provider does not send ${frame.type} frames`);
@@ -177,17 +184,31 @@ class GatewaySideSession implements ProviderSession {
   }
 
   async countPromptTokens(modelId: string, prompt: Prompt, signal: AbortSignal): Promise<number> {
+    const ask = { type: "count", body: { modelId, prompt } } as const;
+    return (await this.#ask(ask, "counted", signal)).promptTokens;
+  }
+
+  trace(request: TraceRequest, signal: AbortSignal): Promise<Traced> {
+    return this.#ask({ type: "trace", body: request }, "traced", signal);
+  }
+
+  /** One frame there, one back. */
+  async #ask<T extends keyof Replies>(
+    request: { type: "count"; body: CountRequest } | { type: "trace"; body: TraceRequest },
+    expected: T,
+    signal: AbortSignal,
+  ): Promise<Replies[T]> {
     const stream = this.#openStream(false);
     const release = this.#bind(stream, signal);
     let isSent = false;
     try {
-      this.#writer.writeRequest({ type: "count", stream: stream.id, body: { modelId, prompt } });
+      this.#writer.writeRequest({ ...request, stream: stream.id });
       isSent = true;
       for await (const { frame, bytes } of stream.queue) {
         this.#streams.read(stream, bytes);
         if (frame.type === "error") throw failureError(frame.body);
-        if (frame.type === "counted") return frame.body.promptTokens;
-        throw new SkeinError("protocol_violation", `Expected counted, not ${frame.type}.`);
+        if (frame.type === expected) return frame.body as Replies[T];
+        throw new SkeinError("protocol_violation", `Expected ${expected}, not ${frame.type}.`);
       }
       throw new SkeinError("provider_failed", "The provider gave no answer.");
     } finally {

@@ -15,6 +15,7 @@ import { Libp2pConnection } from "./libp2p-connection.ts";
 import { cannotConnect, cannotListen, checkDialAddress } from "./libp2p-errors.ts";
 import { Neighbours } from "./neighbours.ts";
 import { type Connection, gossipBytesMax, type Network } from "./port.ts";
+import { sendFewerWindowUpdates } from "./window-updates.ts";
 
 export const sessionProtocol = "/skein/session/1";
 const mdnsServiceTag = "skein.local";
@@ -180,6 +181,7 @@ async function connect(
 }
 
 function wrap(stream: Stream, connection: PeerConnection): Connection {
+  sendFewerWindowUpdates(stream);
   return new Libp2pConnection(stream, connection.remotePeer.toString(), connection.remoteAddr.toString());
 }
 

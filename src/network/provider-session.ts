@@ -1,6 +1,6 @@
 /** The provider's end of a session: answers a gateway's requests under its flow control. */
 import type { Frame } from "../protocol/frames.ts";
-import type { GenerateRequest } from "../protocol/generate.ts";
+import type { GenerateRequest, TraceRequest } from "../protocol/generate.ts";
 import type { CountRequest } from "../protocol/messages.ts";
 import type { ProviderStatus, SignedEnvelope } from "../protocol/offer.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
@@ -84,6 +84,8 @@ class ProviderSideSession implements GatewaySession {
         return void this.#answer(frame.stream, (stream) => this.#generate(frame.stream, frame.body, stream));
       case "count":
         return void this.#answer(frame.stream, (stream) => this.#count(frame.stream, frame.body, stream));
+      case "trace":
+        return void this.#answer(frame.stream, (stream) => this.#trace(frame.stream, frame.body, stream));
       case "cancel":
         return this.#streams.get(frame.stream)?.abort.abort();
       case "credit":
@@ -148,6 +150,14 @@ class ProviderSideSession implements GatewaySession {
   async #count(id: number, { modelId, prompt }: CountRequest, stream: Stream): Promise<void> {
     const promptTokens = await this.#handler.countPromptTokens(modelId, prompt, stream.abort.signal);
     this.#writer.write({ type: "counted", stream: id, body: { promptTokens } });
+  }
+
+  async #trace(id: number, request: TraceRequest, stream: Stream): Promise<void> {
+    if (this.#handler.trace === undefined) {
+      throw new SkeinError("invalid_request", "This provider gives no traces.", { retry: "never" });
+    }
+    const body = await this.#handler.trace(request, stream.abort.signal);
+    this.#writer.write({ type: "traced", stream: id, body });
   }
 
   #sendError(id: number, error: SkeinError): void {

@@ -1,7 +1,7 @@
 /** Sessions end to end, over the memory network and over libp2p. */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import type { GenerateEvent } from "../protocol/generate.ts";
+import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
 import { encodeFrame } from "../protocol/frames.ts";
 import { signOffer } from "../protocol/signing.ts";
 import { ManualClock } from "../util/clock.ts";
@@ -50,6 +50,90 @@ for (const [name, makePair] of [
         });
       });
       assert.equal(await gateway.countPromptTokens("m", { kind: "text", text: "x" }, never), 42);
+      await close();
+    });
+
+    test("checkpoints and a receipt come with an answer whose terms ask for one, a trace when it is asked for", async () => {
+      const plain = tokensHandler(() => 2);
+      const encoded = new Uint8Array(500).fill(7);
+      const checkpoint = {
+        type: "checkpoint",
+        position: 1,
+        positions: 4,
+        chain: new Uint8Array(32).fill(1),
+        signature: new Uint8Array(64).fill(2),
+      } as const;
+      const handler: RequestHandler = {
+        ...plain,
+        async *generate(request, signal) {
+          for await (const event of plain.generate(request, signal)) {
+            if (event.type === "end" && request.terms !== undefined) yield checkpoint;
+            if (event.type === "end" && request.requestId === "fails") {
+              yield { type: "receipt", encoded };
+              throw new SkeinError("engine_failed", "broken");
+            }
+            yield event;
+          }
+          if (request.terms !== undefined && request.requestId !== "silent")
+            yield { type: "receipt", encoded };
+        },
+        trace: async ({ tokenIds, position }) => ({
+          rows: new Uint8Array(32 * tokenIds.length).fill(3),
+          leaves: position === null ? null : new Uint8Array(64).fill(4),
+        }),
+      };
+      const { gateway, close } = await join(makePair, handler);
+      const price = { inputPerMillionTokens: 1n, outputPerMillionTokens: 2n ** 59n, perSecond: 0n };
+      const terms = {
+        tier: "exact",
+        price,
+        contextTokensMax: 100,
+        chargesPrompt: true,
+        previous: null,
+      } as const;
+      const typesOf = async (
+        values: Partial<GenerateRequest>,
+        events: GenerateEvent[] = [],
+      ): Promise<string[]> => {
+        for await (const event of gateway.generate(requestOf(values), never)) events.push(event);
+        return events.map(({ type }) => type);
+      };
+      const events: GenerateEvent[] = [];
+      assert.deepEqual(await typesOf({ terms }, events), [
+        "start",
+        "tokens",
+        "tokens",
+        "checkpoint",
+        "end",
+        "receipt",
+      ]);
+      assert.deepEqual(new Uint8Array((events.at(-1) as { encoded: Uint8Array }).encoded), encoded);
+      assert.deepEqual(await typesOf({}), ["start", "tokens", "tokens", "end"]);
+      const failed: GenerateEvent[] = [];
+      await assert.rejects(typesOf({ terms, requestId: "fails" }, failed), code("engine_failed"));
+      assert.equal(failed.at(-1)!.type, "receipt");
+      // One that never gives its receipt is waited for by whoever wants it.
+      const abort = new AbortController();
+      const request = requestOf({ terms, requestId: "silent" });
+      const silent = gateway.generate(request, abort.signal)[Symbol.asyncIterator]();
+      for (let i = 0; i < 5; i++) await silent.next();
+      const waiting = silent.next();
+      abort.abort();
+      await assert.rejects(waiting, code("cancelled"));
+      const asked = { modelId: "m", sequence: 1, tokenIds: [1, 2, 3], position: null };
+      assert.equal((await gateway.trace!(asked, never)).rows.length, 96);
+      assert.equal((await gateway.trace!({ ...asked, position: 2 }, never)).leaves!.length, 64);
+      assert.equal(gateway.closed, false);
+      await close();
+    });
+
+    test("a provider that gives no traces says so", async () => {
+      const { gateway, close } = await join(
+        makePair,
+        tokensHandler(() => 1),
+      );
+      const asked = { modelId: "m", sequence: 1, tokenIds: [1], position: null };
+      await assert.rejects(gateway.trace!(asked, never), code("invalid_request"));
       await close();
     });
 

@@ -14,7 +14,7 @@
  *
  * `gateway-session.ts` and `provider-session.ts` are the two ends.
  */
-import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
+import type { GenerateEvent, GenerateRequest, Prompt, Traced, TraceRequest } from "../protocol/generate.ts";
 import type { Offer, ProviderStatus, SignedEnvelope } from "../protocol/offer.ts";
 import type { Clock } from "../util/clock.ts";
 import type { Logger } from "../util/log.ts";
@@ -42,6 +42,8 @@ export interface ProviderSession {
   /** Opens a stream for one attempt. Leaving the loop or aborting cancels at the provider. */
   generate(request: GenerateRequest, signal: AbortSignal): AsyncIterable<GenerateEvent>;
   countPromptTokens(modelId: string, prompt: Prompt, signal: AbortSignal): Promise<number>;
+  /** Commitments of an earlier answer, made again. Absent: it gives none. @throws SkeinError `overloaded`, `invalid_request` */
+  trace?(request: TraceRequest, signal: AbortSignal): Promise<Traced>;
 
   /** Calls back after a new offer or status. */
   onChange(listener: () => void): void;
@@ -53,6 +55,8 @@ export interface ProviderSession {
 export interface RequestHandler {
   generate(request: GenerateRequest, signal: AbortSignal): AsyncIterable<GenerateEvent>;
   countPromptTokens(modelId: string, prompt: Prompt, signal: AbortSignal): Promise<number>;
+  /** Absent: it gives none. */
+  trace?(request: TraceRequest, signal: AbortSignal): Promise<Traced>;
 }
 
 /** The provider's end: one gateway it serves. */

@@ -31,6 +31,7 @@ function offerOf(values: Partial<Offer> = {}): Offer {
         parallelMax: 4,
         resumable: true,
         forwardsPrompts: true,
+        continuesText: "all",
         price: { inputPerMillionTokens: 20_000_000n, outputPerMillionTokens: 10n ** 17n, perSecond: 0n },
       },
     ],

@@ -12,6 +12,8 @@ const unicode = fc.string({ unit: "binary", maxLength: 40 }).filter((text) => te
 const nonce = fc.uint8Array({ minLength: 32, maxLength: 32 });
 const milliseconds = fc.nat(1_000_000);
 
+const hash = fc.uint8Array({ minLength: 32, maxLength: 32 });
+const signature64 = fc.uint8Array({ minLength: 64, maxLength: 64 });
 const frames: fc.Arbitrary<Frame> = fc.oneof(
   fc.record({
     type: fc.constant("hello" as const),
@@ -106,6 +108,34 @@ const frames: fc.Arbitrary<Frame> = fc.oneof(
     }),
   }),
   fc.record({
+    type: fc.constant("checkpoint" as const),
+    stream,
+    body: fc.record({ position: u32, positions: u32, chain: hash, signature: signature64 }),
+  }),
+  fc.record({
+    type: fc.constant("receipt" as const),
+    stream,
+    body: fc.record({ encoded: fc.uint8Array({ maxLength: 100 }) }),
+  }),
+  fc.record({
+    type: fc.constant("trace" as const),
+    stream,
+    body: fc.record({
+      modelId: fc.string({ minLength: 1, maxLength: 20 }),
+      sequence: fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }),
+      tokenIds: fc.array(u32, { maxLength: 20 }),
+      position: fc.option(u32),
+    }),
+  }),
+  fc.record({
+    type: fc.constant("traced" as const),
+    stream,
+    body: fc.record({
+      rows: fc.uint8Array({ maxLength: 100 }),
+      leaves: fc.option(fc.uint8Array({ maxLength: 40 })),
+    }),
+  }),
+  fc.record({
     type: fc.constant("tokens" as const),
     stream,
     position: u32,
@@ -163,7 +193,7 @@ const isViolation = (error: unknown): boolean =>
   error instanceof SkeinError && error.code === "protocol_violation";
 
 test("any bytes are a frame or a protocol violation, nothing else", () => {
-  const types = [1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 32, 33, 34, 35, 36];
+  const types = [1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 17, 18, 19, 20, 32, 33, 34, 35, 36, 37, 38, 39];
   const bytes = fc.tuple(fc.constantFrom(...types, 0, 99), fc.uint8Array({ maxLength: 100 }));
   fc.assert(
     fc.property(bytes, ([type, rest]) => {

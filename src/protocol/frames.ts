@@ -8,7 +8,7 @@ import type { ZodType } from "zod";
 import { SkeinError } from "../util/errors.ts";
 import { utf8 } from "../util/bytes.ts";
 import { decodeCbor, encodeCbor } from "./cbor.ts";
-import type { GenerateRequest } from "./generate.ts";
+import type { GenerateRequest, Traced, TraceRequest } from "./generate.ts";
 import * as messages from "./messages.ts";
 import type { ProviderStatus, SignedEnvelope } from "./offer.ts";
 
@@ -35,7 +35,9 @@ export type StreamFrame =
   | { type: "error"; stream: number; body: messages.Failure }
   | { type: "counted"; stream: number; body: messages.Counted }
   | { type: "checkpoint"; stream: number; body: messages.CheckpointBody }
-  | { type: "receipt"; stream: number; body: messages.ReceiptBody };
+  | { type: "receipt"; stream: number; body: messages.ReceiptBody }
+  | { type: "trace"; stream: number; body: TraceRequest }
+  | { type: "traced"; stream: number; body: Traced };
 
 export interface TokensFrame {
   type: "tokens";
@@ -71,6 +73,8 @@ const kinds: Record<SessionFrame["type"] | StreamFrame["type"], Kind> = {
   pong: session(9, messages.pingSchema),
   generate: { ...stream(16, messages.generateSchema), ...withPrompt },
   count: { ...stream(17, messages.countSchema), ...withPrompt },
+  trace: { ...stream(20, messages.traceSchema), ...withPrompt },
+  traced: stream(39, messages.tracedSchema),
   credit: stream(18, messages.creditSchema),
   cancel: stream(19, messages.emptySchema),
   start: stream(32, messages.startSchema),

@@ -140,7 +140,11 @@ export interface ProviderView {
     trust_tier: TrustTier;
     context_tokens_max: number;
     parallel_max: number;
+    /** Slots that new requests leave free for answers that lose their provider. */
+    kept_free: number;
     resumable: boolean;
+    /** Without token ids: which answers can go on by their text. */
+    continues_text: "none" | "completions" | "all";
     /** Whether prompts leave the provider's machine. */
     forwards_prompts: boolean;
     price: PriceView;

@@ -74,6 +74,26 @@ export interface GenerateRequest {
   readonly timeoutMs: number;
   /** A receipt is wanted; absent: none. */
   readonly terms?: Terms;
+  /** Inside the provider only, in the exact tier: leaves of this position are wanted. */
+  readonly leavesAt?: number;
+}
+
+/** Commitments of an answer that a provider gave a receipt for, made again to show where a number is wrong. */
+export interface TraceRequest {
+  readonly modelId: string;
+  /** Number of the receipt among the provider's. */
+  readonly sequence: number;
+  /** The whole answer, its prompt first. */
+  readonly tokenIds: readonly number[];
+  /** Whose leaves are wanted, too; null: none. */
+  readonly position: number | null;
+}
+
+export interface Traced {
+  /** Row hashes of all positions that the receipt commits to, one behind the other. */
+  readonly rows: Uint8Array;
+  /** Leaves of one row's tree; null: none were asked for. */
+  readonly leaves: Uint8Array | null;
 }
 
 export type FinishReason = "stop" | "length";
@@ -112,6 +132,8 @@ export type GenerateEvent =
        * other; with `terms`, inside the provider only, in the exact tier.
        */
       readonly rows?: Uint8Array;
+      /** With `leavesAt`, once: leaves of that position's row, one behind the other. */
+      readonly leaves?: Uint8Array;
     }
   /** In the exact tier, with `terms`: the provider's signature under the commitments so far. */
   | {
@@ -133,6 +155,7 @@ export type GenerateEvent =
       readonly timings: GenerateTimings;
       /** As in `tokens`. */
       readonly rows?: Uint8Array;
+      readonly leaves?: Uint8Array;
     };
 
 export const greedySampling: Sampling = {

@@ -1,6 +1,13 @@
 /** Schemas of the control messages inside frames. What is decoded has passed them. */
 import { type ZodType, z } from "zod";
-import { type GenerateRequest, logitBiasMax, type Prompt, type Terms } from "./generate.ts";
+import {
+  type GenerateRequest,
+  logitBiasMax,
+  type Prompt,
+  type Terms,
+  type Traced,
+  type TraceRequest,
+} from "./generate.ts";
 import type { ProviderStatus, SignedEnvelope } from "./offer.ts";
 import { nonceBytes } from "./join-proof.ts";
 import { priceSchema, tierSchema } from "./schemas.ts";
@@ -110,6 +117,14 @@ export const generateSchema: ZodType<GenerateRequest> = z.strictObject({
   timeoutMs: milliseconds,
   terms: termsSchema.exactOptional(),
 });
+
+export const traceSchema: ZodType<TraceRequest> = z.strictObject({
+  modelId: z.string().min(1).max(200),
+  sequence: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER),
+  tokenIds,
+  position: u32.nullable(),
+});
+export const tracedSchema: ZodType<Traced> = z.strictObject({ rows: bytes, leaves: bytes.nullable() });
 
 export const countSchema = z.strictObject({ modelId: z.string().min(1).max(200), prompt: promptSchema });
 export type CountRequest = z.infer<typeof countSchema>;

@@ -1,4 +1,5 @@
 /** An offer: what a provider serves, at what price, until when. Signed; see `signing.ts`. */
+import type { Prompt } from "./generate.ts";
 import type { PriceSheet } from "./price.ts";
 
 export type EngineKind = "llama" | "exact" | "openai" | "naive";
@@ -24,7 +25,22 @@ export interface ModelOffer {
   readonly resumable: boolean;
   /** Prompts leave the provider's machine: its engine passes them on to a server of which nobody here knows anything. */
   readonly forwardsPrompts?: true;
+  /**
+   * Without token ids: behind which prompts an attempt can continue from the text that was emitted; only those of
+   * completions, or chats too. Absent: none.
+   */
+  readonly continuesText?: "completions" | "all";
   readonly price: PriceSheet;
+}
+
+/** Whether an answer without token ids can go on behind a prompt. */
+export function continuesByText(
+  { continuesText }: Pick<ModelOffer, "continuesText">,
+  prompt: Prompt,
+): boolean {
+  if (prompt.kind === "text") return continuesText !== undefined;
+  // Behind an assistant's own words a server may take the two messages for one, or for two.
+  return continuesText === "all" && prompt.kind === "chat" && prompt.messages.at(-1)?.role !== "assistant";
 }
 
 export interface Offer {

@@ -35,6 +35,7 @@ const modelOffer: ZodType<ModelOffer> = z.strictObject({
   parallelMax: count.min(1),
   resumable: z.boolean(),
   forwardsPrompts: z.literal(true).exactOptional(),
+  continuesText: z.enum(["completions", "all"]).exactOptional(),
   price: priceSchema,
 });
 

@@ -1,12 +1,15 @@
 import type { Engine } from "../engine/port.ts";
 import type { RequestHandler } from "../network/session.ts";
 import { opsHash } from "../exact/ops/version.ts";
-import type { Terms } from "../protocol/generate.ts";
+import type { Terms, TraceRequest } from "../protocol/generate.ts";
 import type { PriceSheet } from "../protocol/price.ts";
 import { type IssueDeps, withReceipt } from "../receipt/issue.ts";
+import type { ReceiptJournal } from "./receipt-journal.ts";
+import { createTracer } from "./trace.ts";
 import { SkeinError } from "../util/errors.ts";
 
 export interface ReceiptDeps extends IssueDeps {
+  readonly chain: ReceiptJournal;
   /** Name and version of what runs, for receipts. */
   readonly software: string;
 }
@@ -35,6 +38,10 @@ export function createRequestHandler(
       retry: "elsewhere",
     });
   }
+  const tracer =
+    receipts === null
+      ? null
+      : createTracer({ ...receipts, find: (sequence) => receipts.chain.find(sequence) });
   return {
     generate(request, signal) {
       // It was on its way when this provider said that it leaves: no fault of anybody.
@@ -50,6 +57,14 @@ export function createRequestHandler(
       const asked = { ...plain, terms };
       return withReceipt(receipts, issuer, asked, engine.generate(asked, signal));
     },
+    ...(tracer === null
+      ? {}
+      : {
+          trace(request: TraceRequest, signal: AbortSignal) {
+            if (isDraining()) throw new SkeinError("overloaded", "This provider is leaving.");
+            return tracer(servedAs(request.modelId).engine, request, signal);
+          },
+        }),
     countPromptTokens: (modelId, prompt, signal) =>
       servedAs(modelId).engine.countPromptTokens(prompt, signal),
   };

@@ -43,6 +43,7 @@ function modelOffer({ engine, name, price }: ServedEngine): ModelOffer {
     parallelMax: model.parallelMax,
     resumable: model.resumable,
     ...(model.forwardsPrompts === true ? { forwardsPrompts: true } : {}),
+    ...(model.continuesText === undefined ? {} : { continuesText: model.continuesText }),
     price,
   };
 }

@@ -91,7 +91,7 @@ class FakeSession implements GatewaySession {
 
 const offersByPayload = new Map<Uint8Array, Offer>();
 
-function setUp(connect: (target: string, attempt: number) => FakeSession) {
+function setUp(connect: (target: string, attempt: number) => FakeSession, seed = 1) {
   const clock = new ManualClock();
   const fake = fakeEngine();
   const attempts: number[] = [];
@@ -99,7 +99,7 @@ function setUp(connect: (target: string, attempt: number) => FakeSession) {
   const provider = createProvider(
     {
       clock,
-      random: seededRandom(1),
+      random: seededRandom(seed),
       log: silentLogger,
       sign: async (offer) => {
         const payload = new Uint8Array(1);
@@ -184,6 +184,28 @@ test("comes back after a lost session with growing, bounded pauses", async () =>
   );
   assert.ok(states.includes("waiting"));
   await provider.close();
+});
+
+test("providers of a gateway that vanished do not come back in step", async () => {
+  const pauses = new Set<number>();
+  for (let seed = 1; seed <= 8; seed++) {
+    const { clock, provider, attempts } = setUp(() => {
+      throw new SkeinError("connection_failed", "nobody there");
+    }, seed);
+    provider.join("here");
+    // Each pause is at least half of what it is at most: 0.5, 1, 2, 4, 8, 15, 15 seconds.
+    for (let i = 0; i < 4_000 && attempts.length < 8; i++) {
+      await settle();
+      clock.advance(10);
+    }
+    await provider.close();
+    [500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000].forEach((most, i) => {
+      const pause = attempts[i + 1]! - attempts[i]!;
+      assert.ok(pause >= most / 2 && pause <= most + 10, `pause ${i} of ${pause} ms`);
+    });
+    pauses.add(attempts[1]! - attempts[0]!);
+  }
+  assert.ok(pauses.size >= 5, `${pauses.size} first pauses of 8 differ`);
 });
 
 test("knows each gateway once, and not more than the limit", async () => {

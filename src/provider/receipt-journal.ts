@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { decodeCbor, encodeCbor } from "../protocol/cbor.ts";
 import type { ReceiptChain, ReceiptPlace } from "../receipt/issue.ts";
-import { encodeReceipt, receiptDigest, type SignedReceipt } from "../receipt/receipt.ts";
+import { decodeReceipt, encodeReceipt, receiptDigest, type SignedReceipt } from "../receipt/receipt.ts";
 import { wordBytes, zeroWord } from "../receipt/words.ts";
 import type { Sha256 } from "../exact/commitment/commitment.ts";
 import type { Store } from "../store/port.ts";
@@ -26,7 +26,12 @@ interface Made {
   readonly written: Promise<boolean>;
 }
 
-export function createReceiptJournal(deps: { store: Store; clock: Clock; sha256: Sha256 }): ReceiptChain {
+export interface ReceiptJournal extends ReceiptChain {
+  /** One of those that are kept; null: it is not. */
+  find(sequence: number): Promise<SignedReceipt | null>;
+}
+
+export function createReceiptJournal(deps: { store: Store; clock: Clock; sha256: Sha256 }): ReceiptJournal {
   const { store, clock, sha256 } = deps;
   /** Undefined: not read yet, or a write failed. */
   let head: Head | null | undefined;
@@ -52,7 +57,7 @@ export function createReceiptJournal(deps: { store: Store; clock: Clock; sha256:
         { type: "put", key: headKey, value: encodeCbor(after), expiresAtMs: null },
         {
           type: "put",
-          key: `receipts/issued/${String(sequence).padStart(sequenceDigits, "0")}`,
+          key: keyOf(sequence),
           value: encodeReceipt(signed),
           expiresAtMs: clock.nowMs() + keptMs,
         },
@@ -63,6 +68,10 @@ export function createReceiptJournal(deps: { store: Store; clock: Clock; sha256:
   }
 
   return {
+    async find(sequence) {
+      const encoded = await store.get(keyOf(sequence));
+      return encoded === null ? null : decodeReceipt(encoded);
+    },
     async append(make) {
       const before = turn;
       const { promise: made, resolve, reject } = Promise.withResolvers<Made>();
@@ -82,4 +91,8 @@ export function createReceiptJournal(deps: { store: Store; clock: Clock; sha256:
       });
     },
   };
+}
+
+function keyOf(sequence: number): string {
+  return `receipts/issued/${String(sequence).padStart(sequenceDigits, "0")}`;
 }

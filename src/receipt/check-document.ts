@@ -24,6 +24,11 @@ export async function checkDocument(sha256: Sha256, document: ReceiptDocument): 
   return checks;
 }
 
+/** Whether an answer is there from its first token on: a gateway that was started again knows only what followed. */
+export function hasBeginning({ parts }: ReceiptedChoice): boolean {
+  return (parts[0]?.asked.emitted.tokens ?? 0) === 0;
+}
+
 async function checkChoice(
   sha256: Sha256,
   requestId: string,

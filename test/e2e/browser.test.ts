@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import type { Page } from "playwright-core";
 import { sha256 } from "../../src/engine/sha256.ts";
 import { toHex } from "../../src/util/bytes.ts";
+import { receiptOf } from "./browser/receipt-maker.ts";
 import { type Answers, answersOf } from "./browser/answers.ts";
 import { type Browser, performIn, skipWithoutBrowser, startBrowser } from "./browser/chromium.ts";
 import { convertDemo, serveDemo } from "./browser/demo.ts";
@@ -21,7 +22,7 @@ const task = { prompt: "Once upon a time", tokens: 1_000, commits: true } as con
 const places: readonly Place[] = ["main thread", "worker"];
 const vectorFolder = fileURLToPath(new URL("../../vectors", import.meta.url));
 const vectors: readonly VectorFile[] = readdirSync(vectorFolder)
-  .filter((name) => name.endsWith(".json"))
+  .filter((name) => name === "operations.json" || name.startsWith("trace-"))
   .map((name) => ({ name, text: readFileSync(join(vectorFolder, name), "utf8") }));
 let browser: Browser;
 /** Without and with cross-origin isolation. */
@@ -95,6 +96,28 @@ test(
     const { answers } = await performIn(page, "worker", "team", { ...task, threads: 3 });
     await page.close();
     assert.deepEqual(answers, expected.answers);
+  },
+);
+
+test(
+  "a receipt made in Node is confirmed in a browser by computing again, an altered one is not",
+  { skip },
+  async () => {
+    const document = await receiptOf(container);
+    const page = await browser.open(servers[0]!.url);
+    const confirmed = await performIn(page, "worker", "receipt", document);
+    const { receipt } = document.choices[0]!.parts[0]!;
+    const altered = structuredClone(document);
+    altered.choices[0]!.parts[0]!.receipt!.fee = "0";
+    const refused = await performIn(page, "worker", "receipt", altered);
+    const otherSeed = structuredClone(document);
+    otherSeed.choices[0]!.parts[0]!.request.seed += 1;
+    const other = await performIn(page, "worker", "receipt", otherSeed);
+    await page.close();
+    assert.deepEqual(confirmed, { problems: [], positions: receipt!.execution!.positions, fault: null });
+    assert.deepEqual(refused.problems, ["signature", "price"]);
+    assert.deepEqual(other.problems, ["request", "model"]);
+    assert.equal(other.fault?.kind, "token");
   },
 );
 

@@ -110,6 +110,38 @@ test("a provider that is killed in the middle of an answer is not missed, to the
   for (const running of both) if (running.id !== killed) await stop(running);
 });
 
+test("several choices at once, streamed, lose their provider: each goes on to the byte", async () => {
+  const both = await Promise.all([startProvider(), startProvider()]);
+  await eventually("both serve", async () => ((await providersOf("tiny-exact")).length === 2 ? true : null));
+  const ask = async (onText: (chars: number) => Promise<void> = async () => {}): Promise<string[]> => {
+    const texts: string[] = [];
+    const stream = await openai.completions.create({
+      ...request,
+      seed: 21,
+      n: 4,
+      stop: ["zq"],
+      stream: true,
+    });
+    for await (const chunk of stream) {
+      for (const { index, text } of chunk.choices) texts[index] = (texts[index] ?? "") + text;
+      await onText(texts.join("").length);
+    }
+    return texts;
+  };
+  const undisturbed = await ask();
+  let killed: string | undefined;
+  const disturbed = await ask(async (chars) => {
+    if (killed !== undefined || chars < 80) return;
+    const busy = (await providersOf("tiny-exact")).find(({ active }) => active > 0);
+    const victim = both.find(({ id }) => id === busy?.id);
+    killed = victim?.id;
+    victim?.child.kill("SIGKILL");
+  });
+  assert.ok(killed !== undefined, "the answer ended before anybody could be killed");
+  assert.deepEqual(disturbed, undisturbed);
+  for (const running of both) if (running.id !== killed) await stop(running);
+});
+
 test("what is offered says what it is", async () => {
   const provider = await startProvider("--name", "mine", "--parallel", "2", "--context", "128");
   await eventually("it serves", async () => ((await providersOf("mine")).length === 1 ? true : null));

@@ -1,6 +1,9 @@
 /** A provider that becomes slow in the middle of an answer, as a machine does that has other work. */
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { sha256 } from "../../src/engine/sha256.ts";
+import { checkDocument } from "../../src/receipt/check-document.ts";
+import { parseDocument } from "../../src/receipt/document.ts";
 import type { RequestView } from "../../src/protocol/gateway-api.ts";
 import { Pool, providersOf, untilAvailable, watchStream } from "./pool.ts";
 import { killAll, type Running, skein, skeinToEnd, stop, temporaryHome } from "./processes.ts";
@@ -62,6 +65,14 @@ test("it goes on at the other one, to the byte", { skip: process.platform === "w
   assert.deepEqual([seen.error, seen.outputTokens], [null, expected.outputTokens]);
   assert.equal(seen.text, expected.text);
   assert.equal(seen.attempts, 2);
+  // Both parts belong together, and what followed the move is signed.
+  const receipts = await (await fetch(`${url}/v1/requests/${seen.id}/receipt`)).json();
+  const document = parseDocument(receipts);
+  assert.deepEqual(
+    (await checkDocument(sha256, document)).filter(({ problem }) => problem !== null),
+    [],
+  );
+  assert.equal(document.choices[0]!.parts.map(({ text }) => text).join(""), seen.text);
   const { output } = await skeinToEnd(home.path, "why", seen.id, "--gateway", url);
   assert.match(
     output,

@@ -2,8 +2,20 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cpus } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import type { Command } from "commander";
-import { type CalibrationGroup, type CalibrationRecord, calibrationRecord } from "../../audit/calibration.ts";
-import { honestMargins, samplingKinds, type Scoring, streamRequest } from "../../audit/honest-streams.ts";
+import {
+  type CalibrationRecord,
+  calibrationRecord,
+  type SamplingClass,
+  samplingClasses,
+  samplingClassOf,
+} from "../../audit/calibration.ts";
+import {
+  honestMargins,
+  samplingKinds,
+  type Scoring,
+  type StreamShape,
+  streamRequest,
+} from "../../audit/honest-streams.ts";
 import { modelIdOfGguf } from "../../engine/gguf/identity.ts";
 import { inspectGguf } from "../../engine/gguf/inspect.ts";
 import { createLlamaEngine } from "../../engine/llama/index.ts";
@@ -16,7 +28,7 @@ import { contextOf } from "../context.ts";
 import { requireLlamaEngine } from "../engine-install.ts";
 import { stopSignal } from "../foreground.ts";
 import { createLogger } from "../logger.ts";
-import { createProgress } from "../progress.ts";
+import { createProgress, type Progress } from "../progress.ts";
 import { logLevelOf, threadsOf } from "../provider-config.ts";
 import { seconds, step, table } from "../terminal.ts";
 
@@ -43,6 +55,8 @@ const questions = [
   "Who lives in the old mill, and what do they want?",
 ];
 
+type Shape = StreamShape & { readonly threads: number };
+
 /** `skein calibrate`: what honest answers of a model look like to an auditor on this runtime. */
 export async function calibrate(command: Command): Promise<void> {
   const context = contextOf(command);
@@ -50,79 +64,105 @@ export async function calibrate(command: Command): Promise<void> {
   const startMs = performance.now();
   const signal = stopSignal();
   const modelPath = resolve(flags["model"] as string);
-  const streams = (flags["streams"] as number | undefined) ?? streamsDefault;
-  const outputTokensMax = (flags["maxTokens"] as number | undefined) ?? answerTokensDefault;
   const moduleFolder = requireLlamaEngine(home);
   const info = await inspectGguf(modelPath);
   const modelId = await modelIdOfGguf(modelPath, { cacheFolder: join(home, "cache", "identities"), signal });
-  const progress = createProgress("generating and scoring honest answers");
-  const groups = new Map(Object.keys(samplingKinds).map((name) => [name, [] as number[][]]));
   const threadCounts = [...new Set([1, threadsOf(settings.threads)])];
   const shapes = threadCounts.flatMap((threads) =>
     parallels.flatMap((parallel) => chunks.map((chunkTokens) => ({ threads, parallel, chunkTokens }))),
   );
+  // 1. Answers, and their margins.
+  const progress = createProgress("generating and scoring honest answers");
+  const { margins, backend } = await measure({
+    progress,
+    shapes,
+    streams: (flags["streams"] as number | undefined) ?? streamsDefault,
+    outputTokensMax: (flags["maxTokens"] as number | undefined) ?? answerTokensDefault,
+    hasTemplate: info.chatTemplate !== null,
+    signal,
+    openEngine: (threads) =>
+      createLlamaEngine(
+        { clock: systemClock, log: createLogger(logLevelOf(context), "calibrate") },
+        {
+          modelPath,
+          moduleFolder,
+          contextTokens: settings.context,
+          parallel: Math.max(...parallels),
+          threads,
+          gpu: settings.gpu === "auto" ? "auto" : false,
+          modelId,
+          name: info.name,
+        },
+      ),
+  }).finally(() => progress.end());
+  // 2. The record.
+  const record = calibrationRecord(
+    samplingClasses.map((name) => ({ name, streams: margins.get(name) ?? [] })),
+    {
+      model_id: modelId,
+      runtime: runtimeOf(moduleFolder, backend),
+      shapes: shapes.map(shapeText),
+      created_at: new Date(systemClock.nowMs()).toISOString(),
+    },
+  );
+  const { output } = flags;
+  const file =
+    typeof output === "string"
+      ? resolve(output)
+      : join(home, "calibrations", `${modelId.replace(":", "-")}.json`);
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, `${JSON.stringify(record, null, 2)}\n`);
+  if (flags["json"] === true) console.log(printableJson({ file, ...record }));
+  else tell(record, file, seconds(startMs));
+}
+
+interface Measurement {
+  readonly progress: Progress;
+  readonly shapes: readonly Shape[];
+  readonly streams: number;
+  readonly outputTokensMax: number;
+  readonly hasTemplate: boolean;
+  readonly signal: AbortSignal;
+  openEngine(threads: number): Promise<Engine & { readonly backend: string }>;
+}
+
+/** Margins of honest answers by class; every shape gets its part of every kind of sampling. */
+async function measure(
+  plan: Measurement,
+): Promise<{ margins: Map<SamplingClass, number[][]>; backend: string }> {
+  const { shapes, signal } = plan;
+  const kinds = Object.entries(samplingKinds);
+  const perKind = Math.ceil(plan.streams / kinds.length);
+  const margins = new Map<SamplingClass, number[][]>();
   let backend = "";
   let done = 0;
-  for (const threads of threadCounts) {
-    // 1. An engine for each number of threads.
-    const engine = await createLlamaEngine(
-      { clock: systemClock, log: createLogger(logLevelOf(context), "calibrate") },
-      {
-        modelPath,
-        moduleFolder,
-        contextTokens: settings.context,
-        parallel: Math.max(...parallels),
-        threads,
-        gpu: settings.gpu === "auto" ? "auto" : false,
-        modelId,
-        name: info.name,
-      },
-    );
+  const onScored = (): void => plan.progress.show(++done, perKind * kinds.length);
+  for (const threads of new Set(shapes.map((shape) => shape.threads))) {
+    const engine = await plan.openEngine(threads);
     backend = engine.backend;
     try {
       const scoring = requireScoring(engine);
-      // 2. Every shape gets its part of every kind of sampling.
       for (const [i, shape] of shapes.entries()) {
         if (shape.threads !== threads) continue;
-        for (const [kind, margins] of groups) {
-          const seeds = seedsOf(i, shapes.length, Math.ceil(streams / groups.size));
-          const requests = seeds.map((seed) =>
-            streamRequest(promptOf(info.chatTemplate !== null, seed), kind, seed, outputTokensMax),
+        for (const [kind, sampling] of kinds) {
+          const requests = seedsOf(i, shapes.length, perKind).map((seed) =>
+            streamRequest(promptOf(plan.hasTemplate, seed), kind, seed, plan.outputTokensMax),
           );
-          const onScored = (): void => progress.show(Math.min(++done, streams), streams);
-          const found = await honestMargins({ provider: scoring, auditor: scoring }, requests, shape, {
-            signal,
-            onScored,
-          });
-          margins.push(...found);
+          const engines = { provider: scoring, auditor: scoring };
+          const found = await honestMargins(engines, requests, shape, { signal, onScored });
+          const name = samplingClassOf(sampling);
+          margins.set(name, [...(margins.get(name) ?? []), ...found]);
         }
       }
     } finally {
       await engine.close();
     }
   }
-  progress.end();
-  // 3. The record.
-  const record = calibrationRecord(
-    [...groups].map(([name, found]): CalibrationGroup => ({ name, streams: found })),
-    {
-      model_id: modelId,
-      runtime: runtimeOf(moduleFolder, backend),
-      shapes: shapes.map(
-        ({ threads, parallel, chunkTokens }) =>
-          `${threads} threads, ${parallel} requests, chunks of ${chunkTokens ?? "the engine's choice"}`,
-      ),
-      created_at: new Date(systemClock.nowMs()).toISOString(),
-    },
-  );
-  const file =
-    typeof flags["output"] === "string"
-      ? resolve(flags["output"])
-      : join(home, "calibrations", `${modelId.replace(":", "-")}.json`);
-  mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(file, `${JSON.stringify(record, null, 2)}\n`);
-  if (flags["json"] === true) console.log(printableJson({ file, ...record }));
-  else tell(record, file, seconds(startMs));
+  return { margins, backend };
+}
+
+function shapeText({ threads, parallel, chunkTokens }: Shape): string {
+  return `${threads} threads, ${parallel} requests, chunks of ${chunkTokens ?? "the engine's choice"}`;
 }
 
 /** Every shape its own seeds, so that no answer counts twice. */
@@ -154,14 +194,14 @@ function runtimeOf(moduleFolder: string, backend: string): string {
 }
 
 function tell(record: CalibrationRecord, file: string, took: string): void {
-  const { groups, scales, streams, tokens } = record;
+  const { groups, clips, streams, tokens } = record;
   const rows = groups.map(({ name, tokens: n, off, means, means_max: most }) => [
     name,
     n,
     `${((100 * off) / n).toFixed(2)} %`,
-    ...scales.map((_, i) => `${means[i]!.toExponential(1)} (≤ ${most[i]!.toExponential(1)})`),
+    ...clips.map((_, i) => `${means[i]!.toExponential(1)} (≤ ${most[i]!.toExponential(1)})`),
   ]);
-  const heads = scales.map(({ clip }) => `mean of margin / ${clip.toFixed(3)} nats`);
+  const heads = clips.map((clip) => `mean of margin / ${clip.toFixed(3)} nats`);
   console.log(table(["sampling", "tokens", "another token", ...heads], rows));
   console.log(`\n≤: upper bounds that hold together with ${100 * record.confidence} %`);
   step("done", `${file}: ${streams} answers, ${tokens} tokens (${took})`);

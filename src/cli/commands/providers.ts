@@ -101,7 +101,7 @@ function rowsOf(provider: ProviderView): (string | number)[][] {
     model.name,
     provider.state,
     ...measured,
-    `${provider.active} of ${model.parallel_max}`,
+    `${provider.active} of ${model.parallel_max}${model.kept_free > 0 ? `, ${model.kept_free} kept free` : ""}`,
     provider.queued,
     counts,
     `${perMillion(model.price.input_per_million_tokens)} + ${perMillion(model.price.output_per_million_tokens)}`,

@@ -3,7 +3,7 @@ import { text as readAll } from "node:stream/consumers";
 import type { Command } from "commander";
 import { verifyAnswer, type VerifiedAnswer } from "../../audit/verify-answer.ts";
 import { sha256 } from "../../engine/sha256.ts";
-import { checkDocument, type PlacedCheck } from "../../receipt/check-document.ts";
+import { checkDocument, hasBeginning, type PlacedCheck } from "../../receipt/check-document.ts";
 import { parseDocument, type ReceiptDocument } from "../../receipt/document.ts";
 import { nanoToUsd } from "../../protocol/price.ts";
 import { SkeinError } from "../../util/errors.ts";
@@ -63,6 +63,10 @@ export async function readJson(file: string): Promise<unknown> {
 
 async function find(context: Context, document: ReceiptDocument): Promise<Found> {
   const checks = await checkDocument(sha256, document);
+  if (!document.choices.every(hasBeginning)) {
+    const unchecked = "The beginning is missing: its gateway was started again in the middle of the answer.";
+    return { verdict: "unknown", checks, computed: [], unchecked };
+  }
   if (checks.some(({ problem }) => problem !== null)) {
     return { verdict: "bad", checks, computed: [], unchecked: null };
   }

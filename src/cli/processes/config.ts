@@ -86,6 +86,8 @@ export interface OpenAiEngineConfig {
   readonly kind: "openai";
   readonly url: string;
   readonly upstreamModel: string | null;
+  /** Whether chats that were cut are gone on with by their text. */
+  readonly resumeByText: boolean;
   readonly apiKey: string | null;
   readonly name: string | null;
   readonly contextTokens: number | null;

@@ -7,7 +7,7 @@ import type { Executor } from "../../exact/executor.ts";
 import type { GenerateEvent } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
 import { planStep, type StepLimits } from "../step-plan.ts";
-import { stepHashes } from "./row-hashes.ts";
+import { ownersOf, StepHashes } from "./row-hashes.ts";
 import type { Sequence } from "./sequence.ts";
 
 export type StepEvents = readonly (readonly [Sequence, GenerateEvent])[];
@@ -35,6 +35,7 @@ export class BatchLoop {
   readonly #executor: Executor;
   readonly #events: BatchLoopEvents;
   readonly #sequences = new Set<Sequence>();
+  readonly #hashes = new StepHashes();
   #running = false;
   #rowMs: number | null = null;
 
@@ -91,9 +92,9 @@ export class BatchLoop {
         wantsLogits: count === pending && i === count - 1,
       }));
     });
-    const hashes = stepHashes(shares);
-    const outputs = this.#executor.step(rows, hashes?.listener);
-    hashes?.close();
+    const owners = ownersOf(shares);
+    const outputs = this.#executor.step(rows, this.#hashes.listener(owners));
+    this.#hashes.close(owners);
     const stepMs = performance.now() - startMs;
     for (const { sequence } of shares) sequence.answer.account(stepMs);
     this.#learnPace(stepMs / rows.length);

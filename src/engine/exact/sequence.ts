@@ -44,7 +44,7 @@ export class Sequence {
     this.promptLength = promptTokens.length;
     this.tokens = [...promptTokens, ...request.emitted.tokenIds];
     this.cachedTokens = Math.min(slot.cells.length, this.promptLength);
-    this.rowHashes = request.terms === undefined ? null : new RowHashes(slot.rows);
+    this.rowHashes = request.terms === undefined ? null : new RowHashes(slot.rows, request.leavesAt ?? null);
     this.#isEnd = vocabulary.isEnd;
     this.#parameters = samplerParameters(request.sampling);
     this.#countsTokens = this.#parameters.presencePenalty !== 0 || this.#parameters.frequencyPenalty !== 0;
@@ -69,7 +69,7 @@ export class Sequence {
   draw(logits: Int32Array): GenerateEvent[] {
     const events = this.#draw(logits);
     const rows = this.rowHashes?.take();
-    return rows === undefined ? events : events.map((event, i) => (i === 0 ? withRows(event, rows) : event));
+    return rows === undefined ? events : events.map((event, i) => (i === 0 ? { ...event, ...rows } : event));
   }
 
   #draw(logits: Int32Array): GenerateEvent[] {
@@ -83,8 +83,4 @@ export class Sequence {
   #count(tokenId: number): void {
     if (this.#countsTokens) this.#counts.set(tokenId, (this.#counts.get(tokenId) ?? 0) + 1);
   }
-}
-
-function withRows(event: GenerateEvent, rows: Uint8Array): GenerateEvent {
-  return event.type === "tokens" || event.type === "end" ? { ...event, rows } : event;
 }

@@ -71,7 +71,10 @@ export class Service {
     checkTokenIds(request.emitted.tokenIds, prompt.vocabularySize);
     checkContext(promptTokens.length, request.emitted.tokenIds.length, contextTokens);
     const hasRows = request.terms !== undefined;
-    const slot = this.#slots.take([...promptTokens, ...request.emitted.tokenIds], { hasRows });
+    const slot = this.#slots.take([...promptTokens, ...request.emitted.tokenIds], {
+      hasRows,
+      sharedMax: request.leavesAt ?? Number.POSITIVE_INFINITY,
+    });
     if (slot === null) throw new SkeinError("overloaded", "The engine has no free slot.");
     const sequence = new Sequence({ id, request, promptTokens, slot, contextTokens }, vocabulary);
     this.#byId.set(id, sequence);

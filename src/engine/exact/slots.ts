@@ -17,6 +17,13 @@ export interface Slot {
   usedAt: number;
 }
 
+export interface TakeWishes {
+  /** Whether row hashes are wanted of all positions. */
+  readonly hasRows?: boolean;
+  /** From this position on everything is wanted anew. */
+  readonly sharedMax?: number;
+}
+
 export class SlotTable {
   readonly #slots: readonly Slot[];
   #uses = 0;
@@ -33,8 +40,8 @@ export class SlotTable {
     }));
   }
 
-  /** A free slot that remembers the longest beginning of `tokens`. The last one is evaluated again: its logits are wanted. `hasRows`: so are row hashes of all. */
-  take(tokens: readonly number[], { hasRows } = { hasRows: false }): Slot | null {
+  /** A free slot that remembers the longest beginning of `tokens`. The last one is evaluated again: its logits are wanted. */
+  take(tokens: readonly number[], { hasRows, sharedMax }: TakeWishes = {}): Slot | null {
     const free = this.#slots.filter(({ busy }) => !busy);
     const [best] = free
       .map((slot) => ({
@@ -42,7 +49,8 @@ export class SlotTable {
         shared: Math.min(
           commonPrefix(slot.cells, tokens),
           tokens.length - 1,
-          hasRows ? slot.rows.length : Number.POSITIVE_INFINITY,
+          hasRows === true ? slot.rows.length : Number.POSITIVE_INFINITY,
+          sharedMax ?? Number.POSITIVE_INFINITY,
         ),
       }))
       .toSorted((a, b) => b.shared - a.shared || a.slot.usedAt - b.slot.usedAt);

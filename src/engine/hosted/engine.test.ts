@@ -217,3 +217,35 @@ test("closing ends what runs and waits, and no host starts any more", async () =
   await pass(60_000);
   assert.equal(hosts.length, 1);
 });
+
+test("scores are bounded in number and time; whoever gives up tells the host, which still owes an answer", async () => {
+  const { engine, hosts, pass } = await setup();
+  const { events, sent } = hosts[0]!;
+  const claim = { request: ask("x"), tokenIds: [1], isEnded: false, chunkTokens: null };
+  const scores = { margins: [0], logProbabilities: [-1] };
+  const scoring = Array.from({ length: 8 }, () => engine.score!(claim, never));
+  await assert.rejects(engine.score!(claim, never), code("overloaded"));
+  for (const message of sent.splice(0)) {
+    if (message.type === "score") events.onMessage({ type: "scored", id: message.id, scores });
+  }
+  for (const answer of await Promise.all(scoring)) assert.deepEqual(answer, scores);
+  const abort = new AbortController();
+  const cancelled = assert.rejects(engine.score!(claim, abort.signal), code("cancelled"));
+  abort.abort();
+  await cancelled;
+  assert.deepEqual(
+    sent.map(({ type }) => type),
+    ["score", "cancel"],
+  );
+  const late = assert.rejects(engine.score!(claim, never), code("deadline_exceeded"));
+  for (let i = 0; i < 61; i++) {
+    await pass(10_000);
+    events.onMessage({ type: "step", events: [] });
+  }
+  await late;
+  assert.equal(sent.at(-1)!.type, "cancel");
+  const waiting = assert.rejects(engine.score!(claim, never), code("engine_failed"));
+  events.onExit("it fell over");
+  await waiting;
+  await engine.close();
+});

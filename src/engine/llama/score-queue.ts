@@ -75,7 +75,13 @@ export class ScoreQueue {
     const slot = waiting === undefined ? null : this.#slots.takeEmpty();
     if (waiting === undefined || slot === null) return null;
     this.#waiting.shift();
-    return new ScoreRun(waiting.id, waiting.score, waiting.promptTokens, slot, this.#loaded);
+    try {
+      return new ScoreRun(waiting.id, waiting.score, waiting.promptTokens, slot, this.#loaded);
+    } catch (error) {
+      slot.busy = false;
+      this.#fail(waiting.id, error);
+      return null;
+    }
   }
 
   #end(run: ScoreRun): void {

@@ -50,7 +50,7 @@ export class ScoreRun {
     const { context } = this.#loaded;
     const { promptLength } = this.#sequence;
     const start = this.slot.cells.length;
-    // 1. Unless asked otherwise: the prompt apart, as the provider read it, then the answer in chunks.
+    // 1. Unless asked otherwise: the prompt in steps that hold nobody up, then the answer in chunks.
     const isPrompt = start < promptLength;
     const ownChoice = isPrompt
       ? Math.min(stepLimits.sharedPrefillTokensMax, promptLength - start)

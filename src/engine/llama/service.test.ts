@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ask } from "../asking.suite.ts";
+import type { AnswerScores } from "../port.ts";
 import type { GenerateEvent } from "../../protocol/generate.ts";
 import type { NativeContext, NativeModel } from "./binding.ts";
 import type { LoadedModel } from "./load.ts";
@@ -42,8 +43,10 @@ class FakeContext implements NativeContext {
     }
   }
 
-  sampleToken(index: number): Promise<number> {
-    return Promise.resolve(this.#batch[index]!.token + 1);
+  sampleToken(index: number): Promise<number>;
+  sampleToken(index: number, ...revealing: readonly unknown[]): Promise<number | readonly unknown[]> {
+    const next = this.#batch[index]!.token + 1;
+    return Promise.resolve(revealing.length > 1 ? [next, null, null, [next, 2, next + 1, -1]] : next);
   }
 
   disposeSequence(sequence: number): void {
@@ -75,6 +78,8 @@ function startService(parallel: number): {
   context: FakeContext;
   service: Service;
   run: (first: number, tokens: number) => Promise<readonly GenerateEvent[]>;
+  /** Scores what is claimed to follow `first` and the two after it. */
+  score: (first: number, claimed: readonly number[], onAsked?: (id: number) => void) => Promise<AnswerScores>;
 } {
   const context = new FakeContext();
   const model = {
@@ -96,8 +101,13 @@ function startService(parallel: number): {
     backend: "fake",
   } as unknown as LoadedModel;
   const answers = new Map<number, { events: GenerateEvent[]; settle: (error?: string) => void }>();
+  const scoring = new Map<number, PromiseWithResolvers<AnswerScores>>();
   const send = (message: ToParent): void => {
-    if (message.type === "failed") answers.get(message.id)?.settle(message.error.code);
+    if (message.type === "scored") scoring.get(message.id)?.resolve(message.scores);
+    if (message.type === "failed") {
+      answers.get(message.id)?.settle(message.error.code);
+      scoring.get(message.id)?.reject(new Error(message.error.code));
+    }
     if (message.type !== "step") return;
     for (const [id, event] of message.events) {
       answers.get(id)?.events.push(event);
@@ -118,7 +128,20 @@ function startService(parallel: number): {
     service.generate(id, ask("", { prompt, outputTokensMax: tokens }));
     return promise;
   };
-  return { context, service, run };
+  const score = (
+    first: number,
+    tokenIds: readonly number[],
+    onAsked: (id: number) => void = () => undefined,
+  ): Promise<AnswerScores> => {
+    const id = nextId++;
+    const answer = Promise.withResolvers<AnswerScores>();
+    scoring.set(id, answer);
+    const prompt = { kind: "tokens", tokenIds: [first, first + 1, first + 2] } as const;
+    service.score(id, { request: ask("", { prompt }), tokenIds, isEnded: false, chunkTokens: 4 });
+    onAsked(id);
+    return answer.promise;
+  };
+  return { context, service, run, score };
 }
 
 function tokenIdsOf(events: readonly GenerateEvent[]): number[] {
@@ -162,4 +185,43 @@ test("the context's end is reached exactly", async () => {
     events.at(-1)?.type === "end" ? (events.at(-1) as { finishReason: string }).finishReason : "",
     "length",
   );
+});
+
+test("answers are scored between the steps of others, in a slot that is empty before and after", async () => {
+  const { context, run, score } = startService(2);
+  const [answer, scores] = await Promise.all([run(100, 40), score(500, [503, 504, 506, 507, 700, 701, 702])]);
+  assert.equal(tokenIdsOf(answer).at(-1), 142);
+  // The fake allows the next number and the one after it, three nats less likely.
+  assert.deepEqual(scores.margins, [0, 0, 3, 0, Number.POSITIVE_INFINITY, 0, 0]);
+  assert.equal(scores.logProbabilities[4], Number.NEGATIVE_INFINITY);
+  assert.ok(Math.abs(scores.logProbabilities[0]! - Math.log(1 / (1 + Math.exp(-3)))) < 1e-12);
+  assert.deepEqual(
+    [...context.cells.values()].map((cells) => cells[0]),
+    [100],
+  );
+  // Where all slots are taken, it waits for one.
+  const [, late] = await Promise.all([run(100, 20), score(500, [503]), run(200, 5)]);
+  assert.deepEqual(late.margins, [0]);
+});
+
+test("a score can be cancelled while it waits and while it runs, and fails with the cache", async () => {
+  const { context, service, run, score } = startService(1);
+  const running = run(100, 30);
+  await assert.rejects(
+    score(500, [503], (id) => service.cancel(id)),
+    /cancelled/,
+  );
+  const claimed = Array.from({ length: 40 }, (_, i) => 503 + i);
+  let scoring = -1;
+  const cancelled = assert.rejects(
+    score(500, claimed, (id) => (scoring = id)),
+    /cancelled/,
+  );
+  await running;
+  while (context.batches.at(-1)?.[0]?.[2] !== 4) await sleep(0);
+  service.cancel(scoring);
+  await cancelled;
+  context.failing = 1;
+  await assert.rejects(score(500, claimed), /engine_failed/);
+  assert.deepEqual((await score(500, [503, 504])).margins, [0, 0]);
 });

@@ -32,7 +32,7 @@ export function mountAudits(app: App, deps: Deps, asker: AskerOf): void {
         hint: "`skein providers` lists those that have.",
       });
     }
-    const view = providerView(entry);
+    const view = providerView(entry, directory.policy.headroom);
     if (reputations === null || deps.audits === null) return c.json(view);
     const audits = await deps.audits.log.latest(latestMax, view.id);
     return c.json({

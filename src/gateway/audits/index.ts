@@ -188,7 +188,7 @@ function taskOf(facts: AuditFacts, receipt: SignedReceipt, part: number, round: 
     tier: "exact",
     round,
     receipt: { payload: encodeReceipt(receipt), signature: new Uint8Array(receipt.signature) },
-    tokens: null,
+    claim: null,
     facts,
     part,
   };

@@ -11,11 +11,12 @@ const root = fileURLToPath(new URL("../../..", import.meta.url));
 /** Import maps would do, but workers have none. */
 const packages: Readonly<Record<string, string>> = {
   cborg: "/node_modules/cborg/cborg.js",
+  "multiformats/bases/base58": "/node_modules/multiformats/dist/src/bases/base58.js",
   zod: "/node_modules/zod/index.js",
   "@noble/hashes/sha2.js": "/node_modules/@noble/hashes/sha2.js",
 };
 const servedPaths =
-  /^\/(?:src|test\/e2e\/browser|node_modules\/(?:cborg|zod|@noble\/hashes))\/[\w./-]+\.(?:ts|js)$/;
+  /^\/(?:src|test\/e2e\/browser|node_modules\/(?:cborg|multiformats|zod|@noble\/hashes))\/[\w./-]+\.(?:ts|js)$/;
 const isolation = {
   "cross-origin-opener-policy": "same-origin",
   "cross-origin-embedder-policy": "require-corp",

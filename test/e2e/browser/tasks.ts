@@ -8,6 +8,8 @@ import { createWasmExecutor } from "../../../src/exact/wasm/executor.ts";
 import { memorySource } from "../../../src/formats/byte-source.ts";
 import { toHex } from "../../../src/util/bytes.ts";
 import { type Answers, answersOf, type AnswersTask } from "./answers.ts";
+import { confirm, type Confirmed } from "./confirm.ts";
+import type { ReceiptDocumentView } from "../../../src/receipt/document.ts";
 import { startThreads } from "./threads.ts";
 import { compareOnGpu, type GpuComparison } from "./gpu.ts";
 import { type VectorFile, wrongVectors } from "./vectors.ts";
@@ -26,6 +28,8 @@ export interface Tasks {
     readonly asks: { readonly seed: number; readonly tokens: number };
     readonly gives: { readonly tokens: number; readonly differingBits: number };
   };
+  /** A receipt of the model at `/model.skein`: what is wrong with it, and what computing again finds. */
+  receipt: { readonly asks: ReceiptDocumentView; readonly gives: Confirmed };
   /** Random matrices, and those of the model at `/model.skein`, on the GPU. Null where there is none. */
   gpu: { readonly asks: { readonly seed: number }; readonly gives: GpuComparison | null };
 }
@@ -55,6 +59,7 @@ export const does: Does = {
       await giveModel(model, making.sink);
       return making.executor();
     }),
+  receipt: async (document) => confirm(document, await bytesAt("/model.skein")),
   gpu: async ({ seed }) => compareOnGpu(seed, await bytesAt("/model.skein")),
 };
 
