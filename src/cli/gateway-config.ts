@@ -63,15 +63,7 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
     },
     cloud: cloudOf(context),
     receiptRetentionMs: settings.receiptHours * 3600_000,
-    audits: settings.audit
-      ? {
-          models: settings.auditModel.map((path) => resolve(path)),
-          modelFolder: exactCacheFolder(home),
-          retentionMs: settings.auditDays * dayMs,
-          canaryIntervalMs: settings.canarySeconds * 1000,
-          canaryPrompts: settings.canaryPrompts,
-        }
-      : null,
+    audits: auditsOf(context),
     headroom: settings.headroomPercent / 100,
     files: {
       fileBytesMax: settings.fileMegabytesMax * megabyte,
@@ -83,20 +75,36 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
       pricePercent: settings.batchPricePercent,
       parallelMax: settings.batchParallelMax,
     },
-    modelAccess: {
-      aliases: settings.aliases,
-      keyModels: settings.keyModels,
-      trust: settings.trust === null ? null : trustOf(settings.trust, "trust"),
-      keyTrust: Object.fromEntries(
-        Object.entries(settings.keyTrust).map(([key, name]) => [key, trustOf(name, "keyTrust")]),
-      ),
-    },
+    modelAccess: modelAccessOf(context),
     // The default of `join` is a provider's: this gateway itself.
     join: context.resolved.sources.join === "default" ? [] : settings.join,
     lan: settings.lan,
     logLevel: logLevelOf(context),
   };
   return { config, secrets };
+}
+
+function auditsOf({ settings, home }: Context): GatewayConfig["audits"] {
+  if (!settings.audit) return null;
+  return {
+    models: settings.auditModel.map((path) => resolve(path)),
+    modelFolder: exactCacheFolder(home),
+    retentionMs: settings.auditDays * dayMs,
+    canaryIntervalMs: settings.canarySeconds * 1000,
+    canaryPrompts: settings.canaryPrompts,
+  };
+}
+
+/** @throws SkeinError `invalid_config` */
+function modelAccessOf({ settings }: Context): GatewayConfig["modelAccess"] {
+  const { aliases, keyModels, trust, keyTrust } = settings;
+  const ofKeys = Object.entries(keyTrust).map(([key, name]) => [key, trustOf(name, "keyTrust")] as const);
+  return {
+    aliases,
+    keyModels,
+    trust: trust === null ? null : trustOf(trust, "trust"),
+    keyTrust: Object.fromEntries(ofKeys),
+  };
 }
 
 /** @throws SkeinError `invalid_config` */

@@ -4,10 +4,6 @@ import { createGateway, type Gateway, type GatewayOptions } from "../../gateway/
 import { listen, type Listening } from "../../gateway/listen.ts";
 import { cloudProviderId } from "../../gateway/cloud.ts";
 import { DailyBudget } from "../../gateway/daily-budget.ts";
-import { createCheckerThread } from "../../gateway/audits/checker-thread.ts";
-import { canaryPrompts } from "../../gateway/audits/canaries.ts";
-import { auditRoundMs, type AuditOptions } from "../../gateway/audits/options.ts";
-import { prepareModel } from "../../engine/exact/convert.ts";
 import { createOpenAiEngine } from "../../engine/openai.ts";
 import { createAnnouncer } from "../../network/announce.ts";
 import { acceptProviderSession } from "../../network/gateway-session.ts";
@@ -18,7 +14,6 @@ import type { JoinPolicy, SessionDeps } from "../../network/session.ts";
 import { resolveJoinTarget } from "../../client/join-address.ts";
 import { defaultPolicy } from "../../router/policy.ts";
 import type { Store } from "../../store/port.ts";
-import type { Signer } from "../../protocol/signing.ts";
 import { systemClock } from "../../util/clock.ts";
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
 import type { Logger } from "../../util/log.ts";
@@ -29,7 +24,8 @@ import { loadOrCreateIdentity } from "../home.ts";
 import { hostAndPort } from "../listen-address.ts";
 import { createLogger } from "../logger.ts";
 import { packageVersion, software } from "../package-info.ts";
-import type { AuditConfig, GatewayConfig, Report, RunningRole } from "./config.ts";
+import type { GatewayConfig, Report, RunningRole } from "./config.ts";
+import { openAuditing } from "./open-auditing.ts";
 
 /** @throws SkeinError `port_in_use`, `invalid_config` */
 export async function runGateway(
@@ -60,8 +56,8 @@ export async function runGateway(
       { ...deps, store },
       {
         ...gatewayOptionsOf(config, network, policy.kind),
+        ...(await openAuditing(signer, config.audits)),
         cloud: await openCloud(deps, config.cloud),
-        ...(config.audits === null ? {} : { audits: await openAuditing(signer, config.audits) }),
       },
     );
     admitProviders(deps, network, gateway, policy);
@@ -178,28 +174,6 @@ function gatewayOptionsOf(config: GatewayConfig, network: Network, join: JoinPol
     modelAccess: config.modelAccess,
     policy: { ...defaultPolicy, headroom: config.headroom },
     receipts: { retentionMs: config.receiptRetentionMs },
-  };
-}
-
-/** @throws SkeinError `invalid_model_file`, `unsupported_model`: an operator who names a model wants it used */
-async function openAuditing(signer: Signer, config: AuditConfig): Promise<AuditOptions> {
-  const { signal } = new AbortController();
-  const files: string[] = [];
-  for (const model of config.models) {
-    files.push((await prepareModel(model, config.modelFolder, { signal })).path);
-  }
-  const prompts = config.canaryPrompts.map(
-    (content) => ({ kind: "chat", messages: [{ role: "user", content }] }) as const,
-  );
-  return {
-    signer,
-    checker: await createCheckerThread(systemClock, { files, folder: config.modelFolder }),
-    roundMs: auditRoundMs,
-    retentionMs: config.retentionMs,
-    canaries:
-      config.canaryIntervalMs === 0
-        ? null
-        : { intervalMs: config.canaryIntervalMs, prompts: prompts.length === 0 ? canaryPrompts : prompts },
   };
 }
 
