@@ -52,14 +52,10 @@ export async function runGateway(
   let listening: Listening;
   try {
     store = await openGatewayStore(deps, config.storeFile);
-    gateway = createGateway(
-      { ...deps, store },
-      {
-        ...gatewayOptionsOf(config, network, policy.kind),
-        ...(await openAuditing(signer, config.audits)),
-        cloud: await openCloud(deps, config.cloud),
-      },
-    );
+    const audits = await openAuditing(signer, config.audits);
+    const cloud = await openCloud(deps, config.cloud);
+    const options = { ...gatewayOptionsOf(config, network, policy.kind), ...audits, cloud };
+    gateway = createGateway({ ...deps, store }, options);
     admitProviders(deps, network, gateway, policy);
     // 3. The door for clients.
     listening = await listen((request) => gateway.fetch(request), config);
