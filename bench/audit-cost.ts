@@ -8,6 +8,7 @@ import { tinySkein } from "../src/engine/exact/fixture.suite.ts";
 import { sha256 } from "../src/engine/sha256.ts";
 import { createCheckerThread } from "../src/gateway/audits/checker-thread.ts";
 import { FakeSession, price, testGateway, type TestGateway } from "../src/gateway/fixture.suite.ts";
+import { settled } from "../src/gateway/audits/detect.suite.ts";
 import { createRequestHandler } from "../src/provider/handler.ts";
 import { makeSigner, memoryChain } from "../src/receipt/fixture.suite.ts";
 import { systemClock } from "../src/util/clock.ts";
@@ -15,7 +16,9 @@ import { silentLogger } from "../src/util/log.ts";
 import { quantile } from "./lib/routing-load.ts";
 
 const { values } = parseArgs({ options: { quick: { type: "boolean", default: false } } });
-const turns = values.quick ? 6 : 40;
+const turns = values.quick ? 2 : 15;
+/** In a row: long enough that audits of the first fall into the others. */
+const blockAnswers = 12;
 const answerTokens = 64;
 /** Short, so that audits fall into the next answers. */
 const roundMs = 200;
@@ -53,6 +56,7 @@ async function ask(it: TestGateway, seed: number, trust: string | null): Promise
     max_tokens: answerTokens,
     seed,
     stream: true,
+    stream_options: { include_usage: true },
     ...skein,
   };
   const startMs = performance.now();
@@ -75,18 +79,20 @@ const arms = [
 ] as const;
 const measured = new Map<string, Measured[]>(arms.map(({ name }) => [name, []]));
 let seed = 0;
-for (let turn = -2; turn < turns; turn++) {
+for (let turn = -1; turn < turns; turn++) {
   // Each arm comes first as often as last; no answer is asked for twice, so that no cache knows it.
   for (let k = 0; k < arms.length; k++) {
     const { name, it, trust } = arms[(k + turn + 3) % arms.length]!;
-    for (let i = 0; i < 4; i++) {
+    for (let i = 0; i < blockAnswers; i++) {
       const one = await ask(it, (seed += 1), trust);
       if (turn >= 0) measured.get(name)!.push(one);
     }
+    // What is left of its audits must not slow the others.
+    if (name !== "off") await settled(it);
   }
 }
 const short = (value: number): number => Number(value.toPrecision(4));
-const figures: Record<string, number> = { answers: 4 * turns };
+const figures: Record<string, number> = { answers: blockAnswers * turns };
 console.log("audits | TTFT p50 | p95 | TPOT p50 | p95 (ms)");
 for (const { name, it } of arms) {
   const all = measured.get(name)!;
