@@ -13,7 +13,7 @@ const checkTimeoutMs = 10 * 60_000;
 /** Then the thread ends and gives its memory back. */
 const idleMs = 60_000;
 /** The folder is looked into for files that came since, this often at most. */
-const lookIntervalMs = 10_000;
+const lookIntervalMs = 1_000;
 
 export async function createCheckerThread(clock: Clock, places: ModelPlaces): Promise<AnswerChecker> {
   const models = new ModelFiles(places);

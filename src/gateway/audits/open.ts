@@ -38,6 +38,8 @@ export function openAudits(
     );
     return [...new Set(exact.map(({ modelId }) => modelId))];
   };
+  // Looks for the model of whoever joins before anybody asks for audits of it.
+  const unsubscribe = directory.onChange(() => void models());
   return {
     audits,
     beacons,
@@ -48,6 +50,7 @@ export function openAudits(
       stopCanaries = startCanaries({ ...deps, models, ask: asked }, options.canaries);
     },
     close() {
+      unsubscribe();
       stopCanaries();
       void audits.close();
     },

@@ -20,4 +20,4 @@ export interface CanaryOptions {
   readonly prompts: readonly Prompt[];
 }
 
-export const auditRoundMs = 10_000;
+export const auditRoundMs = 5_000;
