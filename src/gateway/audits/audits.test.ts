@@ -119,3 +119,34 @@ test("anybody may have an answer audited; only what its provider signed counts, 
   assert.match(await forged.text(), /does not hold together/);
   it.gateway.close();
 });
+
+for (const isHonest of [true, false]) {
+  test(`an answer that moved on: ${isHonest ? "nobody is accused" : "only who began it wrongly is accused"}`, async () => {
+    const it = await auditingGateway(models, 20);
+    const wrong = isHonest
+      ? {}
+      : { sampling: cheats.find(({ name }) => name === "another seed")!.making!.sampling! };
+    const first = await join(it, {
+      name: "breaks off",
+      foundBy: "audit",
+      making: { breaksAt: 20, ...wrong },
+    });
+    const body = { ...certain, max_tokens: 40, temperature: 1, skein: { trust: "audit:100%" } };
+    const asking = it.post("/v1/completions", body);
+    const second = await join(it, honest);
+    const answer = await asking;
+    assert.equal(answer.status, 200, await answer.clone().text());
+    const results = (await settled(it)).map(({ provider, result, unable }) => [provider, unable ?? result]);
+    const due = isHonest
+      ? [
+          [first, "pass"],
+          [second, "pass"],
+        ]
+      : [
+          [first, "fail"],
+          [second, "earlier attempt"],
+        ];
+    assert.deepEqual(new Map(results as [string, string][]), new Map(due as [string, string][]));
+    it.gateway.close();
+  });
+}

@@ -16,6 +16,7 @@ import { makeSigner, memoryChain, sha256 } from "../../receipt/fixture.suite.ts"
 import { withReceipt } from "../../receipt/issue.ts";
 import { decodeReceipt, encodeReceipt, type Receipt, signReceipt } from "../../receipt/receipt.ts";
 import { concatBytes } from "../../util/bytes.ts";
+import { SkeinError } from "../../util/errors.ts";
 import { systemClock } from "../../util/clock.ts";
 import { type Random, seededRandom } from "../../util/random.ts";
 import { FakeSession } from "../fixture.suite.ts";
@@ -42,6 +43,8 @@ export interface Making {
   readonly window?: number;
   /** Then it says that the model has ended. */
   readonly endAfter?: number;
+  /** Breaks off there: another provider has to go on. */
+  readonly breaksAt?: number;
   /** Numbers that nobody computed. */
   readonly inventsRows?: boolean;
 }
@@ -281,8 +284,13 @@ async function* answerAs(
   // Whoever reads honestly has cheated only where another token was drawn.
   if ((making.computes ?? making.prompt ?? making.window ?? making.inventsRows) !== undefined) onCheat();
   const counts = new Map<number, number>();
+  const { tokenIds: emitted } = request.emitted;
+  for (const token of emitted) counts.set(token, (counts.get(token) ?? 0) + 1);
+  for (const each of readers) each.read(emitted);
   try {
-    for (let place = 0; ; place++) {
+    yield* writer.replayEmitted();
+    for (let place = emitted.length; ; place++) {
+      if (place === making.breaksAt) throw new SkeinError("engine_failed", "The engine broke off.");
       const { logits } = drawer;
       const { isEnd } = vocabulary;
       const drawn = sampleToken(logits, sampler, counts, place);
