@@ -35,6 +35,8 @@ export type Inability =
   | "model not here"
   | "engine version"
   | "prompt not shown"
+  /** What it goes on from is wrong already: another provider's fault. */
+  | "earlier attempt"
   | "timeout"
   | "busy"
   | "cancelled";
@@ -96,7 +98,15 @@ const outcomeSchema: ZodType<Outcome> = z.discriminatedUnion("result", [
   }),
   z.strictObject({
     result: z.literal("unable"),
-    why: z.enum(["model not here", "engine version", "prompt not shown", "timeout", "busy", "cancelled"]),
+    why: z.enum([
+      "model not here",
+      "engine version",
+      "prompt not shown",
+      "earlier attempt",
+      "timeout",
+      "busy",
+      "cancelled",
+    ]),
   }),
 ]);
 

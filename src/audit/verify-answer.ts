@@ -21,6 +21,8 @@ export interface VerifiedAnswer {
   /** In words; null: the answer is what this model gives. */
   readonly problem: string | null;
   readonly fault: Fault | null;
+  /** Hashes of the rows that were computed. */
+  readonly rows: readonly Uint8Array[];
 }
 
 export interface VerifyOptions {
@@ -63,13 +65,13 @@ export function* verifyAnswer(
   // 1. The prompt as this model reads it.
   const promptTokens = tokenizePrompt(loaded.prompt, prompt);
   const promptProblem = promptProblemOf(sha256, promptTokens, parts);
-  if (promptProblem !== null) return { positions: 0, problem: promptProblem, fault: null };
+  if (promptProblem !== null) return { positions: 0, problem: promptProblem, fault: null, rows: [] };
   // 2. Text and ending, which follow from the tokens.
   const textProblem = textProblemOf(loaded, promptTokens.length, parts);
-  if (textProblem !== null) return { positions: 0, problem: textProblem, fault: null };
+  if (textProblem !== null) return { positions: 0, problem: textProblem, fault: null, rows: [] };
   // 3. Numbers and draws.
   const claims = parts.flatMap(claimOf);
-  if (claims.length === 0) return { positions: 0, problem: null, fault: null };
+  if (claims.length === 0) return { positions: 0, problem: null, fault: null, rows: [] };
   const outputTokens = parts.flatMap(({ tokenIds }) => tokenIds ?? []);
   const total = Math.max(...claims.map(({ positions }) => positions));
   const replay = replayAnswer(

@@ -1,12 +1,14 @@
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { defaultBatchOptions } from "../gateway/batches/index.ts";
+import { trustSchema } from "../gateway/parse-hints.ts";
 import { usdToNano } from "../protocol/price.ts";
 import { SkeinError } from "../util/errors.ts";
+import type { TrustWish } from "../router/hints.ts";
 import type { Context } from "./context.ts";
 import { loadOrCreateSecret } from "./home.ts";
 import { isLoopback, parseListenAddress } from "./listen-address.ts";
 import type { GatewayConfig } from "./processes/config.ts";
-import { logLevelOf } from "./provider-config.ts";
+import { exactCacheFolder, logLevelOf } from "./provider-config.ts";
 
 const megabyte = 1024 * 1024;
 const dayMs = 24 * 3600_000;
@@ -61,6 +63,7 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
     },
     cloud: cloudOf(context),
     receiptRetentionMs: settings.receiptHours * 3600_000,
+    audits: auditsOf(context),
     headroom: settings.headroomPercent / 100,
     batchBeside: settings.batchBesidePercent / 100,
     files: {
@@ -73,13 +76,46 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
       pricePercent: settings.batchPricePercent,
       parallelMax: settings.batchParallelMax,
     },
-    modelAccess: { aliases: settings.aliases, keyModels: settings.keyModels },
+    modelAccess: modelAccessOf(context),
     // The default of `join` is a provider's: this gateway itself.
     join: context.resolved.sources.join === "default" ? [] : settings.join,
     lan: settings.lan,
     logLevel: logLevelOf(context),
   };
   return { config, secrets };
+}
+
+function auditsOf({ settings, home }: Context): GatewayConfig["audits"] {
+  if (!settings.audit) return null;
+  return {
+    models: settings.auditModel.map((path) => resolve(path)),
+    modelFolder: exactCacheFolder(home),
+    retentionMs: settings.auditDays * dayMs,
+    canaryIntervalMs: settings.canarySeconds * 1000,
+    canaryPrompts: settings.canaryPrompts,
+  };
+}
+
+/** @throws SkeinError `invalid_config` */
+function modelAccessOf({ settings }: Context): GatewayConfig["modelAccess"] {
+  const { aliases, keyModels, trust, keyTrust } = settings;
+  const ofKeys = Object.entries(keyTrust).map(([key, name]) => [key, trustOf(name, "keyTrust")] as const);
+  return {
+    aliases,
+    keyModels,
+    trust: trust === null ? null : trustOf(trust, "trust"),
+    keyTrust: Object.fromEntries(ofKeys),
+  };
+}
+
+/** @throws SkeinError `invalid_config` */
+function trustOf(name: string, setting: string): TrustWish {
+  const result = trustSchema.safeParse(name);
+  if (result.success) return result.data;
+  throw new SkeinError(
+    "invalid_config",
+    `'${setting}' is '${name}', but must be receipt, exact, or audit:5%.`,
+  );
 }
 
 /** @throws SkeinError `invalid_config` */

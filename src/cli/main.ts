@@ -4,6 +4,7 @@ import { endWithReader, exitCodeOf, exitCodesHelp, explain } from "./exit.ts";
 import { collectList, numberBetween, wholeNumber } from "./flags.ts";
 import { endWithLauncher } from "./launcher.ts";
 import { packageVersion } from "./package-info.ts";
+import { addAuditCommands } from "./program/audit.ts";
 import { addBatchCommands } from "./program/batch.ts";
 import { addEngineCommands } from "./program/engine.ts";
 import { addExactCommands } from "./program/exact.ts";
@@ -86,6 +87,11 @@ program
   .option("--cors-origins <origins>", "web origins whose pages may call", collectList)
   .option("--join <gateways>", "other gateways of the same network", collectList)
   .option("--show-secrets", "print API key and join token also when they are not new")
+  .option(
+    "--audit-model <files>",
+    "models to check exact answers with, beside those that were converted here; may be repeated",
+    collectList,
+  )
   .option("--lan", "be found on the local network (mDNS)")
   .addHelpText(
     "after",
@@ -171,9 +177,11 @@ client("models", "list what is served, by how many providers, at what price").ac
   async (_, command: Command) => (await import("./commands/models.ts")).models(command),
 );
 
-client("providers", "list providers: measured latency, load, capacity, price").action(
-  async (_, command: Command) => (await import("./commands/providers.ts")).providers(command),
-);
+client("providers", "list providers: measured latency, load, capacity, price")
+  .argument("[id]", "one of them, or the beginning of its id: also its reputation, and why")
+  .action(async (id: string | undefined, _, command: Command) =>
+    (await import("./commands/providers.ts")).providers(id, command),
+  );
 
 client("quote", "say what a question would cost, before it is asked")
   .argument("<question...>")
@@ -208,6 +216,7 @@ program
     (await import("./commands/verify.ts")).verify(file, command),
   );
 
+addAuditCommands(program);
 addBatchCommands(program);
 
 const provider = program.command("provider").description("look after a provider");

@@ -155,6 +155,25 @@ export const settings = {
     100,
     "percent of a provider's slots that batches may use at most beside requests that somebody waits for",
   ),
+  trust: setting(
+    text,
+    null,
+    "how answers must be trusted where a request does not say it: receipt, exact, or audit:5%",
+  ),
+  keyTrust: setting(map, {}, "the same for single API keys", true),
+  audit: setting(boolean, true, "whether the gateway computes some exact answers again, to check them"),
+  auditModel: setting(list, [], "models to check answers with, beside those that were converted here"),
+  auditDays: setting(
+    integer(1, 3_650),
+    30,
+    "days that verdicts are kept, and answers that were proved wrong",
+  ),
+  canarySeconds: setting(
+    integer(0, 86_400),
+    0,
+    "seconds between the gateway's own requests, on average, that it audits; 0: none",
+  ),
+  canaryPrompts: setting(list, [], "what it asks then; default: a few everyday questions"),
   headroomPercent: setting(
     integer(0, 90),
     0,
@@ -200,6 +219,7 @@ export type Settings = {
 };
 type NullableKey =
   | "cloudUrl"
+  | "trust"
   | "cloudKey"
   | "cloudModel"
   | "cloudLineAbove"

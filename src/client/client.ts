@@ -1,5 +1,6 @@
 /** A client of a gateway, for the terminal commands. Every call ends: by its answer, its time, or its signal. */
 import type {
+  AuditView,
   GatewayView,
   ModelView,
   ProviderView,
@@ -39,6 +40,14 @@ export interface Client {
   readonly baseUrl: string;
   models(signal?: AbortSignal): Promise<ListedModel[]>;
   providers(signal?: AbortSignal): Promise<ProviderView[]>;
+  /** With its reputation. */
+  provider(id: string, signal?: AbortSignal): Promise<ProviderView>;
+  /** The latest, newest first. @param provider null: of all */
+  audits(provider: string | null, limit: number, signal?: AbortSignal): Promise<AuditView[]>;
+  /** By the hash of the receipt, or its beginning. */
+  audit(receipt: string, signal?: AbortSignal): Promise<AuditView>;
+  /** Computes an answer again, at the gateway. */
+  runAudit(document: object, signal?: AbortSignal): Promise<AuditView[]>;
   gateway(signal?: AbortSignal): Promise<GatewayView>;
   quote(request: ChatRequest, signal?: AbortSignal): Promise<QuoteView>;
   /** Why a request went where it went. */
@@ -107,6 +116,31 @@ export function createClient(options: {
     },
     providers: async (signal) =>
       (await get<{ data: ProviderView[] }>("/skein/v1/providers", null, signal, isList)).data,
+    provider: (id, signal) =>
+      get<ProviderView>(
+        `/skein/v1/providers/${encodeURIComponent(id)}`,
+        null,
+        signal,
+        ({ models }) => models,
+      ),
+    audits: async (provider, limit, signal) => {
+      const of = provider === null ? "" : `&provider=${encodeURIComponent(provider)}`;
+      const path = `/skein/v1/audits?limit=${limit}${of}`;
+      return (await get<{ data: AuditView[] }>(path, null, signal, isList)).data;
+    },
+    audit: (receipt, signal) =>
+      get<AuditView>(
+        `/skein/v1/audits/${encodeURIComponent(receipt)}`,
+        null,
+        signal,
+        ({ verdict }) => verdict,
+      ),
+    async runAudit(document, signal) {
+      const bound = AbortSignal.timeout(answerTimeoutMs);
+      const either = signal === undefined ? bound : AbortSignal.any([signal, bound]);
+      const response = await call("/skein/v1/audits", document, either);
+      return ((await response.json()) as { data: AuditView[] }).data;
+    },
     gateway: (signal) => get<GatewayView>("/skein/v1/gateway", null, signal, ({ peer_id }) => peer_id),
     quote: (request, signal) => get<QuoteView>("/v1/quote", request, signal, ({ offers }) => offers),
     request: (id, signal) =>

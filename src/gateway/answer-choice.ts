@@ -70,7 +70,11 @@ export async function* answerChoice(
     return yield* attemptUntilDone(deps, together, choice, current, signal);
   } finally {
     const { parts } = current.progress;
-    deps.receipts?.keep(together.owner, request.requestId, { index, prompt: request.prompt, parts });
+    const answer = { index, prompt: request.prompt, parts };
+    deps.receipts?.keep(together.owner, request.requestId, answer);
+    const { trust } = together.hints;
+    const probabilityMin = trust?.level === "audit" ? trust.probability : 0;
+    deps.audits?.committed(together.owner, request.requestId, answer, probabilityMin);
   }
 }
 

@@ -3,10 +3,9 @@ import type { GenerateEvent, GenerateRequest, Prompt, TokenLogprob } from "../pr
 import { continuesByText, type ModelOffer } from "../protocol/offer.ts";
 import { isProviderId } from "../protocol/provider-id.ts";
 import type { Part } from "../receipt/document.ts";
-import type { Observation } from "../router/pace.ts";
-import type { Candidate } from "../router/predict.ts";
 import { errorKinds, SkeinError, toSkeinError } from "../util/errors.ts";
 import { type AttemptReceipt, linkOf } from "./attempt-receipt.ts";
+import { charge, newWork, type Work } from "./charge.ts";
 import { believedOutputTokens, believedPromptTokens } from "./claims.ts";
 import type { ChooseDeps, Occupied } from "./choose-provider.ts";
 import type { Cloud } from "./cloud.ts";
@@ -81,7 +80,7 @@ export function emptyProgress(): Progress {
 
 type TokensEvent = Extract<GenerateEvent, { type: "tokens" }>;
 type StartEvent = Extract<GenerateEvent, { type: "start" }>;
-type EndEvent = Extract<GenerateEvent, { type: "end" }>;
+export type EndEvent = Extract<GenerateEvent, { type: "end" }>;
 
 /** A request without what differs from attempt to attempt. */
 export type ChoiceRequest = Omit<GenerateRequest, "modelId" | "emitted" | "timeoutMs" | "terms"> & {
@@ -339,43 +338,6 @@ function requireLength(
 /** The usual pace of a model at its provider. */
 function paceOf({ candidate, entry }: Occupied): number | null {
   return entry.served(candidate.offer.modelId).pace.tokensPerSecond;
-}
-
-/** What an attempt took, in milliseconds since it was sent. */
-interface Work {
-  readonly startPosition: number;
-  readonly startText: string;
-  end: EndEvent | null;
-  /** As it was at the end. */
-  observation: Observation | null;
-  startMs: number | null;
-  firstMs: number | null;
-  lastMs: number;
-}
-
-function newWork({ position, text }: Progress): Work {
-  const unknown = { end: null, observation: null, startMs: null, firstMs: null, lastMs: 0 };
-  return { startPosition: position, startText: text, ...unknown };
-}
-
-function charge(progress: Progress, { providerId, offer }: Candidate, work: Work, elapsedMs: number): void {
-  // Another attempt may have delivered some of it while this one caught up.
-  const charged = progress.slices.reduce((sum, slice) => sum + slice.outputTokens, 0);
-  const outputTokens = Math.max(0, progress.position - charged);
-  if (outputTokens === 0 && work.end === null) return;
-  const durationMs = Math.floor(Math.min(claimedMs(work), elapsedMs) - progress.repeatedMs);
-  progress.slices.push({ providerId, offer, outputTokens, durationMs: Math.max(0, durationMs) });
-  progress.repeatedMs = 0;
-}
-
-/**
- * Engine time of an attempt. Nobody pays for a failure: neither the silence in which it was noticed, nor that what
- * was emitted is read again elsewhere.
- */
-function claimedMs({ startPosition, end, startMs, firstMs, lastMs }: Work): number {
-  const isContinuation = startPosition > 0;
-  if (end !== null) return end.timings.decodeMs + (isContinuation ? 0 : end.timings.prefillMs);
-  return Math.max(0, lastMs - ((isContinuation ? firstMs : startMs) ?? 0));
 }
 
 /** What a provider may blame on the request; whatever else it reports is its own failure. */

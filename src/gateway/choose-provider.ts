@@ -7,6 +7,7 @@ import type { Candidate } from "../router/predict.ts";
 import { type PrefixCache, promptKeys, type PromptKeys } from "../router/prefix-cache.ts";
 import type { Random } from "../util/random.ts";
 import type { Clock } from "../util/clock.ts";
+import type { Audits } from "./audits/index.ts";
 import type { Directory, Offered } from "./directory.ts";
 import type { FairShare } from "./fair-share.ts";
 import type { ProviderEntry } from "./provider-entry.ts";
@@ -16,6 +17,8 @@ import type { ChoiceRequest } from "./attempt.ts";
 const namedMax = 32;
 
 export interface ChooseDeps {
+  /** Null: nothing is audited. */
+  readonly audits: Audits | null;
   readonly clock: Clock;
   readonly random: Random;
   readonly directory: Directory;
@@ -131,7 +134,7 @@ export function chooseProvider(deps: ChooseDeps, wish: Wish): Decision {
     if (refusedNamed.length < namedMax) refusedNamed.push({ providerId, reason });
   };
   const accept = (offered: Offered): boolean => {
-    const reason = refusalOf(offered, wish);
+    const reason = refusalOf(deps, offered, wish);
     if (reason !== null) note(offered.entry.session.providerId, reason);
     return reason === null;
   };
@@ -193,16 +196,26 @@ const forGood: ReadonlySet<RejectReason> = new Set([
   "not_private",
   "too_expensive",
   "unable",
+  "failed_audit",
+  "gives_no_receipts",
+  "not_exact",
+  "not_auditable",
 ]);
 
 function isHome({ candidate }: Scored, homeId: string | null): boolean {
   return candidate.providerId === homeId && !candidate.cooling;
 }
 
-function refusalOf({ entry, offer }: Offered, wish: Wish): RejectReason | null {
+function refusalOf(
+  { directory, audits }: Pick<ChooseDeps, "directory" | "audits">,
+  { entry, offer }: Offered,
+  wish: Wish,
+): RejectReason | null {
   const { providerId } = entry.session;
+  if (directory.isExcluded(providerId, offer.modelId)) return "failed_audit";
   const excluded = refusedByHints(providerId, entry.session.offer?.region ?? "", offer, wish.hints);
   if (excluded !== null) return excluded;
+  if (wish.hints.trust?.level === "audit" && audits?.hasModel(offer.modelId) !== true) return "not_auditable";
   if (wish.tried.has(providerId)) return "tried_already";
   if (offer.contextTokensMax <= wish.contextTokensMin) return "context_too_short";
   return wish.canContinue(offer) ? null : "cannot_continue";

@@ -13,7 +13,8 @@ import type { ChoiceRequest } from "./attempt.ts";
 import { type Decision, type Occupied, occupiedBy, type Wish } from "./choose-provider.ts";
 import { believedOutputTokens, believedPromptTokens } from "./claims.ts";
 import type { DailyBudget } from "./daily-budget.ts";
-import { candidateOf, type Directory } from "./directory.ts";
+import { candidateOf } from "./candidate.ts";
+import type { Directory } from "./directory.ts";
 import type { FairShare } from "./fair-share.ts";
 import { ProviderEntry } from "./provider-entry.ts";
 

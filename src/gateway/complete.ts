@@ -6,7 +6,7 @@ import type { ChoiceEnd } from "./answer-choice.ts";
 import type { ChoiceDeps } from "./attempt.ts";
 import { keepCompletion, storeWish } from "./chat/stored.ts";
 import { type Events, sseEvents } from "./event-stream.ts";
-import { completionObject, type Frame } from "./format.ts";
+import { completionObject, type Frame, trustView } from "./format.ts";
 import { withHeaderHints } from "./header-hints.ts";
 import { type Journal, type Journals, LiveChoice } from "./journal.ts";
 import type { KeptRecords } from "./kept-records.ts";
@@ -90,7 +90,8 @@ export function parseRequest(
   body: Record<string, unknown>,
 ): CompletionRequest {
   const given = endpoint === "chat" ? parseChatRequest(body, random) : parseTextRequest(body, random);
-  return { ...given, model: access.resolve(owner, given.model) };
+  const hints = access.hintsFor(owner, given.hints);
+  return { ...given, hints, model: access.resolve(owner, given.model) };
 }
 
 interface WrittenDown {
@@ -212,7 +213,8 @@ async function* observed(
     throw failure;
   } finally {
     release();
-    deps.decisions.ended(frame.requestId, errorCode ?? "ok", bill);
+    const trust = bill === null ? null : trustView(request, ends);
+    deps.decisions.ended(frame.requestId, errorCode ?? "ok", bill, trust);
     deps.metrics.requestEnded(operation, request.model, watch.elapsedMs / 1000, errorCode);
   }
 }

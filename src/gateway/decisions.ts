@@ -1,5 +1,5 @@
 /** Why requests went where they went: the latest ones, bounded, readable by whoever asked them. */
-import type { CandidateView, DecisionView, RequestView } from "../protocol/gateway-api.ts";
+import type { CandidateView, DecisionView, RequestView, TrustView } from "../protocol/gateway-api.ts";
 import { fee } from "../protocol/price.ts";
 import { disadvantageOf } from "../router/explain.ts";
 import { loadOf, type Scored } from "../router/plan.ts";
@@ -36,6 +36,7 @@ interface Record {
   readonly kept: Kept[];
   status: string;
   bill: Bill | null;
+  trust: TrustView | null;
 }
 
 export class Decisions {
@@ -52,7 +53,15 @@ export class Decisions {
 
   began(requestId: string, owner: string, model: string): void {
     const createdMs = this.#clock.nowMs();
-    this.#records.set(requestId, { owner, model, createdMs, kept: [], status: "running", bill: null });
+    this.#records.set(requestId, {
+      owner,
+      model,
+      createdMs,
+      kept: [],
+      status: "running",
+      bill: null,
+      trust: null,
+    });
     if (this.#records.size > requestsMax) this.#records.delete(this.#records.keys().next().value!);
   }
 
@@ -92,22 +101,23 @@ export class Decisions {
   }
 
   /** @param status `ok`, or an error's code */
-  ended(requestId: string, status: string, bill: Bill | null): void {
+  ended(requestId: string, status: string, bill: Bill | null, trust: TrustView | null = null): void {
     const record = this.#records.get(requestId);
-    if (record !== undefined) Object.assign(record, { status, bill });
+    if (record !== undefined) Object.assign(record, { status, bill, trust });
   }
 
   /** Null when it is unknown, or somebody else's. */
   view(requestId: string, owner: string): RequestView | null {
     const record = this.#records.get(requestId);
     if (record === undefined || record.owner !== owner) return null;
-    const { model, createdMs, status, bill } = record;
+    const { model, createdMs, status, bill, trust } = record;
     return {
       object: "request",
       id: requestId,
       model,
       created: Math.floor(createdMs / 1000),
       status,
+      trust,
       usage:
         bill === null
           ? null

@@ -9,12 +9,13 @@ import { type Candidate, predict } from "../router/predict.ts";
 import type { Random } from "../util/random.ts";
 import { type SkeinError, toSkeinError } from "../util/errors.ts";
 import type { GatewayDeps } from "./options.ts";
+import { candidateOf } from "./candidate.ts";
+import { matches } from "./model-name.ts";
 import { probe } from "./probe.ts";
 import { type Health, ProviderEntry } from "./provider-entry.ts";
 import { Reliability } from "./reliability.ts";
+import type { Trust } from "./trust.ts";
 
-/** Until receipts and audits say more. */
-const neutralTrust = 0.5;
 const coolingMinMs = 1_000;
 const coolingMaxMs = 60_000;
 /** Providers that failed together must not come back together: up to this part of the pause is left out. */
@@ -44,9 +45,12 @@ export class Directory {
   readonly #reliability: Reliability;
   #cancelSweep = (): void => undefined;
 
-  constructor(deps: DirectoryDeps, policy: RoutingPolicy = defaultPolicy) {
+  readonly #trust: Trust | null;
+
+  constructor(deps: DirectoryDeps, policy: RoutingPolicy = defaultPolicy, trust: Trust | null = null) {
     this.#deps = deps;
     this.policy = policy;
+    this.#trust = trust;
     this.#reliability = new Reliability(deps.clock);
     this.#scheduleSweep();
   }
@@ -163,10 +167,26 @@ export class Directory {
     const present = isBatch
       ? slots - entry.freeForBatch(slots, this.policy, this.#deps.clock.monotonicMs())
       : entry.present;
-    const candidate = candidateOf(offered, this.policy, expectedTokens, present);
+    const candidate = this.#trusted(candidateOf(offered, this.policy, expectedTokens, present));
     const share = this.#reliability.share(candidate.providerId);
     if (share === 1 || this.#deps.random.next() <= share) return candidate;
     return { ...candidate, failureShare: 1 - share, cooling: true };
+  }
+
+  #trusted(candidate: Candidate): Candidate {
+    if (this.#trust === null) return candidate;
+    return { ...candidate, trust: this.#trust.routing(candidate.providerId) };
+  }
+
+  /** Whether an audit proved that it answered wrongly for this model. */
+  isExcluded(providerId: string, modelId: string): boolean {
+    return this.#trust?.isExcluded(providerId, modelId) ?? false;
+  }
+
+  /** What is known of a provider has changed. */
+  trustChanged(providerId: string): void {
+    const entry = this.#entries.get(providerId);
+    if (entry !== undefined) this.#reindex(entry);
   }
 
   entryOf(providerId: string): ProviderEntry | undefined {
@@ -189,6 +209,7 @@ export class Directory {
     }
     const served = entry.served(modelId);
     entry.completed += 1;
+    this.#trust?.completed(entry.session.providerId);
     entry.pace.learn(observation);
     served.pace.learn(observation);
     served.failuresInARow = 0;
@@ -210,6 +231,7 @@ export class Directory {
     const { providerId } = entry.session;
     if (this.#entries.get(providerId) !== entry) return;
     entry.failed += 1;
+    this.#trust?.aborted(providerId);
     const served = entry.served(modelId);
     if (served.health.state === "cooling") return;
     served.failuresInARow += 1;
@@ -255,7 +277,11 @@ export class Directory {
       withdrawn.delete(modelId);
       entry.indexed.add(modelId);
       const offered = { entry, offer };
-      const { scoreMs } = predict(candidateOf(offered, this.policy), typicalRequest, this.policy);
+      const { scoreMs } = predict(
+        this.#trusted(candidateOf(offered, this.policy)),
+        typicalRequest,
+        this.policy,
+      );
       this.#index.set(keyOf(entry.session.providerId, modelId), offered, offer, standingOf(offered), scoreMs);
     }
     for (const modelId of withdrawn) this.#remove(entry, modelId);
@@ -340,16 +366,6 @@ function isCooling({ state }: Health): boolean {
   return state === "cooling";
 }
 
-/** Whether a name, an identity, or a name with the beginning of a hash means an offer. */
-export function matches(offer: ModelOffer, name: string): boolean {
-  if (offer.name === name || offer.modelId === name) return true;
-  const at = name.lastIndexOf("@");
-  if (at <= 0 || offer.name !== name.slice(0, at)) return false;
-  const hash = offer.modelId.slice(offer.modelId.indexOf(":") + 1);
-  const prefix = name.slice(at + 1);
-  return prefix.length >= 4 && hash.startsWith(prefix);
-}
-
 function keyOf(providerId: string, modelId: string): string {
   return `${providerId}\n${modelId}`;
 }
@@ -358,38 +374,4 @@ function standingOf({ entry, offer }: Offered): Standing {
   const { state } = entry.served(offer.modelId).health;
   if (!entry.session.status.ready) return "away";
   return state === "proved" ? "available" : state === "cooling" ? "cooling" : "away";
-}
-
-/**
- * An offer without its failures.
- *
- * @param expectedTokens of the prompt that its cache should hold
- * @param present requests there that are in the way
- */
-export function candidateOf(
-  { entry, offer }: Offered,
-  policy: RoutingPolicy,
-  expectedTokens = 0,
-  present: number = entry.present,
-): Candidate {
-  const { roundTripMs, jitterMs, providerId } = entry.session;
-  const { pace, health } = entry.served(offer.modelId);
-  return {
-    providerId,
-    offer,
-    active: Math.min(present, offer.parallelMax),
-    queued: Math.max(0, present - offer.parallelMax),
-    roundTripMs,
-    jitterMs: jitterMs ?? null,
-    ttftMs: pace.ttftMs,
-    prefillTokens: pace.prefillTokens,
-    prefillMsPerToken: pace.prefillMsPerToken(policy.unknownPrefillMsPerToken),
-    tpotMs: pace.tpotMs,
-    answerMs: pace.answerMs,
-    failureShare: 0,
-    trust: neutralTrust,
-    cachedTokens: expectedTokens * pace.cacheShare,
-    aheadTokens: entry.unreadTokens,
-    cooling: health.state === "cooling",
-  };
 }

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type OpenAI from "openai";
 import { freePriceSheet } from "../protocol/price.ts";
+import { noHints } from "../router/hints.ts";
 import type { ChoiceEnd } from "./answer-choice.ts";
 import { chatChunks, chatCompletion, type Frame, textChunks, textCompletion, usageView } from "./format.ts";
 import type { CompletionRequest } from "./parse-request.ts";
@@ -39,7 +40,14 @@ const end: ChoiceEnd = {
 };
 
 function frameOf(endpoint: "chat" | "text", includeUsage: boolean): Frame {
-  const request: Partial<CompletionRequest> = { endpoint, includeUsage, model: 'm"\n', n: 1, prompts: [] };
+  const request: Partial<CompletionRequest> = {
+    endpoint,
+    includeUsage,
+    model: 'm"\n',
+    n: 1,
+    prompts: [],
+    hints: noHints,
+  };
   return {
     requestId: "r",
     createdMs: 1_700_000_000_123,

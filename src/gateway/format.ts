@@ -1,11 +1,12 @@
 /** OpenAI's response objects. Types are checked against the official client in the tests. */
-import type { FeeView, ServedView } from "../protocol/gateway-api.ts";
+import type { FeeView, ServedView, TrustView } from "../protocol/gateway-api.ts";
 import type { FinishReason } from "../protocol/generate.ts";
 import { type ErrorCode, errorKinds, type SkeinError } from "../util/errors.ts";
 import { type Bill, billOf } from "./answer-request.ts";
 import type { ChoiceEnd } from "./answer-choice.ts";
 import { chatLogprobs, type Piece, textLogprobs } from "./logprobs.ts";
 import type { CloudPrice } from "./options.ts";
+import { trustName } from "./parse-hints.ts";
 import type { CompletionRequest } from "./parse-request.ts";
 import { feeView } from "./views.ts";
 
@@ -66,7 +67,20 @@ export function servedView(frame: Frame, ends: readonly ChoiceEnd[]): ServedView
     engine: slice.offer.engine,
     attempts: Math.max(...ends.map((end) => end.attempts)),
     receipt: ends[0]!.receipt,
+    trust: trustView(frame.request, ends),
   };
+}
+
+/** What can be relied on in all choices. */
+export function trustView({ hints }: CompletionRequest, ends: readonly ChoiceEnd[]): TrustView {
+  const asked = trustName(hints.trust);
+  const hasReceipts = ends.every(({ receipt }) => receipt !== null);
+  if (!hasReceipts) return { asked, given: "none" };
+  const offers = ends.flatMap(({ slices }) => slices.map(({ offer }) => offer));
+  const isExact = offers.every(({ trustTier }) => trustTier === "exact");
+  if (!isExact) return { asked, given: "receipt" };
+  // Whoever cannot be audited was not chosen.
+  return { asked, given: hints.trust?.level === "audit" ? asked! : "exact" };
 }
 
 /** A whole answer. */

@@ -46,6 +46,11 @@ const headerHints: Readonly<Record<string, HeaderHint>> = {
   },
   "x-skein-providers-allow": { path: ["allow"], expected: ids, read: asList },
   "x-skein-providers-deny": { path: ["deny"], expected: ids, read: asList },
+  "x-skein-trust": {
+    path: ["trust"],
+    expected: "receipt, exact, or audit: with a percentage such as audit:5%",
+    read: asText,
+  },
   "x-skein-private": { path: ["private"], expected: boolean, read: asBoolean },
   "x-skein-allow-other-models": { path: ["allow_other_models"], expected: boolean, read: asBoolean },
 };

@@ -11,7 +11,11 @@ import { PrefixCache } from "../router/prefix-cache.ts";
 import { toHex } from "../util/bytes.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
 import { type App, type Asker, errorResponse, unknownPath, wrongMethod } from "./app.ts";
-import { complete, type CompleteDeps } from "./complete.ts";
+import { mountAudits } from "./audits/endpoints.ts";
+import { canaryOwner } from "./audits/index.ts";
+import { openAudits } from "./audits/open.ts";
+import { Reputations } from "./audits/reputations.ts";
+import { complete, type CompleteDeps, endsOf, startAnswer } from "./complete.ts";
 import { Cloud } from "./cloud.ts";
 import { Decisions } from "./decisions.ts";
 import { Directory } from "./directory.ts";
@@ -57,7 +61,8 @@ export interface Gateway {
 }
 
 export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gateway {
-  const directory = new Directory(deps, options.policy);
+  const reputations = options.audits === undefined ? null : new Reputations(deps);
+  const directory = new Directory(deps, options.policy, reputations);
   const share = new FairShare(deps.clock);
   const waitingRoom = new WaitingRoom(deps.clock, share);
   directory.onChange(() => waitingRoom.wake());
@@ -66,9 +71,11 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   const streams = new ResumableStreams({ clock: deps.clock, graceMs: options.limits.resumeGraceMs });
   const fileLimits = options.files ?? defaultFileLimits;
   const access = new ModelAccess(directory, options.modelAccess ?? {});
+  const opened = openAudits(deps, options.audits, { directory, reputations });
   const path: CompleteDeps = {
     ...deps,
     directory,
+    audits: opened.audits,
     prefixes: new PrefixCache(),
     decisions: new Decisions(deps.clock, directory, options.cloudPrice),
     salt: toHex(deps.random.bytes(16)),
@@ -113,6 +120,10 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   metrics.watch("skein_batches", "Batches that have not ended.", () => runner.batches);
   metrics.watch("skein_batch_lines_running", "Lines of batches that are asked now.", () => runner.asking);
   void runner.resume();
+  opened.startCanaries(async (request, requestId) => {
+    const asking = { requestId, owner: canaryOwner };
+    await endsOf(startAnswer(path, request, asking, new AbortController()).events);
+  });
   const app: App = new Hono();
 
   app.use(async (c, next) => {
@@ -196,6 +207,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
       data: ProviderView[];
     }),
   );
+  mountAudits(app, { directory, reputations, ...opened }, asker);
   app.get("/healthz", (c) => c.json({ status: "ok", providers: directory.entries.length }));
   app.get("/metrics", async (c) => {
     const { body, contentType } = await metrics.text();
@@ -213,6 +225,9 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     "/v1/requests/:id",
     "/skein/v1/gateway",
     "/skein/v1/providers",
+    "/skein/v1/providers/:id",
+    "/skein/v1/audits/:receipt",
+    "/skein/v1/beacons",
     "/healthz",
     "/metrics",
     "/v1/requests/:id/events",
@@ -220,6 +235,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   ]) {
     app.all(known, (c) => wrongMethod(c, "GET"));
   }
+  app.all("/skein/v1/audits", (c) => wrongMethod(c, "GET, POST"));
   app.notFound((c) => errorResponse(c, unknownPath(c)));
   app.onError((error, c) => {
     const failure = toSkeinError(error);
@@ -232,6 +248,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     addSession: (session) => directory.add(session),
     close: () => {
       journals.freeze();
+      opened.close();
       files.close();
       runner.close();
       responses.close();

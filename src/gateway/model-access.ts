@@ -1,5 +1,6 @@
 /** What model names mean at this gateway: the operator's aliases, and which API key may use which model. */
 import { SkeinError } from "../util/errors.ts";
+import type { RoutingHints, TrustWish } from "../router/hints.ts";
 import type { Directory } from "./directory.ts";
 import { ownerOfKey } from "./security.ts";
 
@@ -8,6 +9,10 @@ export interface ModelAccessOptions {
   readonly aliases?: Readonly<Record<string, string>>;
   /** By API key: the names (or aliases) that it may use; keys that are not there may use all. */
   readonly keyModels?: Readonly<Record<string, readonly string[]>>;
+  /** How answers can be trusted where a request does not say it; null: as it comes. */
+  readonly trust?: TrustWish | null;
+  /** By API key. */
+  readonly keyTrust?: Readonly<Record<string, TrustWish>>;
 }
 
 export class ModelAccess {
@@ -15,8 +20,14 @@ export class ModelAccess {
   readonly #allowed: ReadonlyMap<string, ReadonlySet<string>>;
   readonly #directory: Directory;
 
-  constructor(directory: Directory, { aliases = {}, keyModels = {} }: ModelAccessOptions) {
+  readonly #trust: TrustWish | null;
+  readonly #keyTrust: ReadonlyMap<string, TrustWish>;
+
+  constructor(directory: Directory, options: ModelAccessOptions) {
+    const { aliases = {}, keyModels = {}, trust = null, keyTrust = {} } = options;
     this.#directory = directory;
+    this.#trust = trust;
+    this.#keyTrust = new Map(Object.entries(keyTrust).map(([key, wish]) => [ownerOfKey(key), wish]));
     this.aliases = new Map(Object.entries(aliases));
     this.#allowed = new Map(
       Object.entries(keyModels).map(([key, names]) => [ownerOfKey(key), new Set(names)]),
@@ -36,6 +47,12 @@ export class ModelAccess {
       param: "model",
       hint: `It may use: ${names === "" ? "none" : names}.`,
     });
+  }
+
+  /** With the trust that the operator set for the API key, where the request asks for none. */
+  hintsFor(owner: string, hints: RoutingHints): RoutingHints {
+    const trust = hints.trust ?? this.#keyTrust.get(owner) ?? this.#trust;
+    return trust === hints.trust ? hints : { ...hints, trust };
   }
 
   mayUse(owner: string, name: string): boolean {

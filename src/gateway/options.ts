@@ -2,6 +2,7 @@ import type { RoutingPolicy } from "../router/policy.ts";
 import type { Store } from "../store/port.ts";
 import type { Clock } from "../util/clock.ts";
 import type { Logger } from "../util/log.ts";
+import type { AuditOptions } from "./audits/options.ts";
 import type { BatchOptions } from "./batches/index.ts";
 import type { CloudOptions } from "./cloud.ts";
 import type { FileLimits } from "./files/file-store.ts";
@@ -71,6 +72,8 @@ export interface GatewayOptions {
   readonly modelAccess?: ModelAccessOptions;
   /** Absent: providers are not asked for receipts. */
   readonly receipts?: ReceiptOptions;
+  /** Absent: nothing is audited. */
+  readonly audits?: AuditOptions;
 }
 
 /** A request body: the longest contexts fit many times. */

@@ -1,7 +1,7 @@
 /** The request's `skein` object: who may answer it, at what price, how fast. */
 import { z } from "zod";
 import { usdToNano } from "../protocol/price.ts";
-import { noHints, type RoutingHints } from "../router/hints.ts";
+import { noHints, type RoutingHints, type TrustWish } from "../router/hints.ts";
 
 /** Providers that a request names; nobody lists more by hand. */
 const namedProvidersMax = 100;
@@ -13,9 +13,25 @@ const usd = z
   .transform((value) => usdToNano(value)!);
 const providers = z.array(z.string().min(1).max(200)).max(namedProvidersMax);
 
+/** "receipt", "exact", or "audit:5%". */
+export const trustSchema = z
+  .string()
+  .regex(/^(receipt|exact|audit:(100|\d{1,2}(\.\d{1,3})?)%)$/)
+  .transform((text): TrustWish => {
+    if (text === "receipt" || text === "exact") return { level: text };
+    return { level: "audit", probability: Number(text.slice("audit:".length, -1)) / 100 };
+  });
+
+/** As it is written. */
+export function trustName(trust: TrustWish | null): string | null {
+  if (trust === null || trust.level !== "audit") return trust?.level ?? null;
+  return `audit:${Number((trust.probability * 100).toFixed(3))}%`;
+}
+
 export const skeinSchema = z.strictObject({
   allow_other_models: z.boolean().optional(),
   private: z.boolean().optional(),
+  trust: trustSchema.optional(),
   region: z.string().min(1).max(100).optional(),
   max_price: z
     .strictObject({ input: usd.optional(), output: usd.optional(), second: usd.optional() })
@@ -39,5 +55,6 @@ export function hintsOf(given: z.infer<typeof skeinSchema> | null | undefined): 
     deny: new Set(given.deny),
     isPrivate: given.private ?? false,
     needs: [],
+    trust: given.trust ?? null,
   };
 }

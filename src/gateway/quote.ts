@@ -2,13 +2,13 @@
 import type { QuoteView } from "../protocol/gateway-api.ts";
 import type { Prompt } from "../protocol/generate.ts";
 import { fee } from "../protocol/price.ts";
-import { refusedByHints } from "../router/hints.ts";
+import { refusedByHints, type TrustWish } from "../router/hints.ts";
 import { planAttempts, typicalRequest } from "../router/plan.ts";
 import type { Candidate } from "../router/predict.ts";
-import { type SkeinError, toSkeinError } from "../util/errors.ts";
+import { SkeinError, toSkeinError } from "../util/errors.ts";
 import type { CompleteDeps } from "./complete.ts";
-import type { Directory } from "./directory.ts";
 import { withHeaderHints } from "./header-hints.ts";
+import { trustName } from "./parse-hints.ts";
 import { parseBody } from "./parse-body.ts";
 import { type CompletionRequest, parseChatRequest, parseTextRequest } from "./parse-request.ts";
 import { noProvider, notOffered } from "./refusals.ts";
@@ -21,7 +21,8 @@ export async function quote(deps: CompleteDeps, http: Request, owner: string): P
   // 1. The same body as the completion's, checked alike.
   const body = withHeaderHints(await parseBody(http), http.headers);
   const given = "prompt" in body ? parseTextRequest(body, deps.random) : parseChatRequest(body, deps.random);
-  const request = { ...given, model: deps.access.resolve(owner, given.model) };
+  const hints = deps.access.hintsFor(owner, given.hints);
+  const request = { ...given, hints, model: deps.access.resolve(owner, given.model) };
   // 2. Who would serve it, and what they count.
   const { candidates, counts } = await countAt(deps, request, http.signal);
   const inputTokens = counts.reduce((sum, count) => sum + count, 0);
@@ -33,12 +34,34 @@ export async function quote(deps: CompleteDeps, http: Request, owner: string): P
     object: "quote",
     model: request.model,
     input_tokens: inputTokens,
+    // Receipts and audits cost whoever asks nothing: providers are paid for answers, and the gateway audits.
+    trust: { asked: trustName(hints.trust), fee: feeView(0n, { inputTokens: 0, outputTokens: 0 }, null) },
     output_tokens_max: Math.max(...offers.map((offer) => offer.outputTokensMax)),
     offers: offers.map(({ view }) => view),
   };
 }
 
-function isFit(directory: Directory, { hints }: CompletionRequest, candidate: Candidate): boolean {
+/** Priced as nothing, since nobody gives it. */
+function noTrusted(trust: TrustWish): SkeinError {
+  return new SkeinError(
+    "no_provider",
+    `Nobody can serve this model with the trust '${trustName(trust)}' now.`,
+    {
+      param: "skein.trust",
+      hint: "`skein models` shows which models are exact.",
+      retry: "never",
+    },
+  );
+}
+
+function isFit(
+  { directory, audits }: CompleteDeps,
+  { hints }: CompletionRequest,
+  candidate: Candidate,
+): boolean {
+  if (directory.isExcluded(candidate.providerId, candidate.offer.modelId)) return false;
+  const mustAudit = hints.trust?.level === "audit";
+  if (mustAudit && audits?.hasModel(candidate.offer.modelId) !== true) return false;
   const region = directory.entryOf(candidate.providerId)?.session.offer?.region ?? "";
   return refusedByHints(candidate.providerId, region, candidate.offer, hints) === null;
 }
@@ -69,8 +92,9 @@ async function countAt(deps: CompleteDeps, request: CompletionRequest, signal: A
   if (modelId === null) throw notOffered(directory, request.model);
   const candidates = directory
     .candidates(request.model, modelId)
-    .filter((candidate) => !candidate.cooling && isFit(directory, request, candidate));
-  if (candidates.length === 0) throw noProvider(request.model);
+    .filter((candidate) => !candidate.cooling && isFit(deps, request, candidate));
+  const { trust } = request.hints;
+  if (candidates.length === 0) throw trust === null ? noProvider(request.model) : noTrusted(trust);
   const counts = await Promise.all(
     request.prompts.map((prompt) => countPrompt(deps, candidates, prompt, signal)),
   );

@@ -55,6 +55,11 @@ export const advice: Readonly<Record<string, string>> = {
   not_private: "requests were private, and its engine passes prompts on to another server (--engine openai)",
   too_expensive: "requests set a lower highest price",
   unable: "requests asked for response_format or logprobs, which its engine has not",
+  gives_no_receipts: "requests asked for receipts",
+  not_exact: "requests asked for answers that can be computed again (--engine exact)",
+  not_auditable: "requests asked for audits, and the gateway lacks the model (its --audit-model)",
+  failed_audit:
+    "an audit proved that an answer was not what this model gives: `skein audit list` shows it; check model file and machine",
   too_slow: "requests asked for an earlier first token than it is expected to give",
   full: "it was full: more slots, if the machine has room (--parallel)",
   reserved: "its last slots are kept free for answers that lost their provider (the gateway's headroom)",

@@ -8,7 +8,9 @@ import { CanonicalTokenizer } from "./cbor-tokenizer.ts";
 const valuesMax = 8_192;
 
 export function encodeCbor(value: unknown): Uint8Array<ArrayBuffer> {
-  return encode(value, rfc8949EncodeOptions);
+  // Long values come as one of Node's buffers, whose methods are not those of byte strings elsewhere.
+  const { buffer, byteOffset, length } = encode(value, rfc8949EncodeOptions);
+  return new Uint8Array(buffer, byteOffset, length);
 }
 
 /**

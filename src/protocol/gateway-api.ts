@@ -4,6 +4,56 @@
  */
 import type { EngineKind, TrustTier } from "./offer.ts";
 
+/** One entry of GET /skein/v1/audits, and GET /skein/v1/audits/{receipt}. */
+export interface AuditView {
+  object: "audit";
+  /** Hash of the receipt, hexadecimal. */
+  receipt: string;
+  provider: string;
+  model_id: string;
+  tier: "exact" | "float";
+  result: "pass" | "fail" | "unable";
+  /** What was wrong first; position in prompt and answer together. */
+  finding: { kind: string; position: number; layer: number | null } | null;
+  /** Why nothing can be said. */
+  unable: string | null;
+  /** In words; null: nothing is wrong. */
+  problem: string | null;
+  /** Chance, or somebody's wish. */
+  chosen_by: "beacon" | "request";
+  /** With which an answer of this provider was chosen then. */
+  probability: number;
+  /** Of the beacon; 0: none. */
+  round: number;
+  request_id: string;
+  /** That were computed again. */
+  positions: number;
+  took_ms: number;
+  /** Unix seconds. */
+  issued_at: number;
+  auditor: string;
+  /** Canonical CBOR and signature, hexadecimal; left out of lists. */
+  verdict?: { payload: string; signature: string };
+  opening?: { payload: string; signature: string } | null;
+  /** What proves a failure: a receipt's document. Null: nothing does, or it is not for whoever asks. */
+  evidence?: object | null;
+}
+
+/** `reputation` in GET /skein/v1/providers/{id}. */
+export interface ReputationView {
+  /** 0 to 1. */
+  trust: number;
+  standing: "suspended" | "newcomer" | "known" | "trusted";
+  /** How often its answers are audited, and why so often. */
+  audit: { probability: number; reason: string };
+  /** What trust is made of, worst first: they multiply. */
+  factors: { name: string; value: number; from: Record<string, number> }[];
+  /** Models that it does not answer for any more. */
+  excluded: { model_id: string; reason: string; receipt: string; until: number }[];
+  /** The latest, newest first. */
+  audits: AuditView[];
+}
+
 export interface FeeView {
   /** Integer nanoUSD as a decimal string. */
   amount: string;
@@ -46,6 +96,14 @@ export interface ServedView {
   attempts: number;
   /** Hash of the last attempt's receipt, hexadecimal; null: there is none. */
   receipt: string | null;
+  trust: TrustView;
+}
+
+export interface TrustView {
+  /** `receipt`, `exact`, `audit:5%`; null: nothing special. */
+  asked: string | null;
+  /** What the answer has: the same, or `none`. */
+  given: string;
 }
 
 /** One entry of GET /skein/v1/providers. */
@@ -92,6 +150,8 @@ export interface ProviderView {
     features: readonly string[];
     price: PriceView;
   }[];
+  /** Only in GET /skein/v1/providers/{id}, of a gateway that audits. */
+  reputation?: ReputationView;
 }
 
 /** One provider in a routing decision. Milliseconds are predictions from measurements. */
@@ -151,6 +211,8 @@ export interface RequestView {
   created: number;
   /** `running`, `ok`, or the code of the error it ended with. */
   status: string;
+  /** Null until it has ended. */
+  trust: TrustView | null;
   usage: { prompt_tokens: number; completion_tokens: number; fee: FeeView } | null;
   /** One per choice and attempt. */
   decisions: DecisionView[];
@@ -173,6 +235,8 @@ export interface QuoteView {
   object: "quote";
   model: string;
   input_tokens: number;
+  /** What is asked for, and what it costs beside the answer. */
+  trust: { asked: string | null; fee: FeeView };
   output_tokens_max: number;
   offers: {
     provider: string;

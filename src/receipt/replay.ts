@@ -58,6 +58,8 @@ export interface ReplayReport {
   readonly positions: number;
   /** The first one in the order of positions; null: everything is as it was signed. */
   readonly fault: Fault | null;
+  /** Hashes of those rows: what was computed. */
+  readonly rows: readonly Uint8Array[];
 }
 
 /**
@@ -85,11 +87,11 @@ export function* replayAnswer(
     const fault = wrongNumbers ?? (row.logits === null ? null : draws.fault(row.position, row.logits));
     if (fault !== null) {
       replayed.return?.(undefined as never);
-      return { positions: rows.length, fault: located(fault, answer.known, { rows, leaves }) };
+      return { positions: rows.length, fault: located(fault, answer.known, { rows, leaves }), rows };
     }
     yield ++done;
   }
-  return { positions: rows.length, fault: null };
+  return { positions: rows.length, fault: null, rows };
 }
 
 /** Compares what was signed with what is computed, as soon as enough of it is there. */

@@ -1,5 +1,15 @@
 /** What a client asks of the provider, and why an offer does not come into question. */
 import type { Feature, ModelOffer } from "../protocol/offer.ts";
+import { isProviderId } from "../protocol/provider-id.ts";
+
+/** How an answer can be trusted: each level includes those before it. */
+export type TrustWish =
+  /** Signed by its provider. */
+  | { readonly level: "receipt" }
+  /** Of a model in integers: anybody can compute it again. */
+  | { readonly level: "exact" }
+  /** …and with at least this chance the gateway does. */
+  | { readonly level: "audit"; readonly probability: number };
 
 export interface RoutingHints {
   /** Declared region, or the beginning of one: `eu` also means `eu-west`. Null: any. */
@@ -19,6 +29,8 @@ export interface RoutingHints {
   readonly isPrivate: boolean;
   /** What the request cannot be answered without. */
   readonly needs: readonly Feature[];
+  /** Null: any provider will do. */
+  readonly trust: TrustWish | null;
 }
 
 export const noHints: RoutingHints = {
@@ -29,6 +41,7 @@ export const noHints: RoutingHints = {
   deny: new Set(),
   isPrivate: false,
   needs: [],
+  trust: null,
 };
 
 /** Why a provider was not chosen from, in words that are part of the API. */
@@ -40,6 +53,13 @@ export type RejectReason =
   | "too_expensive"
   /** It lacks what the request asks for: `response_format`, `logprobs`. */
   | "unable"
+  /** A receipt of it for this model was proved wrong. */
+  | "failed_audit"
+  | "gives_no_receipts"
+  /** Its answers cannot be computed again. */
+  | "not_exact"
+  /** They could, but not by this gateway, which lacks the model. */
+  | "not_auditable"
   | "too_slow"
   | "full"
   /** It has slots, but the headroom keeps them. */
@@ -62,6 +82,9 @@ export function refusedByHints(
   }
   if (hints.isPrivate && offer.forwardsPrompts === true) return "not_private";
   if (hints.needs.some((feature) => !offer.features.includes(feature))) return "unable";
+  if (hints.trust !== null && !isProviderId(providerId)) return "gives_no_receipts";
+  if (hints.trust !== null && hints.trust.level !== "receipt" && offer.trustTier !== "exact")
+    return "not_exact";
   if (hints.priceMax === null) return null;
   const { input, output, second } = hints.priceMax;
   const { price } = offer;

@@ -1,13 +1,30 @@
 import type { Command } from "commander";
-import type { ProviderView } from "../../protocol/gateway-api.ts";
+import type { ProviderView, ReputationView } from "../../protocol/gateway-api.ts";
+import { SkeinError } from "../../util/errors.ts";
 import { printableJson, printableLine } from "../../util/printable.ts";
-import { contextOf } from "../context.ts";
+import { type Context, contextOf } from "../context.ts";
+import { auditLine } from "./audit.ts";
 import { perMillion, table } from "../terminal.ts";
 
-/** `skein providers` */
-export async function providers(command: Command): Promise<void> {
+const head = [
+  "provider",
+  "model",
+  "state",
+  "round trip",
+  "first token",
+  "tokens/s",
+  "load",
+  "queue",
+  "done / failed",
+  "in + out / M",
+  "region",
+];
+
+/** `skein providers [id]` */
+export async function providers(id: string | undefined, command: Command): Promise<void> {
   const context = contextOf(command);
   const data = await context.client().providers();
+  if (id !== undefined) return showOne(context, data, id);
   if (context.flags["json"] === true) {
     console.log(printableJson({ object: "list", data }));
     return;
@@ -16,22 +33,45 @@ export async function providers(command: Command): Promise<void> {
     console.log("No provider has joined yet. Add one: npx skein provide --model <file.gguf>");
     return;
   }
-  const head = [
-    "provider",
-    "model",
-    "state",
-    "round trip",
-    "first token",
-    "tokens/s",
-    "load",
-    "queue",
-    "done / failed",
-    "in + out / M",
-    "region",
-  ];
   console.log(table(head, data.flatMap(rowsOf)));
   for (const provider of data.filter(({ reason }) => reason !== ""))
     console.log(printableLine(`${provider.id}: ${provider.reason}`));
+}
+
+/** @throws SkeinError `not_found` */
+async function showOne(context: Context, all: readonly ProviderView[], id: string): Promise<void> {
+  const found = all.filter((other) => other.id === id || other.id.startsWith(id) || other.id.endsWith(id));
+  if (found.length !== 1) {
+    const many = found.length === 0 ? "No provider" : `${found.length} providers`;
+    throw new SkeinError("not_found", `${many} of this gateway match '${id}'.`, {
+      hint: "`skein providers` lists them.",
+    });
+  }
+  const provider = await context.client().provider(found[0]!.id);
+  if (context.flags["json"] === true) {
+    console.log(printableJson(provider));
+    return;
+  }
+  console.log(table(head, rowsOf(provider)));
+  if (provider.reason !== "") console.log(printableLine(`${provider.state}: ${provider.reason}`));
+  if (provider.reputation === undefined) console.log("This gateway does not audit.");
+  else for (const line of reputationLines(provider.reputation)) console.log(printableLine(line));
+}
+
+function reputationLines({ trust, standing, audit, factors, excluded, audits }: ReputationView): string[] {
+  const percent = (value: number): string => `${Math.round(value * 1000) / 10} %`;
+  return [
+    `reputation: ${standing}, trust ${trust.toFixed(2)}; ${percent(audit.probability)} of its exact answers are audited (${audit.reason})`,
+    ...factors.map(({ name, value, from }) => {
+      const counts = Object.entries(from).map(([key, count]) => `${key} ${Math.round(count * 10) / 10}`);
+      return `  ${name} ${value.toFixed(2)}: ${counts.join(", ")}`;
+    }),
+    ...excluded.map(
+      ({ model_id, reason, until }) =>
+        `excluded for ${model_id} until ${new Date(until * 1000).toISOString().slice(0, 10)}: ${reason}`,
+    ),
+    ...audits.map((each) => `  ${auditLine(each)}`),
+  ];
 }
 
 function rowsOf(provider: ProviderView): (string | number)[][] {

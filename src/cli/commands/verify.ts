@@ -45,7 +45,7 @@ export async function verify(file: string, command: Command): Promise<void> {
   process.exitCode = verdictCodes[found.verdict];
 }
 
-async function readJson(file: string): Promise<unknown> {
+export async function readJson(file: string): Promise<unknown> {
   let source: string;
   try {
     source = file === "-" ? await readAll(process.stdin) : readFileSync(file, "utf8");

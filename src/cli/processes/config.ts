@@ -36,6 +36,8 @@ export interface GatewayConfig {
   readonly modelAccess: ModelAccessOptions;
   /** How long receipts are kept; 0: not at all. */
   readonly receiptRetentionMs: number;
+  /** Null: nothing is audited. */
+  readonly audits: AuditConfig | null;
   /** Share of slots kept free for answers that lose their provider. */
   readonly headroom: number;
   /** Share of slots for batches beside requests that somebody waits for. */
@@ -44,6 +46,18 @@ export interface GatewayConfig {
   readonly join: readonly string[];
   readonly lan: boolean;
   readonly logLevel: string;
+}
+
+export interface AuditConfig {
+  /** In any format. */
+  readonly models: readonly string[];
+  /** Where converted ones are kept. */
+  readonly modelFolder: string;
+  readonly retentionMs: number;
+  /** 0: none. */
+  readonly canaryIntervalMs: number;
+  /** Empty: the usual ones. */
+  readonly canaryPrompts: readonly string[];
 }
 
 export interface CloudConfig {

@@ -25,6 +25,7 @@ import { hostAndPort } from "../listen-address.ts";
 import { createLogger } from "../logger.ts";
 import { packageVersion, software } from "../package-info.ts";
 import type { GatewayConfig, Report, RunningRole } from "./config.ts";
+import { openAuditing } from "./open-auditing.ts";
 
 /** @throws SkeinError `port_in_use`, `invalid_config` */
 export async function runGateway(
@@ -51,10 +52,10 @@ export async function runGateway(
   let listening: Listening;
   try {
     store = await openGatewayStore(deps, config.storeFile);
-    gateway = createGateway(
-      { ...deps, store },
-      { ...gatewayOptionsOf(config, network, policy.kind), cloud: await openCloud(deps, config.cloud) },
-    );
+    const audits = await openAuditing(signer, config.audits);
+    const cloud = await openCloud(deps, config.cloud);
+    const options = { ...gatewayOptionsOf(config, network, policy.kind), ...audits, cloud };
+    gateway = createGateway({ ...deps, store }, options);
     admitProviders(deps, network, gateway, policy);
     // 3. The door for clients.
     listening = await listen((request) => gateway.fetch(request), config);

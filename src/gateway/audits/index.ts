@@ -1,0 +1,215 @@
+/**
+ * The gateway's audits: answers of the exact tier whose receipts the beacon chooses are computed again here, and what
+ * that shows decides who gets work. Prompts and answers stay in this process and its store.
+ */
+import {
+  aloneChannel,
+  type BeaconChannel,
+  type CommitRevealBeacon,
+  createBeacon,
+} from "../../audit/beacon.ts";
+import { runAudits } from "../../audit/run.ts";
+import type { Verdict } from "../../audit/verdict.ts";
+import { sha256 } from "../../engine/sha256.ts";
+import type { AuditView } from "../../protocol/gateway-api.ts";
+import { checkDocument } from "../../receipt/check-document.ts";
+import type { ReceiptDocument, ReceiptedChoice } from "../../receipt/document.ts";
+import { encodeReceipt, receiptDigest, type SignedReceipt } from "../../receipt/receipt.ts";
+import { toHex } from "../../util/bytes.ts";
+import { SkeinError, toSkeinError } from "../../util/errors.ts";
+import type { GatewayDeps } from "../options.ts";
+import { type AuditFacts, AuditLog } from "./log.ts";
+import { createReplayAuditor } from "./auditor.ts";
+import type { AuditOptions } from "./options.ts";
+import { type GatewayTask, PendingReceipts } from "./pending.ts";
+import type { Reputations } from "./reputations.ts";
+
+/** Nobody else audits here: openings only wait for the verdict to be on the disk. */
+const openAfterMs = 1_000;
+/** As whom the gateway asks itself; no API key's owner is called so. */
+export const canaryOwner = "canary";
+/** How long somebody who wants an audit waits for its verdict. */
+const askedTimeoutMs = 9 * 60_000;
+
+interface Deps extends GatewayDeps {
+  readonly reputations: Reputations;
+  /** Whether the gateway has nothing to do. */
+  readonly isIdle: () => boolean;
+  /** What is known of a provider has changed. */
+  readonly onJudged: (providerId: string) => void;
+  /** Where beacons are shown. */
+  readonly channel?: BeaconChannel;
+}
+
+export class Audits {
+  readonly log: AuditLog;
+  readonly #deps: Deps;
+  readonly #options: AuditOptions;
+  readonly #beacon: CommitRevealBeacon;
+  readonly #pending: PendingReceipts;
+  readonly #stop = new AbortController();
+  /** Who waits for the verdict on a receipt. */
+  readonly #awaited = new Map<string, (() => void)[]>();
+  readonly #running: Promise<void>;
+
+  constructor(deps: Deps, options: AuditOptions) {
+    this.#deps = deps;
+    this.#options = options;
+    const { clock, random, store } = deps;
+    const { roundMs, signer, checker } = options;
+    const gatewayId = signer.providerId;
+    this.log = new AuditLog(store, clock, options.retentionMs);
+    this.#beacon = createBeacon(
+      { clock, random, channel: deps.channel ?? aloneChannel },
+      { gatewayId, members: () => [gatewayId], roundMs },
+    );
+    this.#pending = new PendingReceipts(this.#beacon);
+    const auditor = createReplayAuditor(deps, { auditorId: gatewayId, checker, log: this.log });
+    this.#running = runAudits(
+      { source: this.#pending, auditor, log: this.log, signer, clock, random },
+      {
+        openAfterMs,
+        onVerdict: (verdict) => this.#judged(verdict),
+        onLost: (error) => this.#warn(error, "an audit's opening is not kept"),
+      },
+      this.#stop.signal,
+    ).catch((error: unknown) => this.#warn(error, "audits have stopped"));
+  }
+
+  /** Receipts and chosen ones that wait. */
+  get lengths(): PendingReceipts["lengths"] {
+    return this.#pending.lengths;
+  }
+
+  hasModel(modelId: string): boolean {
+    return this.#options.checker.has(modelId);
+  }
+
+  /**
+   * An answer's receipts are here: from now on nobody can change them, and the beacon of the next round may choose them.
+   * @param probabilityMin what the request asks for, beyond what its provider's past does
+   */
+  committed(owner: string, requestId: string, answer: ReceiptedChoice, probabilityMin = 0): void {
+    const round = this.#beacon.roundAt(this.#deps.clock.nowMs());
+    for (const [part, { receipt, problem, providerId, asked }] of answer.parts.entries()) {
+      if (receipt === null || problem !== null || asked.tier !== "exact") continue;
+      const { audit } = this.#deps.reputations.standing(providerId, { feeNanoUsd: receipt.receipt.fee });
+      const probability = Math.max(audit.probability, probabilityMin);
+      const asker = owner === canaryOwner ? null : owner;
+      const facts: AuditFacts = { owner: asker, answer, requestId, chosenBy: "beacon", probability };
+      const share = Math.min(2 ** 32, Math.max(audit.share, Math.ceil(probabilityMin * 2 ** 32)));
+      this.#pending.add({ task: taskOf(facts, receipt, part, round), share });
+    }
+  }
+
+  /**
+   * Audits somebody's document now. What it finds wrong is held against the provider; that it is right says nothing about chance,
+   * and is not counted.
+   * @throws SkeinError `invalid_request` for what is no valid receipt, `overloaded`
+   */
+  async audit(owner: string, document: ReceiptDocument, signal: AbortSignal): Promise<AuditView[]> {
+    const wrong = (await checkDocument(sha256, document)).find(({ problem }) => problem !== null);
+    if (wrong !== undefined) {
+      throw new SkeinError("invalid_request", `The receipt does not hold together: ${wrong.problem}.`, {
+        hint: "`skein verify` says more. Only what its provider has signed can be held against it.",
+      });
+    }
+    const tasks = document.choices.flatMap((answer) =>
+      answer.parts.flatMap(({ receipt }, part) =>
+        receipt === null || receipt.receipt.tier !== "exact" ? [] : [{ answer, receipt, part }],
+      ),
+    );
+    if (tasks.length === 0) {
+      throw new SkeinError("invalid_request", "There is no receipt of the exact tier in it.");
+    }
+    const views = tasks.map(async ({ answer, receipt, part }) => {
+      const facts: AuditFacts = {
+        owner,
+        answer,
+        requestId: document.requestId,
+        chosenBy: "request",
+        probability: 1,
+      };
+      const task = taskOf(facts, receipt, part, 0);
+      const hash = toHex(task.receiptHash);
+      const before = await this.log.find(hash, owner);
+      // What was found once is true for ever, and counts once.
+      if (before !== null && before.result !== "unable") return before;
+      await this.#verdictOn(task, hash);
+      return this.log.find(hash, owner);
+    });
+    return (await bounded(this.#deps, Promise.all(views), signal)).flatMap((view) => view ?? []);
+  }
+
+  #verdictOn(task: GatewayTask, hash: string): Promise<void> {
+    return new Promise((resolve) => {
+      const others = this.#awaited.get(hash);
+      if (others === undefined) this.#pending.ask(task);
+      this.#awaited.set(hash, [...(others ?? []), resolve]);
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort(new SkeinError("cancelled", "The gateway stops."));
+    this.#beacon.close();
+    this.#deps.reputations.close();
+    await this.#options.checker.close();
+    await this.#running;
+  }
+
+  #judged({ providerId, outcome, modelId, receiptHash, round }: Verdict): void {
+    const { reputations, log, onJudged } = this.#deps;
+    const receipt = toHex(receiptHash);
+    if (outcome.result === "fail") {
+      const { kind, position } = outcome.finding;
+      const reason = `audit of ${receipt.slice(0, 12)}…: wrong ${kind} at position ${position}`;
+      reputations.note(providerId, { type: "audit", finding: "proved" });
+      reputations.exclude(providerId, modelId, { reason, receipt });
+      log.error({ provider: providerId, modelId, receipt, kind, position }, "an answer was proved wrong");
+    } else if (outcome.result === "pass" && round > 0) {
+      reputations.note(providerId, { type: "audit", finding: "none" });
+    }
+    onJudged(providerId);
+    for (const resolve of this.#awaited.get(receipt) ?? []) resolve();
+    this.#awaited.delete(receipt);
+  }
+
+  #warn(error: unknown, what: string): void {
+    if (!this.#stop.signal.aborted) this.#deps.log.warn({ reason: toSkeinError(error).message }, what);
+  }
+}
+
+function taskOf(facts: AuditFacts, receipt: SignedReceipt, part: number, round: number): GatewayTask {
+  const { providerId, modelId } = receipt.receipt;
+  return {
+    providerId,
+    receiptHash: receiptDigest(sha256, receipt.receipt),
+    modelId,
+    tier: "exact",
+    round,
+    receipt: { payload: encodeReceipt(receipt), signature: new Uint8Array(receipt.signature) },
+    claim: null,
+    facts,
+    part,
+  };
+}
+
+/** @throws SkeinError `deadline_exceeded`, `cancelled` */
+function bounded<T>({ clock }: Pick<Deps, "clock">, result: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(new SkeinError("cancelled", "The client went away."));
+    const cancel = clock.schedule(askedTimeoutMs, () =>
+      reject(
+        new SkeinError(
+          "deadline_exceeded",
+          "The audit has not ended yet; `skein audit list` shows it later.",
+        ),
+      ),
+    );
+    signal.addEventListener("abort", onAbort, { once: true });
+    result.then(resolve, reject).finally(() => {
+      cancel();
+      signal.removeEventListener("abort", onAbort);
+    });
+  });
+}
