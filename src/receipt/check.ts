@@ -77,6 +77,7 @@ function countsProblem(receipt: Receipt, asked: Asked, tokenIds: readonly number
   if (tokenIds !== null && receipt.outputTokens !== tokenIds.length) {
     return `it counts ${receipt.outputTokens} tokens where ${tokenIds.length} came`;
   }
+  // Without them nobody could compute it again.
   if (tokenIds === null && receipt.tier === "exact" && receipt.outputTokens > 0)
     return "its token ids did not come";
   const total = receipt.startPosition + receipt.outputTokens;
@@ -89,12 +90,10 @@ function countsProblem(receipt: Receipt, asked: Asked, tokenIds: readonly number
 
 /** All that was read must be committed to; the token that was chosen last need not be read any more. */
 function executionProblem(
-  { tier, execution, promptTokens, outputTokens, outputTokensHash }: Receipt,
+  { tier, execution, promptTokens, outputTokens }: Receipt,
   total: number,
 ): string | null {
   if (tier !== "exact") return null;
-  // Without them nobody could compute it again.
-  if (outputTokensHash === null && outputTokens > 0) return "it does not commit to the tokens";
   if (execution === null) return outputTokens === 0 ? null : "it does not commit to the computation";
   const most = promptTokens + total;
   if (execution.positions === most || (total > 0 && execution.positions === most - 1)) return null;
