@@ -1,10 +1,10 @@
 /** One try at one provider. */
 import type { GenerateEvent, GenerateRequest, Prompt, TokenLogprob } from "../protocol/generate.ts";
 import { continuesByText, type ModelOffer } from "../protocol/offer.ts";
-import { isProviderId } from "../protocol/provider-id.ts";
 import type { Part } from "../receipt/document.ts";
 import { errorKinds, SkeinError, toSkeinError } from "../util/errors.ts";
-import { type AttemptReceipt, linkOf } from "./attempt-receipt.ts";
+import type { AttemptReceipt } from "./attempt-receipt.ts";
+import { askedFrom } from "./attempt-request.ts";
 import { charge, newWork, type Work } from "./charge.ts";
 import { believedOutputTokens, believedPromptTokens } from "./claims.ts";
 import type { ChooseDeps, Occupied } from "./choose-provider.ts";
@@ -15,7 +15,6 @@ import type { HedgeBudget } from "./hedge-budget.ts";
 import type { GatewayMetrics } from "./metrics.ts";
 import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "./options.ts";
 import { type Receipts, receiptTimeoutMs } from "./receipts.ts";
-import { cacheSaltOf } from "./security.ts";
 import { Sighting } from "./sighting.ts";
 import { StallBound } from "./stall-bound.ts";
 import { Stopwatch } from "./stopwatch.ts";
@@ -219,29 +218,6 @@ function badReceipt(problem: string): SkeinError {
   return new SkeinError("provider_failed", `The answer's receipt is bad: ${problem}.`);
 }
 
-/** What is sent, with the terms of the receipt. */
-function askedFrom(
-  deps: ChoiceDeps,
-  request: ChoiceRequest,
-  to: Occupied,
-  progress: Progress,
-  timeoutMs: number,
-): GenerateRequest {
-  const { candidate } = to;
-  const { chargesPrompt, ...plain } = request;
-  const { trustTier: tier, price, contextTokensMax } = candidate.offer;
-  const asked = { ...plain, ...continuationOf(progress, request), ...addressOf(deps, to), timeoutMs };
-  if (deps.receipts === null || !isProviderId(candidate.providerId)) return asked;
-  const terms = {
-    tier,
-    price,
-    contextTokensMax,
-    chargesPrompt: chargesPrompt && progress.position === 0,
-    previous: linkOf(progress.parts.at(-1)),
-  };
-  return { ...asked, terms };
-}
-
 /** What was delivered since the attempt began; null: nothing. */
 function deliveredBy({ attempt: { progress }, work: { startPosition, startText, end } }: Run) {
   if (progress.position === startPosition && end === null) return null;
@@ -274,21 +250,6 @@ async function settle({ receipts, log }: ChoiceDeps, run: Run): Promise<string |
 export function canContinue({ position, idsComplete }: Progress, offer: ModelOffer, prompt: Prompt): boolean {
   if (position === 0) return true;
   return idsComplete ? offer.resumable : continuesByText(offer, prompt);
-}
-
-/** Which model, and who may share what it remembers. */
-function addressOf({ salt }: ChoiceDeps, { candidate, owner }: Occupied) {
-  return { modelId: candidate.offer.modelId, cacheSalt: cacheSaltOf(salt, owner) };
-}
-
-type Continuation = Pick<GenerateRequest, "emitted" | "outputTokensMax">;
-
-function continuationOf(progress: Progress, { outputTokensMax }: ChoiceRequest): Continuation {
-  const { tokenIds, text, position, idsComplete } = progress;
-  if (idsComplete) return { emitted: { tokenIds: [...tokenIds], text }, outputTokensMax };
-  // Continued by text, its tokens are counted anew.
-  const left = outputTokensMax === null ? null : Math.max(1, outputTokensMax - position);
-  return { emitted: { tokenIds: [], text }, outputTokensMax: left };
 }
 
 function take(progress: Progress, event: TokensEvent): void {

@@ -144,6 +144,8 @@ test("everything that was asked has its part in the request's hash", () => {
   ];
   const hashes = others.map((request) => toHex(requestHash(sha256, askedOf(sha256, request))));
   assert.equal(new Set(hashes).size, others.length);
+  // What tells API keys apart has none: receipts are shown to others.
+  assert.deepEqual(askedOf(sha256, { ...plain, cacheSalt: "a" }), askedOf(sha256, plain));
 });
 
 test("every field of a receipt has its part in what is signed", () => {

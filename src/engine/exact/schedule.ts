@@ -25,9 +25,15 @@ export class Schedule {
     this.#contexts = contexts;
   }
 
+  /** @throws SkeinError `overloaded` when there is no memory for another context; then it is not added */
   add(sequence: Sequence): void {
     this.#waiting.push(sequence);
-    this.admit();
+    try {
+      this.admit();
+    } catch (error) {
+      this.remove(sequence);
+      throw error;
+    }
   }
 
   /** It ended or was cancelled. */
