@@ -113,13 +113,18 @@ function modelIdOf({ from }: LiveChoice): string | null {
 }
 
 /** What there is of a choice already, then how it goes on. */
-async function* told(
-  { live }: Choice,
+function told({ live }: Choice, goOn: (together: Together | null) => Texts, together: Together): Texts {
+  const from = live?.from ?? null;
+  // Not by another generator: every token would pass through it.
+  return live === null || from === null ? goOn(null) : toldFirst(live, from, goOn, together);
+}
+
+async function* toldFirst(
+  live: LiveChoice,
+  from: NonNullable<LiveChoice["from"]>,
   goOn: (together: Together | null) => Texts,
   together: Together,
 ): Texts {
-  const from = live?.from ?? null;
-  if (live === null || from === null) return yield* goOn(null);
   if (from.progress.text !== "") yield { text: from.progress.text, logprobs: null };
   if (from.end !== null) return from.end;
   // Where the request allows other identities, choices may have begun with different ones.

@@ -3,10 +3,13 @@ import assert from "node:assert/strict";
 import { request as httpRequest } from "node:http";
 import { connect } from "node:net";
 import { test } from "node:test";
+import { ManualClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { seededRandom } from "../util/random.ts";
 import { type FakeSession, question, testGateway } from "./fixture.suite.ts";
 import { listen } from "./listen.ts";
+import { clientStallMs } from "./options.ts";
+import { sseBody, sseData, sseHeaders } from "./sse.ts";
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 const body = JSON.stringify(question);
@@ -171,6 +174,34 @@ test("a stream begins at once and in chunks; over HTTP/1.0 it ends with the conn
     assert.doesNotMatch(plain, /transfer-encoding/i);
     assert.ok(plain.endsWith("data: [DONE]\n\n"));
   } finally {
+    await server.close();
+  }
+});
+
+test("a client that takes nothing from its socket pauses the source, and is cut after a while", async () => {
+  const clock = new ManualClock();
+  const abort = new AbortController();
+  let sent = 0;
+  let isClosed = false;
+  async function* endless(): AsyncGenerator<string> {
+    try {
+      for (; ; sent++) yield sseData("x".repeat(10_000));
+    } finally {
+      isClosed = true;
+    }
+  }
+  const answer = (): Response => new Response(sseBody(clock, endless(), abort), { headers: sseHeaders });
+  const server = await listen(async () => answer(), { host: "127.0.0.1", port: 0 });
+  const socket = connect(server.port, "127.0.0.1").pause();
+  try {
+    socket.write("GET / HTTP/1.1\r\nhost: here\r\n\r\n");
+    let before = -1;
+    await eventually("it goes on for nobody", () => sent > 0 && before === (before = sent));
+    assert.ok(!abort.signal.aborted);
+    await eventually("it is not cut", () => (clock.advance(clientStallMs), abort.signal.aborted && isClosed));
+    assert.match(String(abort.signal.reason), /read nothing/);
+  } finally {
+    socket.destroy();
     await server.close();
   }
 });

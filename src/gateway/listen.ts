@@ -1,7 +1,10 @@
 /** Serves a request handler over HTTP. */
+import { ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { serve, type ServerType } from "@hono/node-server";
+import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import { listenError } from "../util/listen-error.ts";
+import { sendSse } from "./sse.ts";
 
 /** Requests in progress get this long to finish when the gateway stops. */
 const closeTimeoutMs = 3_000;
@@ -23,7 +26,11 @@ export function listen(
   return new Promise((resolve, reject) => {
     const server = serve(
       {
-        fetch: async (request, { incoming }) => atOnce(await handler(request), incoming.httpVersion),
+        fetch: async (request, { incoming, outgoing }) => {
+          const response = await handler(request);
+          if (outgoing instanceof ServerResponse && sendSse(response, outgoing)) return RESPONSE_ALREADY_SENT;
+          return atOnce(response, incoming.httpVersion);
+        },
         hostname: options.host,
         port: options.port,
         serverOptions: { headersTimeout: headersTimeoutMs },

@@ -48,14 +48,19 @@ export class BoundedQueue<T> implements AsyncIterable<T> {
     this.#waiting = undefined;
   }
 
-  async *[Symbol.asyncIterator](): AsyncIterator<T> {
-    for (;;) {
-      while (this.#items.length > 0) yield this.#items.shift()!;
+  /** By hand instead of a generator: every token of every answer passes here. */
+  [Symbol.asyncIterator](): AsyncIterator<T> {
+    return { next: () => this.#next(), return: () => Promise.resolve({ done: true, value: undefined }) };
+  }
+
+  async #next(): Promise<IteratorResult<T, undefined>> {
+    while (this.#items.length === 0) {
       if (this.#ended) {
         if (this.#error !== undefined) throw this.#error;
-        return;
+        return { done: true, value: undefined };
       }
       await new Promise<void>((resolve) => (this.#waiting = resolve));
     }
+    return { done: false, value: this.#items.shift()! };
   }
 }
