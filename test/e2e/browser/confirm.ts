@@ -41,6 +41,6 @@ export async function confirm(view: ReceiptDocumentView, container: Uint8Array):
   );
   for (;;) {
     const { done, value } = replay.next();
-    if (done === true) return { problems, ...value };
+    if (done === true) return { problems, positions: value.positions, fault: value.fault };
   }
 }
