@@ -24,7 +24,7 @@ function send(message: FromMaskThread): void {
 }
 
 async function createCompiler() {
-  const { TokenizerInfo, GrammarCompiler } = xgrammar.library;
+  const { TokenizerInfo, GrammarCompiler } = xgrammar.api;
   const { bytes, ends, stopIds } = vocabulary;
   const pieces = Array.from(ends, (end, i) => bytes.slice(i === 0 ? 0 : ends[i - 1]!, end));
   const tokenizer = await TokenizerInfo.createTokenizerInfo(pieces, "raw", false, pieces.length, stopIds);
@@ -32,14 +32,14 @@ async function createCompiler() {
 }
 
 async function compile(text: string): Promise<void> {
-  const grammar = await xgrammar.library.Grammar.fromEBNF(text, "root");
+  const grammar = await xgrammar.api.Grammar.fromEBNF(text, "root");
   compiled.set(text, await compiler.compileGrammar(grammar));
   grammar.dispose();
 }
 
 async function begin(message: Extract<ToMaskThread, { type: "open" }>): Promise<void> {
   const grammar = compiled.get(message.grammar)!;
-  const matcher = await xgrammar.library.GrammarMatcher.createGrammarMatcher(grammar);
+  const matcher = await xgrammar.api.GrammarMatcher.createGrammarMatcher(grammar);
   const view = new Int32Array(message.memory);
   open.set(message.id, { matcher, view });
   const isAllowed = message.tokenIds.every((tokenId) => matcher.acceptToken(tokenId));

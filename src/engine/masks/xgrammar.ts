@@ -48,7 +48,7 @@ interface Library {
 }
 
 export interface XGrammar {
-  readonly library: Library;
+  readonly api: Library;
   /** The last thing that it complained about; empties it. */
   complaint(): string;
 }
@@ -79,7 +79,7 @@ export function loadXGrammar(): XGrammar {
   const run = compileFunction(readFileSync(file, "utf8"), Object.keys(given), { filename: file });
   run(...Object.values(given));
   return {
-    library: exported as Library,
+    api: exported as Library,
     complaint() {
       const text = complaint;
       complaint = "";
