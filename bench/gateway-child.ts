@@ -7,7 +7,7 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { createNaiveEngine, naiveDefaults } from "../src/engine/naive.ts";
-import { listen } from "../src/gateway/listen.ts";
+import { listen } from "../src/gateway/http/listen.ts";
 import { createSigner } from "../src/network/identity.ts";
 import { createLibp2pNetwork } from "../src/network/libp2p.ts";
 import { systemClock } from "../src/util/clock.ts";

@@ -7,7 +7,7 @@
 import { openExactEngine } from "../src/engine/exact/open.ts";
 import { createLlamaEngine } from "../src/engine/llama/index.ts";
 import type { Engine } from "../src/engine/port.ts";
-import { listen } from "../src/gateway/listen.ts";
+import { listen } from "../src/gateway/http/listen.ts";
 import { createSigner } from "../src/network/identity.ts";
 import { MemoryHub } from "../src/network/memory.ts";
 import { systemClock } from "../src/util/clock.ts";

@@ -1,6 +1,6 @@
 /** What all sources of the gateway benchmark send: one token for every stream at each step, the first one at once. */
-import { chunkObjects } from "../../src/gateway/format.ts";
-import type { CompletionRequest } from "../../src/gateway/parse-request.ts";
+import { chunkObjects } from "../../src/gateway/answers/format.ts";
+import type { CompletionRequest } from "../../src/gateway/requests/parse-request.ts";
 
 export const tokensPerSecond = 20;
 export const stepMs: number = 1000 / tokensPerSecond;

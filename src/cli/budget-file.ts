@@ -1,5 +1,5 @@
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
-import type { BudgetStore } from "../gateway/daily-budget.ts";
+import type { BudgetStore } from "../gateway/search/daily-budget.ts";
 
 /** A file that holds the old or the new text, whatever happens in between; its owner alone may read it. */
 export function budgetFile(path: string): BudgetStore {

@@ -1,6 +1,6 @@
 import { join, resolve } from "node:path";
 import { defaultBatchOptions } from "../gateway/batches/index.ts";
-import { trustSchema } from "../gateway/parse-hints.ts";
+import { trustSchema } from "../gateway/requests/parse-hints.ts";
 import { usdToNano } from "../protocol/price.ts";
 import { SkeinError } from "../util/errors.ts";
 import type { TrustWish } from "../router/hints.ts";

@@ -5,11 +5,11 @@
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { ModelOffer } from "../protocol/offer.ts";
 import { slotsFor } from "../router/plan.ts";
-import type { Bill } from "./answer-request.ts";
-import type { ChoiceEnd } from "./answer-choice.ts";
-import type { Directory } from "./directory.ts";
-import { providerStates, stateOf } from "./views.ts";
-import type { WaitingRoom } from "./waiting-room.ts";
+import type { Bill } from "./answers/answer-request.ts";
+import type { ChoiceEnd } from "./answers/answer-choice.ts";
+import type { Directory } from "./directory/directory.ts";
+import { providerStates, stateOf } from "./answers/views.ts";
+import type { WaitingRoom } from "./search/waiting-room.ts";
 
 /** Buckets that OpenTelemetry's conventions advise. */
 const durationBuckets = [

@@ -4,10 +4,10 @@ import type { Clock } from "../util/clock.ts";
 import type { Logger } from "../util/log.ts";
 import type { AuditOptions } from "./audits/options.ts";
 import type { BatchOptions } from "./batches/index.ts";
-import type { CloudOptions } from "./cloud.ts";
+import type { CloudOptions } from "./search/cloud.ts";
 import type { FileLimits } from "./files/file-store.ts";
-import type { ModelAccessOptions } from "./model-access.ts";
-import type { ReceiptOptions } from "./receipts.ts";
+import type { ModelAccessOptions } from "./requests/model-access.ts";
+import type { ReceiptOptions } from "./attempts/receipts.ts";
 import type { Random } from "../util/random.ts";
 
 export interface CloudPrice {

@@ -4,7 +4,7 @@ import type { PriceSheet } from "../../protocol/price.ts";
 import type { BatchOptions } from "../../gateway/batches/index.ts";
 import type { FileLimits } from "../../gateway/files/file-store.ts";
 import type { CloudPrice } from "../../gateway/index.ts";
-import type { ModelAccessOptions } from "../../gateway/model-access.ts";
+import type { ModelAccessOptions } from "../../gateway/requests/model-access.ts";
 
 export interface GatewayConfig {
   readonly role: "gateway";

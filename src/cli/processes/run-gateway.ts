@@ -1,9 +1,9 @@
 /** Constructs a gateway from its configuration and runs it. */
 import { isIPv6 } from "node:net";
 import { createGateway, type Gateway, type GatewayOptions } from "../../gateway/index.ts";
-import { listen, type Listening } from "../../gateway/listen.ts";
-import { cloudProviderId } from "../../gateway/cloud.ts";
-import { DailyBudget } from "../../gateway/daily-budget.ts";
+import { listen, type Listening } from "../../gateway/http/listen.ts";
+import { cloudProviderId } from "../../gateway/search/cloud.ts";
+import { DailyBudget } from "../../gateway/search/daily-budget.ts";
 import { createOpenAiEngine } from "../../engine/openai.ts";
 import { createAnnouncer } from "../../network/announce.ts";
 import { acceptProviderSession } from "../../network/gateway-session.ts";

@@ -1,10 +1,10 @@
 import type { AuditView, ProviderView, ReputationView } from "../../protocol/gateway-api.ts";
 import { parseDocument } from "../../receipt/document.ts";
 import { SkeinError } from "../../util/errors.ts";
-import type { App, AskerOf } from "../app.ts";
-import type { Directory } from "../directory.ts";
-import { parseBody } from "../parse-body.ts";
-import { providerView } from "../views.ts";
+import type { App, AskerOf } from "../http/app.ts";
+import type { Directory } from "../directory/directory.ts";
+import { parseBody } from "../requests/parse-body.ts";
+import { providerView } from "../answers/views.ts";
 import type { BeaconBoard } from "./beacon-board.ts";
 import type { Audits } from "./index.ts";
 import type { Reputations } from "./reputations.ts";

@@ -1,7 +1,7 @@
 /** The gateway's audits and its own requests, put together. */
-import type { Directory } from "../directory.ts";
+import type { Directory } from "../directory/directory.ts";
 import type { GatewayDeps } from "../options.ts";
-import type { CompletionRequest } from "../parse-request.ts";
+import type { CompletionRequest } from "../requests/parse-request.ts";
 import { toHex } from "../../util/bytes.ts";
 import { noHints } from "../../router/hints.ts";
 import { BeaconBoard } from "./beacon-board.ts";

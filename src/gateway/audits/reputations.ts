@@ -13,7 +13,7 @@ import { utf8 } from "../../util/bytes.ts";
 import type { Clock } from "../../util/clock.ts";
 import { toSkeinError } from "../../util/errors.ts";
 import type { Logger } from "../../util/log.ts";
-import { neutralTrust, type Trust } from "../trust.ts";
+import { neutralTrust, type Trust } from "../directory/trust.ts";
 
 /** A provider that never came back is forgotten. */
 const keptMs: number = 180 * 24 * 3600_000;

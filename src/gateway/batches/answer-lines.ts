@@ -1,12 +1,12 @@
 /** The path of a batch's lines: everybody's, with more patience, at its own price, in nobody's way. */
-import { Decisions } from "../decisions.ts";
-import type { Asker } from "../app.ts";
-import { billOf } from "../answer-request.ts";
-import { type CompleteDeps, endsOf, startAnswer } from "../complete.ts";
-import { HedgeBudget } from "../hedge-budget.ts";
-import type { ModelAccess } from "../model-access.ts";
-import type { CompletionRequest } from "../parse-request.ts";
-import { notOffered } from "../refusals.ts";
+import { Decisions } from "../search/decisions.ts";
+import type { Asker } from "../http/app.ts";
+import { billOf } from "../answers/answer-request.ts";
+import { type CompleteDeps, endsOf, startAnswer } from "../answers/complete.ts";
+import { HedgeBudget } from "../attempts/hedge-budget.ts";
+import type { ModelAccess } from "../requests/model-access.ts";
+import type { CompletionRequest } from "../requests/parse-request.ts";
+import { notOffered } from "../search/refusals.ts";
 import { abortError } from "../../util/abort.ts";
 import { batchEndpoints } from "./endpoints.ts";
 import type { BatchOptions } from "./index.ts";

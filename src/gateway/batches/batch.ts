@@ -1,7 +1,7 @@
 /** A batch as it is kept, and as OpenAI shows it. */
 import type { Change } from "../../store/port.ts";
 import { nanoToUsd } from "../../protocol/price.ts";
-import { ownerPart, putJson } from "../records.ts";
+import { ownerPart, putJson } from "../kept/records.ts";
 
 export type BatchStatus =
   | "validating"

@@ -1,11 +1,11 @@
 /** What a batch can ask for: the one table of it. */
-import type { ChoiceEnd } from "../answer-choice.ts";
-import { completionObject, type Frame } from "../format.ts";
+import type { ChoiceEnd } from "../answers/answer-choice.ts";
+import { completionObject, type Frame } from "../answers/format.ts";
 import { answeredObject, responseObject } from "../responses/object.ts";
 import { chatRequestOf, conversationOf, parseResponseRequest } from "../responses/parse.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { Random } from "../../util/random.ts";
-import { type CompletionRequest, parseChatRequest, parseTextRequest } from "../parse-request.ts";
+import { type CompletionRequest, parseChatRequest, parseTextRequest } from "../requests/parse-request.ts";
 
 type Body = Record<string, unknown>;
 

@@ -1,7 +1,7 @@
 import { slotsFor } from "../../router/plan.ts";
 import type { Clock } from "../../util/clock.ts";
-import type { Directory } from "../directory.ts";
-import { matches } from "../model-name.ts";
+import type { Directory } from "../directory/directory.ts";
+import { matches } from "../directory/model-name.ts";
 
 /** Slots for batches that nobody uses now, of all providers that can serve a model; more than `enough` are not counted. */
 export function freeSlots(

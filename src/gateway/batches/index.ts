@@ -2,13 +2,13 @@
 import type { Context } from "hono";
 import { z } from "zod";
 import { SkeinError } from "../../util/errors.ts";
-import { type App, type AskerOf, wrongMethod } from "../app.ts";
-import { checkShape } from "../check-shape.ts";
+import { type App, type AskerOf, wrongMethod } from "../http/app.ts";
+import { checkShape } from "../requests/check-shape.ts";
 import type { FileDeps, Files } from "../files/file-store.ts";
 import { lifetimeOf } from "../files/views.ts";
-import { metadataOf } from "../metadata.ts";
-import { parseBody } from "../parse-body.ts";
-import { getJson, isId, listPage, newId, ownerPart, parseListQuery, putJson } from "../records.ts";
+import { metadataOf } from "../requests/metadata.ts";
+import { parseBody } from "../requests/parse-body.ts";
+import { getJson, isId, listPage, newId, ownerPart, parseListQuery, putJson } from "../kept/records.ts";
 import { activeKey, type Batch, batchKey, batchView, nothingConsumed, putBatch } from "./batch.ts";
 import { batchEndpoints } from "./endpoints.ts";
 import type { BatchRunner } from "./runner.ts";

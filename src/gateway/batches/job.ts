@@ -3,7 +3,7 @@ import type { Batch as Changes } from "../../store/port.ts";
 import { toHex, utf8 } from "../../util/bytes.ts";
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
 import { valueBytesMax } from "../../store/port.ts";
-import type { Asker } from "../app.ts";
+import type { Asker } from "../http/app.ts";
 import type { FileDeps, Files } from "../files/file-store.ts";
 import {
   activeKey,

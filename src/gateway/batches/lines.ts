@@ -4,7 +4,7 @@ import { z } from "zod";
 import { SkeinError } from "../../util/errors.ts";
 import type { Random } from "../../util/random.ts";
 import { requestBodyBytesMax } from "../options.ts";
-import type { CompletionRequest } from "../parse-request.ts";
+import type { CompletionRequest } from "../requests/parse-request.ts";
 import { batchEndpoints } from "./endpoints.ts";
 
 const customIdLengthMax = 512;

@@ -1,8 +1,8 @@
 /** What became of each line: one record per line, so that a line is in the output once, whatever happens. */
 import type { Change, Store } from "../../store/port.ts";
 import type { SkeinError } from "../../util/errors.ts";
-import { errorObject } from "../format.ts";
-import { eachJson, getJson, putJson } from "../records.ts";
+import { errorObject } from "../answers/format.ts";
+import { eachJson, getJson, putJson } from "../kept/records.ts";
 import { type Consumed, lineKey } from "./batch.ts";
 
 export interface LineResult {

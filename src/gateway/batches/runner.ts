@@ -1,6 +1,6 @@
 /** All batches at work: whose line is asked next, and how many at once. */
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
-import { eachJson, getJson } from "../records.ts";
+import { eachJson, getJson } from "../kept/records.ts";
 import type { Batch } from "./batch.ts";
 import { cleanUp } from "./finish.ts";
 import { BatchJob, type JobDeps } from "./job.ts";

@@ -2,14 +2,14 @@
 import type { Context } from "hono";
 import { z } from "zod";
 import { SkeinError } from "../../util/errors.ts";
-import { type App, type AskerOf, wrongMethod } from "../app.ts";
-import { checkShape } from "../check-shape.ts";
-import { chatCompletion, type Frame } from "../format.ts";
-import type { ChoiceEnd } from "../answer-choice.ts";
-import type { KeptRecords } from "../kept-records.ts";
-import { metadataOf } from "../metadata.ts";
-import { parseBody } from "../parse-body.ts";
-import { pageOf, parseListQuery } from "../records.ts";
+import { type App, type AskerOf, wrongMethod } from "../http/app.ts";
+import { checkShape } from "../requests/check-shape.ts";
+import { chatCompletion, type Frame } from "../answers/format.ts";
+import type { ChoiceEnd } from "../answers/answer-choice.ts";
+import type { KeptRecords } from "../kept/kept-records.ts";
+import { metadataOf } from "../requests/metadata.ts";
+import { parseBody } from "../requests/parse-body.ts";
+import { pageOf, parseListQuery } from "../kept/records.ts";
 
 /** As OpenAI has it. */
 const listed = { limitDefault: 20, limitMax: 100 };

@@ -18,7 +18,7 @@ import {
   type Page,
   putJson,
   timeOf,
-} from "../records.ts";
+} from "../kept/records.ts";
 import { PieceWriter } from "./piece-writer.ts";
 import { pendingUploads, sweepUploads } from "./uploads.ts";
 

@@ -1,9 +1,9 @@
 /** /v1/files and /v1/uploads: what clients keep at the gateway, above all the input and output of batches. */
 import type { Context } from "hono";
 import { SkeinError } from "../../util/errors.ts";
-import { type App, type AskerOf, wrongMethod } from "../app.ts";
-import { parseBody } from "../parse-body.ts";
-import { parseListQuery } from "../records.ts";
+import { type App, type AskerOf, wrongMethod } from "../http/app.ts";
+import { parseBody } from "../requests/parse-body.ts";
+import { parseListQuery } from "../kept/records.ts";
 import type { FileDeps, Files, StoredFile } from "./file-store.ts";
 import { dropPiece } from "./file-store.ts";
 import { receiveForm } from "./receive.ts";

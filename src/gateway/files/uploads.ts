@@ -3,8 +3,8 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { Change } from "../../store/port.ts";
 import { SkeinError } from "../../util/errors.ts";
-import { checkShape } from "../check-shape.ts";
-import { eachJson, isId, newId, ownerPart, parseRecord, putJson } from "../records.ts";
+import { checkShape } from "../requests/check-shape.ts";
+import { eachJson, isId, newId, ownerPart, parseRecord, putJson } from "../kept/records.ts";
 import {
   dropPiece,
   type FileDeps,

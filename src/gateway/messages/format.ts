@@ -1,9 +1,9 @@
 /** Anthropic's objects: messages, the events of their streams, errors. */
 import { type SkeinError, toSkeinError } from "../../util/errors.ts";
-import { type AnswerEvent, billOf } from "../answer-request.ts";
-import type { ChoiceEnd } from "../answer-choice.ts";
-import type { Events } from "../event-stream.ts";
-import { type Frame, servedView, usageView } from "../format.ts";
+import { type AnswerEvent, billOf } from "../answers/answer-request.ts";
+import type { ChoiceEnd } from "../answers/answer-choice.ts";
+import type { Events } from "../answers/event-stream.ts";
+import { type Frame, servedView, usageView } from "../answers/format.ts";
 
 /** What all but its content is the same from the beginning on. */
 function emptyMessage({ requestId, request }: Frame) {

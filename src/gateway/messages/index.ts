@@ -1,11 +1,11 @@
 /** Anthropic's /v1/messages, over the path of every request. */
 import { SkeinError } from "../../util/errors.ts";
-import { type App, type Asker, type AskerOf, wrongMethod } from "../app.ts";
-import { type CompleteDeps, endsOf, startAnswer } from "../complete.ts";
-import { parseBody } from "../parse-body.ts";
-import type { CompletionRequest } from "../parse-request.ts";
-import { countTokens } from "../quote.ts";
-import { sseBody, sseHeaders } from "../sse.ts";
+import { type App, type Asker, type AskerOf, wrongMethod } from "../http/app.ts";
+import { type CompleteDeps, endsOf, startAnswer } from "../answers/complete.ts";
+import { parseBody } from "../requests/parse-body.ts";
+import type { CompletionRequest } from "../requests/parse-request.ts";
+import { countTokens } from "../requests/quote.ts";
+import { sseBody, sseHeaders } from "../http/sse.ts";
 import { messageEvents, messageObject } from "./format.ts";
 import { messagesPath as path } from "./path.ts";
 import { parseCountRequest, parseMessageRequest } from "./parse.ts";

@@ -3,8 +3,8 @@ import { z } from "zod";
 import type { ChatMessage } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { Random } from "../../util/random.ts";
-import { checkShape } from "../check-shape.ts";
-import { type CompletionRequest, parseChatRequest } from "../parse-request.ts";
+import { checkShape } from "../requests/check-shape.ts";
+import { type CompletionRequest, parseChatRequest } from "../requests/parse-request.ts";
 
 const content = z.union([z.string(), z.array(z.looseObject({ type: z.string() }))]);
 const shared = {

@@ -1,11 +1,11 @@
 /** /v1/responses: its endpoints. */
 import type { Context } from "hono";
 import { SkeinError } from "../../util/errors.ts";
-import { type App, type AskerOf, wrongMethod } from "../app.ts";
-import type { CompleteDeps } from "../complete.ts";
-import { parseBody } from "../parse-body.ts";
-import { countTokens } from "../quote.ts";
-import { pageOf, parseListQuery } from "../records.ts";
+import { type App, type AskerOf, wrongMethod } from "../http/app.ts";
+import type { CompleteDeps } from "../answers/complete.ts";
+import { parseBody } from "../requests/parse-body.ts";
+import { countTokens } from "../requests/quote.ts";
+import { pageOf, parseListQuery } from "../kept/records.ts";
 import type { Responses } from "./responses.ts";
 
 /** As OpenAI has it. */

@@ -1,7 +1,7 @@
 /** OpenAI's response object, and what becomes of it while it is answered. */
-import { billOf } from "../answer-request.ts";
-import type { ChoiceEnd } from "../answer-choice.ts";
-import { type Frame, servedView, usageView } from "../format.ts";
+import { billOf } from "../answers/answer-request.ts";
+import type { ChoiceEnd } from "../answers/answer-choice.ts";
+import { type Frame, servedView, usageView } from "../answers/format.ts";
 import type { SkeinError } from "../../util/errors.ts";
 import type { ResponseRequest } from "./parse.ts";
 

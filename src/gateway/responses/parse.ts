@@ -3,9 +3,9 @@ import { z } from "zod";
 import type { ChatMessage } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { Random } from "../../util/random.ts";
-import { checkShape } from "../check-shape.ts";
-import { metadataOf } from "../metadata.ts";
-import { type CompletionRequest, parseChatRequest } from "../parse-request.ts";
+import { checkShape } from "../requests/check-shape.ts";
+import { metadataOf } from "../requests/metadata.ts";
+import { type CompletionRequest, parseChatRequest } from "../requests/parse-request.ts";
 
 const part = z.looseObject({ type: z.string() });
 const item = z.looseObject({

@@ -1,12 +1,12 @@
 /** The Responses API over the path of every request: answers that can be kept, gone on from, and left alone. */
 import type { ChatMessage } from "../../protocol/generate.ts";
 import { isErrorCode, SkeinError, toSkeinError } from "../../util/errors.ts";
-import type { Asker } from "../app.ts";
-import { type CompleteDeps, startAnswer } from "../complete.ts";
-import type { KeptRecords } from "../kept-records.ts";
-import type { CompletionRequest } from "../parse-request.ts";
-import { eachJson, putJson } from "../records.ts";
-import { sseBody, sseHeaders } from "../sse.ts";
+import type { Asker } from "../http/app.ts";
+import { type CompleteDeps, startAnswer } from "../answers/complete.ts";
+import type { KeptRecords } from "../kept/kept-records.ts";
+import type { CompletionRequest } from "../requests/parse-request.ts";
+import { eachJson, putJson } from "../kept/records.ts";
+import { sseBody, sseHeaders } from "../http/sse.ts";
 import { type ResponseEvent, responseEvents } from "./events.ts";
 import { failedObject, type ResponseObject, responseObject } from "./object.ts";
 import {

@@ -1,0 +1,228 @@
+/**
+ * One choice from its first attempt to its end. When an attempt fails, the next one gets the prompt, the
+ * seed and what was already emitted, and continues at that position.
+ */
+import type { FinishReason } from "../../protocol/generate.ts";
+import type { ModelOffer } from "../../protocol/offer.ts";
+import type { Candidate } from "../../router/predict.ts";
+import { SkeinError, toSkeinError } from "../../util/errors.ts";
+import {
+  canContinue,
+  type ChoiceDeps,
+  type ChoiceRequest,
+  emptyProgress,
+  type Progress,
+  type Slice,
+} from "../attempts/attempt.ts";
+import { runHedged } from "../attempts/hedge.ts";
+import type { LiveChoice } from "../resume/journal.ts";
+import { LogprobQueue, type Piece, type PlacedLogprob } from "./logprobs.ts";
+import { piecesOf } from "./pieces.ts";
+import type { ProviderEntry } from "../directory/provider-entry.ts";
+import { receiptName } from "../attempts/receipts.ts";
+import { notBackYet } from "../search/refusals.ts";
+import type { Held } from "../attempts/runner.ts";
+import { type Home, nextCandidate, othersFor, type Search, type Together } from "../search/search.ts";
+import { Stopwatch } from "../attempts/stopwatch.ts";
+
+export interface ChoiceEnd {
+  readonly finishReason: FinishReason;
+  readonly text: string;
+  /** Of the whole text; null: not asked for. */
+  readonly logprobs: readonly PlacedLogprob[] | null;
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  readonly outputTokens: number;
+  readonly slices: readonly Slice[];
+  /** What its last receipt is called by; null: it has none. */
+  readonly receipt: string | null;
+  readonly attempts: number;
+  readonly ttftMs: number;
+  readonly totalMs: number;
+}
+
+export interface Choice {
+  /** Among all choices of the request. */
+  readonly index: number;
+  readonly request: ChoiceRequest;
+  readonly home: Home | null;
+  /** Where others see how it goes, and what there is of it already; null: nobody looks. */
+  readonly live: LiveChoice | null;
+}
+
+/** Providers that may fail a choice, one after another and without a token between them, before it is given up. */
+const fruitlessAttemptsMax = 4;
+
+/**
+ * Yields text as it becomes certain and returns how the choice ended.
+ *
+ * @throws SkeinError when no attempt can succeed or the request is cancelled
+ */
+export async function* answerChoice(
+  deps: ChoiceDeps,
+  together: Together,
+  choice: Choice,
+  signal: AbortSignal,
+): AsyncGenerator<Piece, ChoiceEnd> {
+  const { request, index, live } = choice;
+  const current = { progress: live?.from?.progress ?? emptyProgress() };
+  try {
+    return yield* attemptUntilDone(deps, together, choice, current, signal);
+  } finally {
+    const { parts } = current.progress;
+    const answer = { index, prompt: request.prompt, parts };
+    deps.receipts?.keep(together.owner, request.requestId, answer);
+    const { trust } = together.hints;
+    const probabilityMin = trust?.level === "audit" ? trust.probability : 0;
+    deps.audits?.committed(together.owner, request.requestId, answer, probabilityMin);
+  }
+}
+
+const nothingTried = {
+  attempts: 0,
+  fruitlessAttempts: 0,
+  failedPosition: 0,
+  refused: false,
+  waitedMs: 0,
+  contextTokensMin: 0,
+} as const;
+
+async function* attemptUntilDone(
+  deps: ChoiceDeps,
+  together: Together,
+  { request, home, live }: Choice,
+  current: { progress: Progress },
+  signal: AbortSignal,
+): AsyncGenerator<Piece, ChoiceEnd> {
+  const watch = new Stopwatch(deps.clock);
+  const queue = request.logprobs === null ? null : new LogprobQueue();
+  const search: Search = {
+    prompt: request.prompt,
+    home,
+    tried: new Set(),
+    ticket: deps.waitingRoom.ticket(),
+    watch,
+    ...nothingTried,
+    failure: live?.isRestored === true ? notBackYet(together.model) : null,
+  };
+  for (;;) {
+    // 1. The best provider that was not tried yet; wait a while when all are full or away.
+    const { progress } = current;
+    const to = await nextCandidate(deps, together, search, { request, progress }, signal);
+    search.tried.add(to.candidate.providerId);
+    const held: Held = { to, progress, moves: 0 };
+    if (live !== null) live.held = held;
+    try {
+      // 2. One attempt, passed through as it comes; a better one may take its place.
+      const others = othersFor(deps, together, search, request, held);
+      const ended = to.madeRoom === null ? signal : AbortSignal.any([signal, to.madeRoom]);
+      const texts = runHedged({ deps, request, watch, signal: ended }, held, others);
+      const end = yield* piecesOf(texts, held, request, queue);
+      deps.metrics.attempted("ok");
+      const attempts = search.attempts + held.moves + 1;
+      return { ...endOf(held.progress, watch, end.finishReason, attempts), logprobs: queue?.told ?? null };
+    } catch (thrown) {
+      // 3. Try elsewhere, if that can help and the next provider can continue.
+      const error = toSkeinError(thrown);
+      search.attempts += held.moves;
+      const hasYielded = to.madeRoom?.aborted === true && !signal.aborted;
+      deps.metrics.attempted(signal.aborted ? "cancelled" : hasYielded ? "made_room" : error.code);
+      if (signal.aborted) throw signal.reason instanceof SkeinError ? signal.reason : error;
+      if (error.code === "overloaded") {
+        search.refused = true;
+        continue;
+      }
+      if (hasYielded) {
+        search.refused = true;
+        keepOrRestart(to.candidate.offer, search, held.progress, together, error);
+        continue;
+      }
+      countFailure(search, held.progress, error);
+      considerRetry(deps, held.to, search, held.progress, together, error);
+    } finally {
+      current.progress = held.progress;
+    }
+  }
+}
+
+function endOf(
+  progress: Progress,
+  watch: Stopwatch,
+  finishReason: FinishReason,
+  attempts: number,
+): Omit<ChoiceEnd, "logprobs"> {
+  return {
+    finishReason,
+    text: progress.text,
+    promptTokens: progress.promptTokens,
+    cachedTokens: progress.cachedTokens,
+    outputTokens: progress.position,
+    slices: progress.slices,
+    receipt: receiptName(progress.parts),
+    attempts,
+    ttftMs: watch.firstMs ?? watch.elapsedMs,
+    totalMs: watch.elapsedMs,
+  };
+}
+
+/** An answer that grows may outlive many providers: only failures without a token between them add up. */
+function countFailure(search: Search, { position }: Progress, error: SkeinError): void {
+  search.attempts += 1;
+  search.failure = error;
+  if (position > search.failedPosition) search.fruitlessAttempts = search.waitedMs = 0;
+  search.fruitlessAttempts += 1;
+  search.failedPosition = position;
+}
+
+/** Prepares the next attempt after a failed one. @throws SkeinError when there can be none */
+function considerRetry(
+  deps: ChoiceDeps,
+  { candidate, entry }: { candidate: Candidate; entry: ProviderEntry },
+  search: Search,
+  progress: Progress,
+  together: Together,
+  error: SkeinError,
+): void {
+  const { providerId, offer } = candidate;
+  deps.log.info({ provider: providerId, code: error.code, position: progress.position }, "attempt failed");
+  if (error.code === "context_length_exceeded") {
+    // Providers choose how much of a model's context they have memory for.
+    search.contextTokensMin = Math.max(search.contextTokensMin, offer.contextTokensMax);
+    const others = deps.directory.candidates(together.model, together.modelId);
+    if (others.some((other) => other.offer.contextTokensMax > search.contextTokensMin)) return;
+    throw error;
+  }
+  if (error.retry === "never") throw error;
+  deps.directory.reportFailure(entry, offer.modelId, error);
+  if (search.fruitlessAttempts >= fruitlessAttemptsMax) throw error;
+  keepOrRestart(offer, search, progress, together, error);
+}
+
+/** @throws SkeinError when what was emitted can be neither continued nor thrown away */
+function keepOrRestart(
+  offer: ModelOffer,
+  search: Search,
+  progress: Progress,
+  together: Together,
+  error: SkeinError,
+): void {
+  if (progress.position === 0) return;
+  if (canContinue(progress, offer, search.prompt)) {
+    // What was emitted belongs to this identity, whatever the request allows.
+    together.modelId = offer.modelId;
+  } else if (together.restartable || progress.text === "") {
+    // Nobody has seen any of it: begin anew, and charge nothing for what is thrown away.
+    Object.assign(progress, emptyProgress());
+    search.failedPosition = 0;
+  } else {
+    throw interrupted(error);
+  }
+}
+
+function interrupted(error: SkeinError): SkeinError {
+  return new SkeinError("provider_failed", `The answer was interrupted: ${error.message}`, {
+    hint: "This provider's engine cannot hand an answer over; ask again.",
+    retry: "never",
+    cause: error,
+  });
+}

@@ -1,0 +1,93 @@
+/** What one attempt signs, gathered and checked while its answer passes by. */
+import { sha256 } from "../../engine/sha256.ts";
+import type { GenerateEvent } from "../../protocol/generate.ts";
+import { type Asked, askedOf, requestHash, type RequestWithTerms } from "../../receipt/asked.ts";
+import { checkReceipt } from "../../receipt/check.ts";
+import { checkpointDigest, isSignedCheckpoint, type SignedCheckpoint } from "../../receipt/checkpoint.ts";
+import type { Part } from "../../receipt/document.ts";
+import type { ReceiptHistory } from "../../receipt/history.ts";
+import { decodeReceipt, receiptDigest, type SignedReceipt } from "../../receipt/receipt.ts";
+import { equalBytes } from "../../util/bytes.ts";
+import { toSkeinError } from "../../util/errors.ts";
+
+type CheckpointEvent = Extract<GenerateEvent, { type: "checkpoint" }>;
+
+export class AttemptReceipt {
+  readonly #asked: Asked;
+  readonly #providerId: string;
+  /** The checkpoint of the attempt before: both must have computed the same up to there. */
+  readonly #before: SignedCheckpoint | null;
+  #encoded: Uint8Array | null = null;
+  #checkpoint: CheckpointEvent | null = null;
+  #differs = false;
+
+  constructor(request: RequestWithTerms, providerId: string, before: Part | null) {
+    this.#asked = askedOf(sha256, request);
+    this.#providerId = providerId;
+    this.#before = before?.checkpoint ?? null;
+  }
+
+  checkpoint(event: CheckpointEvent): void {
+    this.#checkpoint = event;
+    const before = this.#before?.checkpoint;
+    if (before?.position === event.position && !equalBytes(before.chain, event.chain)) this.#differs = true;
+  }
+
+  receipt(encoded: Uint8Array): void {
+    this.#encoded = encoded;
+  }
+
+  /** Nobody waits for the rest of it. */
+  abandoned(tokenIds: readonly number[] | null, text: string): Part {
+    return { ...this.#facts(tokenIds, text), receipt: null, checkpoint: null, problem: "it was cancelled" };
+  }
+
+  /** Checks what came. Signatures of checkpoints only matter where there is no receipt. */
+  async settle(history: ReceiptHistory, tokenIds: readonly number[] | null, text: string): Promise<Part> {
+    const facts = this.#facts(tokenIds, text);
+    if (this.#encoded === null) {
+      const checkpoint = await this.#validCheckpoint();
+      return { ...facts, receipt: null, checkpoint, problem: "its provider gave no receipt" };
+    }
+    let receipt: SignedReceipt;
+    try {
+      receipt = decodeReceipt(this.#encoded);
+    } catch (error) {
+      return { ...facts, receipt: null, checkpoint: null, problem: toSkeinError(error).message };
+    }
+    const checks = await checkReceipt(
+      sha256,
+      receipt,
+      { asked: this.#asked, tokenIds, text },
+      this.#providerId,
+    );
+    const wrong = checks.find(({ problem }) => problem !== null)?.problem ?? null;
+    // Only what is signed says something about its provider's other receipts.
+    const place =
+      wrong === null ? history.add(receipt.receipt, receiptDigest(sha256, receipt.receipt)) : null;
+    const seam = this.#differs ? "it goes on from other numbers than the attempt before had" : null;
+    return { ...facts, receipt, checkpoint: null, problem: wrong ?? place ?? seam };
+  }
+
+  #facts(tokenIds: readonly number[] | null, text: string) {
+    return { providerId: this.#providerId, asked: this.#asked, tokenIds, text };
+  }
+
+  async #validCheckpoint(): Promise<SignedCheckpoint | null> {
+    if (this.#checkpoint === null) return null;
+    const { position, positions, chain, signature } = this.#checkpoint;
+    const hash = requestHash(sha256, this.#asked);
+    const signed = {
+      checkpoint: { requestHash: hash, providerId: this.#providerId, position, positions, chain },
+      signature,
+    };
+    return (await isSignedCheckpoint(sha256, signed)) ? signed : null;
+  }
+}
+
+/** What the next attempt's receipt refers to. */
+export function linkOf(part: Part | undefined): Uint8Array | null {
+  if (part === undefined) return null;
+  if (part.receipt !== null && part.problem === null) return receiptDigest(sha256, part.receipt.receipt);
+  return part.checkpoint === null ? null : checkpointDigest(sha256, part.checkpoint.checkpoint);
+}

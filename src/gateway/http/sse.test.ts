@@ -1,0 +1,54 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ManualClock } from "../../util/clock.ts";
+import { clientStallMs } from "../options.ts";
+import { sseBody, sseData } from "./sse.ts";
+
+const settle = (): Promise<void> => new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+
+async function* count(to: number, seen: { at: number; closed: boolean }): AsyncGenerator<string> {
+  try {
+    for (; seen.at < to; seen.at++) yield sseData({ at: seen.at, filler: "x".repeat(1000) });
+  } finally {
+    seen.closed = true;
+  }
+}
+
+test("what is ready in one turn of the event loop is one write", async () => {
+  const seen = { at: 0, closed: false };
+  const body = sseBody(new ManualClock(), count(10, seen), new AbortController());
+  const writes: string[] = [];
+  for await (const chunk of body) writes.push(new TextDecoder().decode(chunk));
+  assert.equal(writes.length, 1);
+  assert.equal(writes[0]!.match(/^data: /gm)!.length, 10);
+  assert.ok(seen.closed);
+});
+
+test("a client that takes nothing pauses the source, and is cut after a while", async () => {
+  const clock = new ManualClock();
+  const seen = { at: 0, closed: false };
+  const abort = new AbortController();
+  const reader = sseBody(clock, count(10_000, seen), abort).getReader();
+  await settle();
+  const pausedAt = seen.at;
+  assert.ok(pausedAt > 0 && pausedAt < 100, `${pausedAt} events for nobody`);
+  clock.advance(clientStallMs - 1);
+  await reader.read();
+  await settle();
+  assert.ok(seen.at > pausedAt, "reading makes it go on");
+  clock.advance(clientStallMs);
+  await settle();
+  assert.ok(abort.signal.aborted && seen.closed);
+  await assert.rejects(async () => {
+    for (;;) if ((await reader.read()).done) return;
+  }, /read nothing/);
+});
+
+test("a client that goes away closes the source at once", async () => {
+  const seen = { at: 0, closed: false };
+  const abort = new AbortController();
+  const reader = sseBody(new ManualClock(), count(10_000, seen), abort).getReader();
+  await reader.read();
+  await reader.cancel();
+  assert.ok(abort.signal.aborted && seen.closed);
+});
