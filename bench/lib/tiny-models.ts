@@ -74,6 +74,7 @@ async function load(path: string, { rowsMax = 32, skipped }: LoadOptions): Promi
       contextTokensMax,
       parallelMax: 1,
       cacheTokensMax: contextTokensMax,
+      dialect: { features: [] },
     };
     return { ...textOf(info, contextTokensMax), facts, executor: wasm.executor(), draft: null };
   } finally {

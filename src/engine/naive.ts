@@ -3,6 +3,8 @@
  * and position, so an answer is a pure function of the request and can be continued from any position.
  */
 import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
+import { chatTexts } from "../protocol/chat-texts.ts";
+import type { Feature, ThoughtFormat, ToolFormat } from "../protocol/offer.ts";
 import type { Clock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { abortError, throwIfAborted } from "../util/abort.ts";
@@ -24,9 +26,10 @@ const words = [
   "its ",
   "place. ",
 ];
-const emoji = new TextEncoder().encode("🪿");
+const encoder = new TextEncoder();
+const emoji = encoder.encode("🪿");
 const vocabulary: readonly Uint8Array[] = [
-  ...words.map((word) => new TextEncoder().encode(word)),
+  ...words.map((word) => encoder.encode(word)),
   ...Array.from(emoji, (byte) => Uint8Array.of(byte)),
 ];
 const emojiStart = words.length;
@@ -42,6 +45,11 @@ export interface NaiveEngineOptions {
   readonly prefillMs: number;
   readonly queueLengthMax?: number;
   /** Called before each token; may throw or wait, to inject failures and stalls. */
+  /** What it says, one character a token; null: what it says otherwise. */
+  readonly script?: (request: GenerateRequest) => string | null;
+  readonly features?: readonly Feature[];
+  readonly toolFormat?: ToolFormat;
+  readonly thoughtFormat?: ThoughtFormat;
   readonly onToken?: (request: GenerateRequest, position: number) => Promise<void> | void;
 }
 
@@ -98,6 +106,8 @@ export function createNaiveEngine(
     yield { type: "start", promptTokens, cachedTokens: 0 };
     const key = keyOf(request);
     const bias = new Map(request.sampling.logitBias);
+    const script = options.script?.(request) ?? null;
+    const scripted = script === null ? null : Array.from(script, (character) => character.codePointAt(0)!);
     const decoder = new TextDecoder();
     const stop = new StopMatcher(request.stop);
     // Text comes again that an earlier attempt delivered, what it held back until its lost end included.
@@ -108,7 +118,8 @@ export function createNaiveEngine(
       return rest;
     };
     const push = (id: number): { text: string; stopped: boolean } => {
-      const pushed = stop.push(decoder.decode(vocabulary[id], { stream: true }));
+      const bytes = script === null ? vocabulary[id] : encoder.encode(String.fromCodePoint(id));
+      const pushed = stop.push(decoder.decode(bytes, { stream: true }));
       return { ...pushed, text: fresh(pushed.text) };
     };
     let rest = "";
@@ -118,7 +129,7 @@ export function createNaiveEngine(
       rest += pushed.text;
       stopped = pushed.stopped;
     }
-    const natural = options.answerTokens ?? Number.POSITIVE_INFINITY;
+    const natural = scripted?.length ?? options.answerTokens ?? Number.POSITIVE_INFINITY;
     const room = options.contextTokensMax - promptTokens;
     const limit = Math.min(request.outputTokensMax ?? Number.POSITIVE_INFINITY, room);
     let position = request.emitted.tokenIds.length;
@@ -126,7 +137,7 @@ export function createNaiveEngine(
     while (position < Math.min(limit, natural) && !stopped) {
       await sleep(deps.clock, options.msPerToken, signal);
       if (options.onToken !== undefined) await orAborted(options.onToken(request, position), signal);
-      const id = biased(tokenAt(key, position), bias);
+      const id = scripted?.[position] ?? biased(tokenAt(key, position), bias);
       const pushed = push(id);
       stopped = pushed.stopped;
       yield { type: "tokens", position, tokenIds: [id], tokenCount: 1, text: pushed.text };
@@ -171,7 +182,9 @@ export function createNaiveEngine(
       parallelMax: options.parallelMax,
       trustTier: "float",
       resumable: true,
-      features: [],
+      features: options.features ?? [],
+      ...(options.toolFormat === undefined ? {} : { toolFormat: options.toolFormat }),
+      ...(options.thoughtFormat === undefined ? {} : { thoughtFormat: options.thoughtFormat }),
     },
     generate,
     async countPromptTokens(prompt, signal) {
@@ -246,7 +259,7 @@ function countTokens(prompt: Prompt): number {
     case "text":
       return Math.ceil(prompt.text.length / 4);
     case "chat":
-      return prompt.messages.reduce((sum, { content }) => sum + 4 + Math.ceil(content.length / 4), 0);
+      return chatTexts(prompt).reduce((sum, { length }) => sum + 4 + Math.ceil(length / 4), 0);
   }
 }
 

@@ -37,7 +37,7 @@ function tokenize({ tokenizer, chatTemplate, vocabularySize }: PromptModel, prom
           param: "messages",
         });
       }
-      return tokenizer.chat(renderChat(chatTemplate, prompt.messages));
+      return tokenizer.chat(renderChat(chatTemplate, prompt.messages, prompt));
   }
 }
 

@@ -306,9 +306,9 @@ export class AnswerReader {
     this.#take(character);
   }
 
-  /** Whether what is being read has a mark that nothing but a call has, or a function's name. */
+  /** Whether what is being read has a mark that nothing but a call has, or a function's name, or stands behind a call. */
   #isMarked(): boolean {
-    return !isPlain(this.#reading.calls!.format) || this.#call?.isNamed === true;
+    return !isPlain(this.#reading.calls!.format) || this.#calls > 0 || this.#call?.isNamed === true;
   }
 
   #enter(state: State): void {
@@ -342,9 +342,9 @@ export class AnswerReader {
   #tell(delta: Delta): void {
     let step = this.#steps.at(-1)!;
     const last = step.deltas.at(-1);
-    if (last !== undefined && isMore(last, delta)) {
-      step.deltas[step.deltas.length - 1] = { ...last, text: last.text + delta.text };
-    } else {
+    const more = last === undefined ? null : joined(last, delta);
+    if (more !== null) step.deltas[step.deltas.length - 1] = more;
+    else {
       if (last !== undefined && !this.#toldNow) {
         // This character begins another kind.
         step.chars -= 1;
@@ -357,11 +357,11 @@ export class AnswerReader {
   }
 }
 
-type TextDelta = Exclude<Delta, { type: "call" }>;
-
-function isMore(last: Delta, delta: Delta): last is TextDelta & typeof delta {
-  if (last.type === "call" || last.type !== delta.type) return false;
-  return last.type !== "arguments" || (delta.type === "arguments" && last.index === delta.index);
+/** Both as one; null: they are of different kinds. */
+function joined(last: Delta, delta: Delta): Delta | null {
+  if (last.type === "call" || delta.type === "call" || last.type !== delta.type) return null;
+  if (last.type === "arguments" && delta.type === "arguments" && last.index !== delta.index) return null;
+  return { ...last, text: last.text + delta.text };
 }
 
 /** Formats without a mark. */

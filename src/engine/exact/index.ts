@@ -47,7 +47,8 @@ export async function createExactEngine(
       parallelMax: facts.parallelMax,
       trustTier: "exact",
       resumable: true,
-      features: ["json", "grammar", "logprobs"],
+      ...facts.dialect,
+      features: ["json", "grammar", "logprobs", ...facts.dialect.features],
     }),
   });
   return { ...engine, kill: () => engine.host()?.kill() };

@@ -2,6 +2,7 @@
  * The process that runs llama.cpp: loads one model, then turns requests into tokens until the parent
  * goes away. A crash in native code ends only this process; the parent starts another.
  */
+import { offeredDialect } from "../chat-dialect.ts";
 import { inspectGguf } from "../gguf/inspect.ts";
 import { toWire } from "../hosted/messages.ts";
 import { loadModel } from "./load.ts";
@@ -19,7 +20,8 @@ async function load(message: Extract<ToChild, { type: "load" }>): Promise<void> 
   try {
     const loaded = await loadModel(message.options, await inspectGguf(message.options.modelPath));
     service = new Service(loaded, message.options.parallel, send);
-    send({ type: "loaded", contextTokens: loaded.contextTokens, backend: loaded.backend });
+    const { contextTokens, backend, info } = loaded;
+    send({ type: "loaded", contextTokens, backend, dialect: offeredDialect(info.chatTemplate) });
   } catch (error) {
     send({ type: "load-failed", error: toWire(error) });
   }

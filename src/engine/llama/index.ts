@@ -25,14 +25,15 @@ export async function createLlamaEngine(
     kind: "llama",
     canScore: true,
     start: (events) => startLlamaProcess(options, events),
-    model: ({ contextTokens }) => ({
+    model: ({ contextTokens, dialect }) => ({
       modelId: options.modelId,
       name: options.name,
       contextTokensMax: contextTokens,
       parallelMax: options.parallel,
       trustTier: "float",
       resumable: true,
-      features: ["json", "grammar", "logprobs"],
+      ...dialect,
+      features: ["json", "grammar", "logprobs", ...dialect.features],
     }),
   });
   return {

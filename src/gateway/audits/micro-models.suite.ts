@@ -21,6 +21,7 @@ function loadedOf(model: ExactModel, name: string): LoadedModel {
       contextTokensMax,
       parallelMax: 1,
       cacheTokensMax: contextTokensMax,
+      dialect: { features: [] },
     },
     // Nobody asks it for pages here.
     executor: createReferenceExecutor(model) as unknown as PagedExecutor,
