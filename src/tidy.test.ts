@@ -16,7 +16,17 @@ const rows = [
   ["sim", "cli"],
 ];
 /** These run in browsers and in the simulator too: no Node modules, no reading of the real time. */
-const pureFolders = ["util", "protocol", "formats", "exact", "grammar", "tools", "receipt", "router", "audit"];
+const pureFolders = [
+  "util",
+  "protocol",
+  "formats",
+  "exact",
+  "grammar",
+  "tools",
+  "receipt",
+  "router",
+  "audit",
+];
 const fileLinesMax = 400;
 const medianFileLinesMax = 150;
 const functionLinesMax = 60;

@@ -96,7 +96,8 @@ function probe(template: ChatTemplate): ChatDialect {
   const tools = [tool];
   const called = render({ tools, messages: [user, call, answer] });
   const format = callsOf.find(([, pattern]) => pattern.test(called))?.[0];
-  const isNative = format !== undefined && render({ tools }).includes(name) && called.includes("probe_result");
+  const isNative =
+    format !== undefined && render({ tools }).includes(name) && called.includes("probe_result");
   const thoughtFormat = /<think>\s*$/.test(plain) ? "opened" : source.includes("</think>") ? "tags" : null;
   return {
     toolFormat: isNative ? format : "generic",

@@ -114,7 +114,8 @@ function inWords(
       const text = `The function ${names.get(toolCallId) ?? name ?? toolCallId} answered:\n${content}`;
       const before = told.at(-1);
       // Some templates want users and assistants to alternate.
-      if (before?.role === "user") told[told.length - 1] = { ...before, content: `${before.content}\n\n${text}` };
+      if (before?.role === "user")
+        told[told.length - 1] = { ...before, content: `${before.content}\n\n${text}` };
       else told.push({ role: "user", content: text });
       continue;
     }
@@ -148,7 +149,9 @@ function withInstructions(
   knowsSystem: boolean,
 ): TemplateMessage[] {
   const [first] = messages;
-  const takesIt = knowsSystem ? first?.role === "system" || first?.role === "developer" : first?.role === "user";
+  const takesIt = knowsSystem
+    ? first?.role === "system" || first?.role === "developer"
+    : first?.role === "user";
   if (first !== undefined && takesIt) {
     const content = knowsSystem ? `${first.content}\n\n${text}` : `${text}\n\n${first.content}`;
     return [{ ...first, content }, ...messages.slice(1)];

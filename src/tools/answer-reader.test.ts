@@ -97,7 +97,11 @@ test("words beside calls are text, and so is what only looks like a call", () =>
     ["mistral", "[1, 2] [TOOL"],
   ];
   for (const [format, text] of texts) {
-    assert.deepEqual(readAnswer(calls(format), text, "stop"), { content: text, reasoning: "", calls: [] }, text);
+    assert.deepEqual(
+      readAnswer(calls(format), text, "stop"),
+      { content: text, reasoning: "", calls: [] },
+      text,
+    );
   }
 });
 
@@ -140,7 +144,16 @@ test("an answer that is cut ends its call where it is, and shows no part of a ma
 test("property: however the text is cut, the same is told, and every step can be told apart", () => {
   const fragment = fc.oneof(
     fc.constantFrom(...Object.values(written), "<think>", "</think>", "\n\n", " ", "Hello there. "),
-    fc.constantFrom("<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "<|python_tag|>", "<", "[", "🪿"),
+    fc.constantFrom(
+      "<tool_call>",
+      "</tool_call>",
+      "[TOOL_CALLS]",
+      "[ARGS]",
+      "<|python_tag|>",
+      "<",
+      "[",
+      "🪿",
+    ),
     fc.constantFrom('{"name": "f"', '"arguments": {', "}", "]", '"', "null", ", ", "f", "\\"),
     fc.string({ maxLength: 5 }),
   );
@@ -164,12 +177,19 @@ test("property: however the text is cut, the same is told, and every step can be
     fc.property(given, ({ reading: how, fragments, cuts, end }) => {
       const text = fragments.join("");
       const whole = told(how, [text], end);
-      const places = [...new Set([0, ...cuts.map((cut) => Math.min(cut, text.length)), text.length])].toSorted(
-        (a, b) => a - b,
-      );
+      const places = [
+        ...new Set([0, ...cuts.map((cut) => Math.min(cut, text.length)), text.length]),
+      ].toSorted((a, b) => a - b);
       const pieces = places.slice(1).map((place, i) => text.slice(places[i], place));
       assert.deepEqual(told(how, pieces, end), whole);
-      assert.deepEqual(told(how, Array.from({ length: text.length }, (_, i) => text[i]!), end), whole);
+      assert.deepEqual(
+        told(
+          how,
+          Array.from({ length: text.length }, (_, i) => text[i]!),
+          end,
+        ),
+        whole,
+      );
       // Calls are numbered, and each is told of before its arguments.
       let index = -1;
       for (const delta of whole) {

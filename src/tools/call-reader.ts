@@ -113,8 +113,17 @@ function textIn(json: string): string | null {
 /** `{"name": "f", "arguments": {…}}`; `parameters` is another name for `arguments`. */
 export class ObjectCallReader {
   readonly #sink: CallSink;
-  #state: "open" | "key" | "keyText" | "colon" | "value" | "valueText" | "next" | "arguments" | "after" | "skip" =
-    "open";
+  #state:
+    | "open"
+    | "key"
+    | "keyText"
+    | "colon"
+    | "value"
+    | "valueText"
+    | "next"
+    | "arguments"
+    | "after"
+    | "skip" = "open";
   #text = "";
   #key = "";
   #name: string | null = null;

@@ -1,7 +1,14 @@
 /** What a choice says, read from its text: thoughts, words, calls of functions. */
 import type { ModelOffer, ThoughtFormat } from "../../protocol/offer.ts";
 import { toolCallsMax } from "../../protocol/generate.ts";
-import { AnswerReader, type Delta, readAnswer, type ReadAnswer, type Reading, type Step } from "../../tools/answer-reader.ts";
+import {
+  AnswerReader,
+  type Delta,
+  readAnswer,
+  type ReadAnswer,
+  type Reading,
+  type Step,
+} from "../../tools/answer-reader.ts";
 import type { CompletionRequest } from "../requests/parse-request.ts";
 import type { ChoiceEnd } from "./answer-choice.ts";
 
@@ -78,7 +85,10 @@ export class ChoiceReader {
   }
 
   /** What was held back, and how the answer ended. */
-  end({ finishReason }: ChoiceEnd): { readonly deltas: readonly Delta[]; readonly finishReason: Said["finishReason"] } {
+  end({ finishReason }: ChoiceEnd): {
+    readonly deltas: readonly Delta[];
+    readonly finishReason: Said["finishReason"];
+  } {
     if (this.#reader === null) return { deltas: [], finishReason };
     const deltas = this.#reader.end(finishReason);
     return { deltas, finishReason: finishNameOf(finishReason, this.#reader.calls) };

@@ -94,7 +94,10 @@ test("what was called and answered goes to the model, and its next answer may be
   const last = prompts.at(-1)!;
   assert.ok(last.kind === "chat");
   assert.deepEqual(
-    last.messages.map(({ role, toolCalls, toolCallId }) => [role, toolCalls?.length ?? toolCallId !== undefined]),
+    last.messages.map(({ role, toolCalls, toolCallId }) => [
+      role,
+      toolCalls?.length ?? toolCallId !== undefined,
+    ]),
     [
       ["user", false],
       ["assistant", 2],
@@ -143,7 +146,10 @@ test("thoughts are reasoning_content, and can be left out where the model can", 
   await own.add("p1", { ...long, script, features, thoughtFormat: "tags" });
   const client = clientOf(own);
   const { message } = (await client.chat.completions.create(question)).choices[0]!;
-  assert.deepEqual([message.content, (message as { reasoning_content?: string }).reasoning_content], ["Yes.", "Hm."]);
+  assert.deepEqual(
+    [message.content, (message as { reasoning_content?: string }).reasoning_content],
+    ["Yes.", "Hm."],
+  );
   let [thoughts, content] = ["", ""];
   for await (const { choices } of await client.chat.completions.create({ ...question, stream: true })) {
     const delta = choices[0]!.delta as { content?: string; reasoning_content?: string };
@@ -177,7 +183,10 @@ test("wrong tools are refused by name, and models that cannot call say so", asyn
       { tools: [{ type: "function", function: { name: "f", parameters: { type: "string" } } }] },
       "tools.0.function.parameters",
     ],
-    [{ tools: [{ type: "function", function: { name: "f", parameters: [] } }] }, "tools.0.function.parameters"],
+    [
+      { tools: [{ type: "function", function: { name: "f", parameters: [] } }] },
+      "tools.0.function.parameters",
+    ],
     [
       { tools: [{ type: "function", function: { name: "f", strict: true, parameters: { not: {} } } }] },
       "tools",

@@ -18,7 +18,8 @@ const expectations: Record<string, string> = {
   "tools.*.function.description": "a text",
   "tools.*.function.parameters": "a JSON schema of an object",
   "tools.*.function.strict": "true or false",
-  tool_choice: '"auto", "none", "required", or a function like {"type": "function", "function": {"name": "f"}}',
+  tool_choice:
+    '"auto", "none", "required", or a function like {"type": "function", "function": {"name": "f"}}',
   parallel_tool_calls: "true or false",
   reasoning_effort: '"none", or left out',
   prompt: "a text, a list of at most 128 texts, a list of token ids, or a list of such lists",

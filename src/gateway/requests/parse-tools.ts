@@ -100,7 +100,11 @@ export function toolUseOf(body: Body): ToolUse | null {
   const isParallel = body.parallel_tool_calls ?? true;
   const functions = given.filter(({ tool }) => allowed === null || allowed.has(tool.name));
   const form: CallForm = {
-    functions: functions.map(({ tool, schema, isStrict }) => ({ name: tool.name, parameters: schema, isStrict })),
+    functions: functions.map(({ tool, schema, isStrict }) => ({
+      name: tool.name,
+      parameters: schema,
+      isStrict,
+    })),
     isRequired,
     isParallel,
   };
@@ -134,7 +138,10 @@ function compiled(...[form, format, thoughts]: Parameters<typeof toolCallGrammar
   try {
     const grammar = toolCallGrammar(form, format, thoughts);
     if (grammar === null || grammar.length <= grammarCharsMax) return grammar;
-    throw new SkeinError("invalid_request", `The grammar of all functions is longer than ${grammarCharsMax}.`);
+    throw new SkeinError(
+      "invalid_request",
+      `The grammar of all functions is longer than ${grammarCharsMax}.`,
+    );
   } catch (error) {
     if (!(error instanceof SkeinError)) throw error;
     const { code, message, hint } = error;
@@ -148,7 +155,10 @@ interface GivenFunction {
   readonly isStrict: boolean;
 }
 
-function functionOf({ type, function: given }: NonNullable<Body["tools"]>[number], index: number): GivenFunction {
+function functionOf(
+  { type, function: given }: NonNullable<Body["tools"]>[number],
+  index: number,
+): GivenFunction {
   if (type !== "function") {
     throw new SkeinError("unsupported_parameter", `Tools of type '${type.slice(0, 50)}' are not supported.`, {
       param: `tools.${index}.type`,
@@ -169,9 +179,13 @@ function functionOf({ type, function: given }: NonNullable<Body["tools"]>[number
   }
   const parameters = jsonOf(schema);
   if (parameters === null || parameters.length > toolParametersCharsMax) {
-    throw new SkeinError("invalid_request", `'${param}' is longer than ${toolParametersCharsMax} characters.`, {
-      param,
-    });
+    throw new SkeinError(
+      "invalid_request",
+      `'${param}' is longer than ${toolParametersCharsMax} characters.`,
+      {
+        param,
+      },
+    );
   }
   const isBare = given.parameters == null;
   return {
@@ -203,7 +217,9 @@ function choiceOf(
   }
   if (choice === "required") return { isRequired: true, allowed: null };
   const wanted =
-    "allowed_tools" in choice ? (choice.allowed_tools as Allowed).tools : [choice as z.infer<typeof namedFunction>];
+    "allowed_tools" in choice
+      ? (choice.allowed_tools as Allowed).tools
+      : [choice as z.infer<typeof namedFunction>];
   const allowed = new Set(wanted.map((each) => each.function.name));
   const unknown = [...allowed].find((name) => !names.includes(name));
   if (unknown !== undefined) {
@@ -230,9 +246,13 @@ export function toolFieldsOf(
   const path = `messages.${index}`;
   if (role === "tool") {
     if (tool_call_id != null) return { toolCallId: tool_call_id };
-    throw new SkeinError("invalid_request", `'${path}.tool_call_id' is missing: a tool's message answers a call.`, {
-      param: `${path}.tool_call_id`,
-    });
+    throw new SkeinError(
+      "invalid_request",
+      `'${path}.tool_call_id' is missing: a tool's message answers a call.`,
+      {
+        param: `${path}.tool_call_id`,
+      },
+    );
   }
   const calls = tool_calls ?? [];
   if (calls.length === 0) return {};
@@ -258,8 +278,12 @@ export function checkToolMessages(messages: readonly ChatMessage[]): void {
   for (const [i, { toolCalls = [], toolCallId }] of messages.entries()) {
     for (const { id } of toolCalls) ids.add(id);
     if (toolCallId === undefined || ids.has(toolCallId)) continue;
-    throw new SkeinError("invalid_request", "A message of role 'tool' must answer a call in 'tool_calls' before it.", {
-      param: `messages.${i}.tool_call_id`,
-    });
+    throw new SkeinError(
+      "invalid_request",
+      "A message of role 'tool' must answer a call in 'tool_calls' before it.",
+      {
+        param: `messages.${i}.tool_call_id`,
+      },
+    );
   }
 }
