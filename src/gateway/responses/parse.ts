@@ -182,7 +182,7 @@ export function inResponseWords(error: SkeinError): SkeinError {
   const own = name === undefined ? param : name[1] + param.slice(name[0].length);
   return new SkeinError(code, isTool ? words.replaceAll(".function", "") : words, {
     ...(hint === undefined ? {} : { hint }),
-    param: isTool ? own.replace(".function", "") : own,
+    param: isTool ? own.replace(".function", "") : own.replace(".tool_call_id", ".call_id"),
     retry,
     cause: error,
   });
