@@ -1,3 +1,4 @@
+import { choicesMax } from "../options.ts";
 import type { z } from "zod";
 import { SkeinError } from "../../util/errors.ts";
 
@@ -9,7 +10,7 @@ const expectations: Record<string, string> = {
   "messages.*.role": "system, developer, user, assistant or tool",
   "messages.*.content": 'a text, or a list of parts like {"type": "text", "text": "…"}',
   "messages.*.name": "a text of at most 200 characters",
-  prompt: "a text, a list of at most 128 texts, a list of token ids, or a list of such lists",
+  prompt: `a text, a list of at most ${choicesMax} texts, a list of token ids, or a list of such lists`,
   stream: "true or false",
   stream_options: 'an object like {"include_usage": true}',
   "stream_options.include_usage": "true or false",
@@ -21,7 +22,7 @@ const expectations: Record<string, string> = {
   frequency_penalty: "a number from -2 to 2",
   logit_bias: "an object of at most 1024 token ids, each with a number from -100 to 100",
   seed: "an integer of at most 53 bits",
-  n: "an integer from 1 to 128",
+  n: `an integer from 1 to ${choicesMax}`,
   stop: "a text, or a list of at most 4 texts, each of 1 to 1000 characters",
   response_format:
     '{"type": "text"}, {"type": "json_object"}, {"type": "json_schema", "json_schema": {"name", "schema"}}, {"type": "regex", "pattern"} or {"type": "grammar", "grammar"}',
