@@ -35,6 +35,7 @@ import { newId } from "./kept/records.ts";
 import { mountResponses } from "./responses/index.ts";
 import { Responses } from "./responses/responses.ts";
 import { createIdempotency } from "./http/idempotency.ts";
+import { mountEmbeddings } from "./embeddings/index.ts";
 import { mountMessages } from "./messages/index.ts";
 import { mountUnoffered } from "./http/unoffered.ts";
 import { ModelAccess } from "./requests/model-access.ts";
@@ -183,6 +184,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   );
   void responses.resume();
   mountResponses(app, path, responses, asker);
+  mountEmbeddings(app, path, asker);
   mountMessages(app, path, asker);
   mountStoredChat(app, path.keptChat, asker);
   mountFiles(app, deps, files, asker);

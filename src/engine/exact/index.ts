@@ -47,7 +47,7 @@ export async function createExactEngine(
       parallelMax: facts.parallelMax,
       trustTier: "exact",
       resumable: true,
-      features: ["json", "grammar", "logprobs"],
+      features: ["json", "grammar", "logprobs", "embeddings"],
     }),
   });
   return { ...engine, kill: () => engine.host()?.kill() };

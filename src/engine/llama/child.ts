@@ -42,6 +42,9 @@ process.on("message", (message: ToChild) => {
     case "score":
       service?.score(message.id, message.score);
       break;
+    case "embed":
+      service?.embed(message.id, message.request);
+      break;
     case "count":
       service?.count(message.id, message.prompt);
       break;

@@ -32,7 +32,7 @@ export async function createLlamaEngine(
       parallelMax: options.parallel,
       trustTier: "float",
       resumable: true,
-      features: ["json", "grammar", "logprobs"],
+      features: ["json", "grammar", "logprobs", "embeddings"],
     }),
   });
   return {

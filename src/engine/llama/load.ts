@@ -25,6 +25,7 @@ export interface LoadedModel {
   readonly tokenizer: PromptTokenizer;
   readonly pieces: PieceTable;
   readonly contextTokens: number;
+  readonly threads: number;
   /** "cpu", or the name of the GPU backend. */
   readonly backend: string;
 }
@@ -80,6 +81,7 @@ export async function loadModel(options: LlamaLoadOptions, info: GgufInfo): Prom
     tokenizer: promptTokenizerOf(model),
     pieces: createPieceTable(model._model),
     contextTokens,
+    threads: options.threads,
     backend: llama.gpu || "cpu",
   };
 }
