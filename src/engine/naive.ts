@@ -193,7 +193,7 @@ export function createNaiveEngine(
       parallelMax: options.parallelMax,
       trustTier: "float",
       resumable: true,
-      features: ["embeddings"],
+      features: ["embeddings", "infill"],
     },
     generate,
     async countPromptTokens(prompt, signal) {
@@ -270,7 +270,7 @@ function countTokens(prompt: Prompt): number {
     case "tokens":
       return prompt.tokenIds.length;
     case "text":
-      return Math.ceil(prompt.text.length / 4);
+      return Math.ceil((prompt.text.length + (prompt.suffix ?? "").length) / 4);
     case "chat":
       return prompt.messages.reduce((sum, { content }) => sum + 4 + Math.ceil(content.length / 4), 0);
   }

@@ -123,7 +123,7 @@ export async function createOpenAiEngine(
       forwardsPrompts: true,
       continuesText,
       // Those it refuses, it refuses with a reason.
-      features: ["json", "embeddings"],
+      features: ["json", "embeddings", "infill"],
     },
     generate,
     embed,

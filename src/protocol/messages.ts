@@ -63,7 +63,11 @@ const tokenIds = z.custom<number[]>(
 );
 const contents = z.string().max(4 * 1024 * 1024);
 
-const textPrompt = z.strictObject({ kind: z.literal("text"), text: contents });
+const textPrompt = z.strictObject({
+  kind: z.literal("text"),
+  text: contents,
+  suffix: contents.exactOptional(),
+});
 const tokensPrompt = z.strictObject({ kind: z.literal("tokens"), tokenIds });
 
 export const promptSchema: ZodType<Prompt> = z.discriminatedUnion("kind", [

@@ -96,6 +96,10 @@ export interface EmbeddingContext {
 
 export interface LlamaModel {
   createEmbeddingContext(options: object): Promise<EmbeddingContext>;
+  /** Those that the file names, or that llama.cpp knows by their text; null: it has none. */
+  readonly tokens: {
+    readonly infill: Readonly<Record<"prefix" | "suffix" | "middle", number | null>>;
+  };
   /** The file's metadata, keys with dots as nested objects. */
   readonly fileInfo: { readonly metadata: Readonly<Record<string, unknown>> };
   tokenize(text: string, special: boolean, options?: "trimLeadingSpace"): number[];

@@ -157,9 +157,9 @@ export class Service {
   }
 
   #tokenize(prompt: Prompt): number[] {
-    const { tokenizer, info } = this.#loaded;
+    const { tokenizer, info, infill } = this.#loaded;
     const { chatTemplate, vocabularySize } = info;
-    return tokenizePrompt({ tokenizer, chatTemplate, vocabularySize }, prompt);
+    return tokenizePrompt({ tokenizer, chatTemplate, vocabularySize, infill }, prompt);
   }
 
   /** An engine without token ids may have produced the beginning: then its text is continued. */
