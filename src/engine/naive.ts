@@ -2,11 +2,13 @@
  * The naive engine: a deterministic stand-in for tests and the simulator. Token ids are a hash of prompt, seed
  * and position, so an answer is a pure function of the request and can be continued from any position.
  */
+import { type Embedded, type EmbedRequest, vectorBytes } from "../protocol/embed.ts";
 import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
 import type { Clock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { abortError, throwIfAborted } from "../util/abort.ts";
 import { Admission } from "./admission.ts";
+import { checkInputLength, dimensionsKept, unitVector } from "./embedding.ts";
 import type { AnswerScores, Engine, EngineStatus, ScoreRequest } from "./port.ts";
 import { checkLogitBias, checkTokenIds } from "./prompt.ts";
 import { AnswerWriter } from "./answer-writer.ts";
@@ -171,6 +173,26 @@ export function createNaiveEngine(
     };
   }
 
+  async function embed({ inputs, dimensions }: EmbedRequest, outer: AbortSignal): Promise<Embedded> {
+    requireReady();
+    const count = dimensionsKept(dimensions, naiveDimensions, true);
+    const promptTokens = inputs.reduce((sum, input) => sum + countTokens(input), 0);
+    for (const input of inputs) checkInputLength(countTokens(input), options.contextTokensMax);
+    const signal = AbortSignal.any([outer, closed.signal]);
+    const leave = await admission.enter(signal);
+    try {
+      await sleep(deps.clock, options.prefillMs, signal);
+      const vectors = inputs.map((input) => {
+        const key = hashText(JSON.stringify(input));
+        const values = Array.from({ length: naiveDimensions }, (_, i) => (mix(key, i) % 2_001) - 1_000);
+        return vectorBytes(unitVector(values, count));
+      });
+      return { vectors, promptTokens, durationMs: options.prefillMs };
+    } finally {
+      leave();
+    }
+  }
+
   return {
     kind: "naive",
     model: {
@@ -180,7 +202,7 @@ export function createNaiveEngine(
       parallelMax: options.parallelMax,
       trustTier: "float",
       resumable: true,
-      features: [],
+      features: ["embeddings", "infill"],
     },
     generate,
     async countPromptTokens(prompt, signal) {
@@ -189,6 +211,7 @@ export function createNaiveEngine(
       return countTokens(prompt);
     },
     score,
+    embed,
     status: () => status,
     load: () => admission.load(),
     onStatus(listener) {
@@ -206,6 +229,9 @@ export function createNaiveEngine(
     },
   };
 }
+
+/** Components of a vector, any number of which may be had. */
+const naiveDimensions = 16;
 
 function keyOf({ prompt, sampling }: GenerateRequest): number {
   return hashText(JSON.stringify(prompt)) ^ (sampling.temperature > 0 ? sampling.seed : 0);
@@ -253,7 +279,7 @@ function countTokens(prompt: Prompt): number {
     case "tokens":
       return prompt.tokenIds.length;
     case "text":
-      return Math.ceil(prompt.text.length / 4);
+      return Math.ceil((prompt.text.length + (prompt.suffix ?? "").length) / 4);
     case "chat":
       return prompt.messages.reduce((sum, { content }) => sum + 4 + Math.ceil(content.length / 4), 0);
   }

@@ -185,7 +185,7 @@ export function estimateTokens(prompt: Prompt): number {
     case "tokens":
       return prompt.tokenIds.length;
     case "text":
-      return Math.ceil(prompt.text.length / charsPerToken);
+      return Math.ceil((prompt.text.length + (prompt.suffix ?? "").length) / charsPerToken);
     case "chat":
       return prompt.messages.reduce(
         (sum, { content }) => sum + tokensPerMessage + Math.ceil(content.length / charsPerToken),

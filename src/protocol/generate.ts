@@ -15,7 +15,12 @@ export type Prompt =
   /** Rendered by the provider with the model's own chat template. */
   | { readonly kind: "chat"; readonly messages: readonly ChatMessage[] }
   /** Raw text; special tokens in it are not parsed as special. */
-  | { readonly kind: "text"; readonly text: string }
+  | {
+      readonly kind: "text";
+      readonly text: string;
+      /** What follows the answer: the model fills in the middle. Only where the offer has `infill`. */
+      readonly suffix?: string;
+    }
   | { readonly kind: "tokens"; readonly tokenIds: readonly number[] };
 
 export interface Sampling {

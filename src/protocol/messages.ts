@@ -11,6 +11,7 @@ import {
   type Traced,
   type TraceRequest,
 } from "./generate.ts";
+import { dimensionsMax, type Embedded, type EmbedRequest, embedInputsMax } from "./embed.ts";
 import type { ProviderStatus, SignedEnvelope } from "./offer.ts";
 import { nonceBytes } from "./join-proof.ts";
 import { priceSchema, tierSchema } from "./schemas.ts";
@@ -62,6 +63,13 @@ const tokenIds = z.custom<number[]>(
 );
 const contents = z.string().max(4 * 1024 * 1024);
 
+const textPrompt = z.strictObject({
+  kind: z.literal("text"),
+  text: contents,
+  suffix: contents.exactOptional(),
+});
+const tokensPrompt = z.strictObject({ kind: z.literal("tokens"), tokenIds });
+
 export const promptSchema: ZodType<Prompt> = z.discriminatedUnion("kind", [
   z.strictObject({
     kind: z.literal("chat"),
@@ -76,8 +84,8 @@ export const promptSchema: ZodType<Prompt> = z.discriminatedUnion("kind", [
       .min(1)
       .max(10_000),
   }),
-  z.strictObject({ kind: z.literal("text"), text: contents }),
-  z.strictObject({ kind: z.literal("tokens"), tokenIds }),
+  textPrompt,
+  tokensPrompt,
 ]);
 
 /** Without evidence of other kinds a receipt has less than 700 bytes. */
@@ -136,6 +144,28 @@ export const traceSchema: ZodType<TraceRequest> = z.strictObject({
   position: u32.nullable(),
 });
 export const tracedSchema: ZodType<Traced> = z.strictObject({ rows: bytes, leaves: bytes.nullable() });
+
+export const embedSchema: ZodType<EmbedRequest> = z.strictObject({
+  requestId: z.string().min(1).max(100),
+  modelId: z.string().min(1).max(200),
+  inputs: z
+    .array(z.discriminatedUnion("kind", [textPrompt, tokensPrompt]))
+    .min(1)
+    .max(embedInputsMax),
+  dimensions: z.number().int().min(1).max(dimensionsMax).nullable(),
+  cacheSalt: z.string().max(100).exactOptional(),
+  timeoutMs: milliseconds,
+});
+export const embeddedSchema: ZodType<Embedded> = z.strictObject({
+  vectors: z
+    .array(
+      bytes.refine((value) => value.length % 4 === 0 && value.length <= 4 * dimensionsMax, "wrong length"),
+    )
+    .min(1)
+    .max(embedInputsMax),
+  promptTokens: u32,
+  durationMs: z.number().int().min(0).max(1e9),
+});
 
 export const countSchema = z.strictObject({ modelId: z.string().min(1).max(200), prompt: promptSchema });
 export type CountRequest = z.infer<typeof countSchema>;

@@ -5,10 +5,10 @@ import type { PriceSheet } from "./price.ts";
 export type EngineKind = "llama" | "exact" | "openai" | "naive";
 
 /**
- * `json`: answers of the form that `response_format` describes; `grammar`: any constraint; `logprobs`. What a request
- * needs, an offer must have.
+ * `json`: answers of the form that `response_format` describes; `grammar`: any constraint; `logprobs`; `embeddings`: `embed`
+ * requests; `infill`: texts with a suffix. What a request needs, an offer must have.
  */
-export type Feature = "json" | "grammar" | "logprobs";
+export type Feature = "json" | "grammar" | "logprobs" | "embeddings" | "infill";
 
 /** How much an answer can be checked (system of tiers; only the first exists for float engines). */
 export type TrustTier = "float" | "exact" | "unverified";

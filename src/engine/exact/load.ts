@@ -54,7 +54,9 @@ export async function loadModel(
     const executor = await openExecutor(source, info, plan, sharedWork(options.threads, onFailure));
     const draft = await loadDraft(options, info, plan, sharedWork(options.threads, onFailure));
     const { modelId, name } = info;
-    return { ...textOf(info, plan.contextTokensMax), facts: { modelId, name, ...plan }, executor, draft };
+    const text = textOf(info, plan.contextTokensMax);
+    const hasInfill = text.prompt.infill != null;
+    return { ...text, facts: { modelId, name, hasInfill, ...plan }, executor, draft };
   } finally {
     await source.close();
   }
@@ -127,6 +129,7 @@ export function textOf(
       },
       chatTemplate: chatTemplateOf(info, tokenizer),
       vocabularySize: info.manifest.shape.vocabularySize,
+      infill: tokenizer.infillTexts(),
     },
     vocabulary: {
       // Some models have more rows in their output matrix than tokens.

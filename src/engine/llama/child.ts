@@ -19,7 +19,8 @@ async function load(message: Extract<ToChild, { type: "load" }>): Promise<void> 
   try {
     const loaded = await loadModel(message.options, await inspectGguf(message.options.modelPath));
     service = new Service(loaded, message.options.parallel, send);
-    send({ type: "loaded", contextTokens: loaded.contextTokens, backend: loaded.backend });
+    const { contextTokens, backend, infill } = loaded;
+    send({ type: "loaded", contextTokens, backend, hasInfill: infill !== null });
   } catch (error) {
     send({ type: "load-failed", error: toWire(error) });
   }
@@ -41,6 +42,9 @@ process.on("message", (message: ToChild) => {
       break;
     case "score":
       service?.score(message.id, message.score);
+      break;
+    case "embed":
+      service?.embed(message.id, message.request);
       break;
     case "count":
       service?.count(message.id, message.prompt);

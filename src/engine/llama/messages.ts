@@ -16,6 +16,11 @@ export interface LlamaLoadOptions {
 export type ToChild = { readonly type: "load"; readonly options: LlamaLoadOptions } | ToHost;
 
 export type ToParent =
-  | { readonly type: "loaded"; readonly contextTokens: number; readonly backend: string }
+  | {
+      readonly type: "loaded";
+      readonly contextTokens: number;
+      readonly backend: string;
+      readonly hasInfill: boolean;
+    }
   | { readonly type: "load-failed"; readonly error: WireError }
   | FromHost;

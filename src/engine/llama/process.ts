@@ -18,6 +18,7 @@ const childFile = fileURLToPath(new URL("./child.ts", import.meta.url)).replace(
 interface LlamaProcess extends Host {
   readonly contextTokens: number;
   readonly backend: string;
+  readonly hasInfill: boolean;
   readonly pid: number;
 }
 
@@ -71,10 +72,14 @@ export function startLlamaProcess(options: LlamaLoadOptions, events: HostEvents)
   });
 }
 
-function handleOf(child: ChildProcess, facts: { contextTokens: number; backend: string }): LlamaProcess {
+function handleOf(
+  child: ChildProcess,
+  facts: Pick<LlamaProcess, "contextTokens" | "backend" | "hasInfill">,
+): LlamaProcess {
   return {
     contextTokens: facts.contextTokens,
     backend: facts.backend,
+    hasInfill: facts.hasInfill,
     pid: child.pid!,
     send: (message) => {
       if (child.connected) child.send(message);

@@ -97,13 +97,40 @@ export function chatCompletion(frame: Frame, ends: readonly ChoiceEnd[]) {
 }
 
 export function textCompletion(frame: Frame, ends: readonly ChoiceEnd[]) {
-  const choices = ends.map(({ text, logprobs, finishReason }, index) => ({
+  const { request } = frame;
+  const showsLogprobs = request.best?.showsLogprobs ?? true;
+  const choices = shownOf(request, ends).map(({ end: { text, logprobs, finishReason }, choice }, index) => ({
     index,
-    text,
-    logprobs: textLogprobs(logprobs),
+    text: echoOf(request, choice) + text,
+    logprobs: showsLogprobs ? textLogprobs(logprobs) : null,
     finish_reason: finishReason,
   }));
   return { ...header(frame, "text_completion", ends), choices, ...accounts(frame, ends) };
+}
+
+/** What of the prompt comes first in a choice. */
+function echoOf({ echo, prompts, n }: CompletionRequest, choice: number): string {
+  const prompt = prompts[Math.floor(choice / n)]!;
+  return echo === true && prompt.kind === "text" ? prompt.text : "";
+}
+
+/** Of each prompt's choices the best ones, by mean log probability of their tokens; in their own order where it is equal. */
+function shownOf({ best, n }: CompletionRequest, ends: readonly ChoiceEnd[]) {
+  const all = ends.map((end, choice) => ({ end, choice, score: meanLogprob(end) }));
+  if (best === undefined) return all;
+  return all.flatMap((_, i) =>
+    i % n === 0
+      ? all
+          .slice(i, i + n)
+          .toSorted((a, b) => b.score - a.score)
+          .slice(0, best.keep)
+      : [],
+  );
+}
+
+function meanLogprob({ logprobs }: ChoiceEnd): number {
+  if (logprobs === null || logprobs.length === 0) return -Number.MAX_VALUE;
+  return logprobs.reduce((sum, { logprob }) => sum + logprob, 0) / logprobs.length;
 }
 
 function accounts(frame: Frame, ends: readonly ChoiceEnd[]) {
@@ -114,7 +141,7 @@ function closing<T extends FinishReason | null>(finishReason: T) {
   return { logprobs: null, finish_reason: finishReason };
 }
 
-/** The chunks of a stream, in order: one opening per choice (chat only), texts, one end per choice, usage. */
+/** The chunks of a stream, in order: one opening per choice (chat, and where the prompt is echoed), texts, one end per choice, usage. */
 export function chunkObjects(frame: Frame) {
   return frame.request.endpoint === "chat" ? chatChunks(frame) : textChunks(frame);
 }
@@ -134,7 +161,14 @@ export function chatChunks(frame: Frame) {
 }
 
 export function textChunks(frame: Frame) {
-  return { ...chunksOf(frame, "text_completion", { text: "" }, ['"text":', ""]), opening: null };
+  const kind = "text_completion";
+  const opening = (index: number) => ({
+    ...header(frame, kind, []),
+    choices: [{ index, text: echoOf(frame.request, index), ...closing(null) }],
+    ...unknownUsage(frame),
+  });
+  const chunks = chunksOf(frame, kind, { text: "" }, ['"text":', ""]);
+  return { ...chunks, opening: frame.request.echo === true ? opening : null };
 }
 
 /** Whoever asked for usage finds the field in every chunk. */

@@ -149,7 +149,7 @@ function charactersOf({ facts }: GatewayTask): number {
     prompt === null
       ? 0
       : prompt.kind === "text"
-        ? prompt.text.length
+        ? prompt.text.length + (prompt.suffix ?? "").length
         : prompt.kind === "chat"
           ? prompt.messages.reduce((sum, { content }) => sum + content.length, 0)
           : 4 * prompt.tokenIds.length;

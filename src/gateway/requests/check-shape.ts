@@ -11,6 +11,9 @@ const expectations: Record<string, string> = {
   "messages.*.content": 'a text, or a list of parts like {"type": "text", "text": "…"}',
   "messages.*.name": "a text of at most 200 characters",
   prompt: `a text, a list of at most ${choicesMax} texts, a list of token ids, or a list of such lists`,
+  echo: "true or false",
+  best_of: "an integer from 1 to 20, at least n",
+  suffix: "a text",
   stream: "true or false",
   stream_options: 'an object like {"include_usage": true}',
   "stream_options.include_usage": "true or false",
@@ -50,21 +53,33 @@ const expectations: Record<string, string> = {
 /**
  * Checks a body against a schema.
  *
+ * @param words what parameters of this endpoint alone must be
  * @throws SkeinError `invalid_request`, which names the parameter, what it must be and what it is
  */
-export function checkShape<T extends z.ZodType>(schema: T, body: unknown): z.infer<T> {
+export function checkShape<T extends z.ZodType>(
+  schema: T,
+  body: unknown,
+  words: Readonly<Record<string, string>> = {},
+): z.infer<T> {
   const result = schema.safeParse(body);
   if (result.success) return result.data;
   const issue = result.error.issues[0]!;
-  throw wrongParameter(issue.path.map(String), body, issue.message);
+  throw wrongParameter(issue.path.map(String), body, issue.message, words);
 }
 
-export function wrongParameter(path: readonly string[], body: unknown, reason: string): SkeinError {
+export function wrongParameter(
+  path: readonly string[],
+  body: unknown,
+  reason: string,
+  words: Readonly<Record<string, string>> = {},
+): SkeinError {
+  const expectationOf = (steps: readonly string[]): string | undefined =>
+    words[steps.join(".")] ?? expectations[steps.join(".")];
   const known = path.map((step) => (/^\d+$/.test(step) ? "*" : step));
   // Deep inside a list of alternatives, the innermost known parameter says most.
   let depth = known.length;
-  while (depth > 0 && expectations[known.slice(0, depth).join(".")] === undefined) depth -= 1;
-  const expected = expectations[known.slice(0, depth).join(".")];
+  while (depth > 0 && expectationOf(known.slice(0, depth)) === undefined) depth -= 1;
+  const expected = expectationOf(known.slice(0, depth));
   const param = path.slice(0, depth === 0 ? path.length : depth).join(".");
   const value = valueAt(body, path.slice(0, depth));
   const message =

@@ -59,7 +59,7 @@ const reasonWords: Record<RejectReason, string> = {
   other_region: "in another region than skein.region",
   not_private: "passing prompts on to another server, which skein.private excludes",
   too_expensive: "above skein.max_price",
-  unable: "without what the request asks for (response_format, logprobs)",
+  unable: "without what the request asks for (response_format, logprobs, suffix, embeddings)",
   gives_no_receipts: "without receipts, which skein.trust asks for",
   not_exact: "of models whose answers nobody can compute again, as skein.trust asks for",
   not_auditable: "of models that this gateway cannot compute again, as skein.trust asks for",
@@ -79,7 +79,12 @@ export function noneFits(
   needs: readonly Feature[],
 ): SkeinError {
   if (refused.size === 1 && refused.has("unable")) {
-    const param = needs.some((need) => need !== "logprobs") ? "response_format" : "logprobs";
+    if (needs.includes("embeddings")) return noEmbeddings(model);
+    const param = needs.includes("infill")
+      ? "suffix"
+      : needs.some((need) => need !== "logprobs")
+        ? "response_format"
+        : "logprobs";
     return new SkeinError(
       "unsupported_parameter",
       `'${param}' is not supported as it is by any provider of '${model.slice(0, 100)}'.`,
@@ -96,6 +101,14 @@ export function noneFits(
       retry: "never",
     },
   );
+}
+
+function noEmbeddings(model: string): SkeinError {
+  return new SkeinError("invalid_request", `No provider of '${model.slice(0, 100)}' makes embeddings.`, {
+    param: "model",
+    hint: "Choose another model.",
+    retry: "never",
+  });
 }
 
 export function wrongEventId(id: string): SkeinError {
