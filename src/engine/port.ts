@@ -4,7 +4,7 @@
  * `openai` (an HTTP upstream).
  * `engine.suite.ts` is the one suite that every implementation passes.
  */
-import type { EngineKind, Feature, TrustTier } from "../protocol/offer.ts";
+import type { EngineKind, Feature, ThoughtFormat, ToolFormat, TrustTier } from "../protocol/offer.ts";
 import type { Embedded, EmbedRequest } from "../protocol/embed.ts";
 import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
 
@@ -20,6 +20,8 @@ export interface EngineModel {
   readonly forwardsPrompts?: true;
   readonly continuesText?: "completions" | "all";
   readonly features: readonly Feature[];
+  readonly toolFormat?: ToolFormat;
+  readonly thoughtFormat?: ThoughtFormat;
 }
 
 export type EngineStatus =

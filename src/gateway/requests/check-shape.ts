@@ -10,6 +10,19 @@ const expectations: Record<string, string> = {
   "messages.*.role": "system, developer, user, assistant or tool",
   "messages.*.content": 'a text, or a list of parts like {"type": "text", "text": "…"}',
   "messages.*.name": "a text of at most 200 characters",
+  "messages.*.tool_calls":
+    'a list of at most 128 calls like {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}',
+  "messages.*.tool_call_id": "the id of a call, a text of 1 to 200 characters",
+  tools:
+    'a list of at most 128 functions like {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}',
+  "tools.*.function.name": "1 to 64 letters, digits, underscores and dashes",
+  "tools.*.function.description": "a text",
+  "tools.*.function.parameters": "a JSON schema of an object",
+  "tools.*.function.strict": "true or false",
+  tool_choice:
+    '"auto", "none", "required", or a function like {"type": "function", "function": {"name": "f"}}',
+  parallel_tool_calls: "true or false",
+  reasoning_effort: '"none", or left out',
   prompt: `a text, a list of at most ${choicesMax} texts, a list of token ids, or a list of such lists`,
   echo: "true or false",
   best_of: "an integer from 1 to 20, at least n",
