@@ -2,11 +2,11 @@
 
 export interface CallSink {
   /** Whether a function of this name may be called. */
-  knows(name: string): boolean;
+  readonly knows: (name: string) => boolean;
   /** It is a call: from here on nothing of it is text. */
-  begin(name: string): void;
+  readonly begin: (name: string) => void;
   /** More of its arguments. */
-  arguments(text: string): void;
+  readonly arguments: (text: string) => void;
 }
 
 /** `failed`: this is no call, and nothing was told of it. `behind`: it ended before this character. */

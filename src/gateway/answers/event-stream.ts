@@ -45,20 +45,8 @@ export async function* sseEvents(
       cursor.went(choice, event.text.length);
       return text + withId(sseText(chunks.text(choice, event)));
     }
-    return text + steps(choice, event, reader.push(event.text, event.offer));
-  };
-  /** One event for each step that tells something; the log probabilities of all come with the first. */
-  const steps = (choice: number, { logprobs }: Piece, all: readonly Step[]): string => {
-    let text = "";
-    let untold = logprobs;
-    for (const { chars, deltas } of all) {
-      cursor.went(choice, chars);
-      if (deltas.length === 0) continue;
-      text += withId(sseText(chunks.said(choice, deltas, untold)));
-      untold = untold === null ? null : [];
-    }
-    if (untold === null || untold.length === 0) return text;
-    return text + withId(sseText(chunks.text(choice, { text: "", logprobs: untold })));
+    const steps = reader.push(event.text, event.offer);
+    return text + stepEvents({ chunks, cursor, withId }, choice, event, steps);
   };
   const closing = (data: string): string => {
     cursor.closing();
@@ -75,4 +63,28 @@ export async function* sseEvents(
   } finally {
     await events.return();
   }
+}
+
+/** One event for each step that tells something; the log probabilities of all come with the first. */
+function stepEvents(
+  stream: {
+    readonly chunks: Pick<ReturnType<typeof chunkObjects>, "said" | "text">;
+    readonly cursor: Cursor;
+    readonly withId: (event: string) => string;
+  },
+  choice: number,
+  { logprobs }: Piece,
+  steps: readonly Step[],
+): string {
+  const { chunks, cursor, withId } = stream;
+  let text = "";
+  let untold = logprobs;
+  for (const { chars, deltas } of steps) {
+    cursor.went(choice, chars);
+    if (deltas.length === 0) continue;
+    text += withId(sseText(chunks.said(choice, deltas, untold)));
+    untold = untold === null ? null : [];
+  }
+  if (untold === null || untold.length === 0) return text;
+  return text + withId(sseText(chunks.text(choice, { text: "", logprobs: untold })));
 }

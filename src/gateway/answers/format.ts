@@ -258,8 +258,8 @@ function chunksOf<K extends string, C extends object>(
       `${head}${index},${around[0]}${JSON.stringify(text)}${around[1]},"logprobs":${scored(logprobs)}${tail}`,
     /** Serialized. */
     said: (index: number, deltas: readonly Delta[], logprobs: Piece["logprobs"]) => {
-      const view = JSON.stringify(saidView(deltas, index)).slice(1, -1);
-      return `${head}${index},${view},"logprobs":${scored(logprobs)}${tail}`;
+      const said = JSON.stringify(saidView(deltas, index)).slice(1, -1);
+      return `${head}${index},${said},"logprobs":${scored(logprobs)}${tail}`;
     },
     end: (index: number, end: ChoiceEnd, { deltas, finishReason }: Ended) => ({
       ...header(frame, kind, [end]),

@@ -173,13 +173,13 @@ export function parseChatRequest(body: Record<string, unknown>, random: Random):
       param: "top_logprobs",
     });
   }
-  const shared = common(request, random, request.logprobs === true ? (top ?? 0) : null);
-  const needs: Feature[] = [...shared.hints.needs];
+  const asked = common(request, random, request.logprobs === true ? (top ?? 0) : null);
+  const needs: Feature[] = [...asked.hints.needs];
   if (toolUse !== null) needs.push("tools");
   if (prompt.thinks === false) needs.push("no_thinking");
   return {
-    ...shared,
-    hints: { ...shared.hints, needs },
+    ...asked,
+    hints: { ...asked.hints, needs },
     ...(toolUse === null ? {} : { toolUse }),
     endpoint: "chat",
     prompts: [prompt],

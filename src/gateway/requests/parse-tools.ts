@@ -21,7 +21,7 @@ const namedFunction = z.looseObject({
   type: z.literal("function"),
   function: z.looseObject({ name: functionName }),
 });
-const toolChoice = z.union([
+const choiceSchema = z.union([
   z.enum(["auto", "none", "required"]),
   namedFunction,
   z.looseObject({
@@ -52,7 +52,7 @@ export const toolsShape = {
     )
     .max(toolsMax)
     .nullish(),
-  tool_choice: toolChoice.nullish(),
+  tool_choice: choiceSchema.nullish(),
   parallel_tool_calls: z.boolean().nullish(),
   reasoning_effort: z.string().max(100).nullish(),
 };
@@ -216,10 +216,8 @@ function choiceOf(
     });
   }
   if (choice === "required") return { isRequired: true, allowed: null };
-  const wanted =
-    "allowed_tools" in choice
-      ? (choice.allowed_tools as Allowed).tools
-      : [choice as z.infer<typeof namedFunction>];
+  const isList = choice.type === "allowed_tools";
+  const wanted = isList ? choice.allowed_tools.tools : [choice];
   const allowed = new Set(wanted.map((each) => each.function.name));
   const unknown = [...allowed].find((name) => !names.includes(name));
   if (unknown !== undefined) {
@@ -227,13 +225,8 @@ function choiceOf(
       param: "tool_choice",
     });
   }
-  const isRequired = !("allowed_tools" in choice) || (choice.allowed_tools as Allowed).mode === "required";
+  const isRequired = !isList || choice.allowed_tools.mode === "required";
   return { isRequired, allowed };
-}
-
-interface Allowed {
-  readonly mode: "auto" | "required";
-  readonly tools: readonly z.infer<typeof namedFunction>[];
 }
 
 type GivenMessage = z.infer<z.ZodObject<typeof toolMessageShape>> & { readonly role: string };
