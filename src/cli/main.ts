@@ -187,6 +187,7 @@ client("quote", "say what a question would cost, before it is asked")
   .argument("<question...>")
   .option("--model <name>", "model (default: the first that is served)")
   .option("--max-tokens <n>", "longest answer", wholeNumber(1, answerTokensMax))
+  .option("--trust <level>", "receipt, exact, audit:5% or replicated:2")
   .action(async (words: string[], _, command: Command) =>
     (await import("./commands/quote.ts")).quote(words, command),
   );

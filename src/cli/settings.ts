@@ -158,7 +158,7 @@ export const settings = {
   trust: setting(
     text,
     null,
-    "how answers must be trusted where a request does not say it: receipt, exact, or audit:5%",
+    "how answers must be trusted where a request does not say it: receipt, exact, audit:5%, or replicated:2",
   ),
   keyTrust: setting(map, {}, "the same for single API keys", true),
   audit: setting(boolean, true, "whether the gateway computes some exact answers again, to check them"),

@@ -32,6 +32,10 @@ export function createReplayAuditor(deps: Deps, { auditorId, checker, log }: Fac
       const task = given as GatewayTask;
       const { answer, chosenBy } = task.facts;
       if (chosenBy === "beacon") await untilIdle(deps, signal);
+      if (task.finding !== undefined) {
+        log.explain(task, task.facts, { problem: task.problem ?? null, positions: 0, tookMs: 0 });
+        return { outcome: { result: "fail", finding: task.finding }, work: await workRoot(auditorId, []) };
+      }
       const startMs = clock.monotonicMs();
       const checked = await checker.check({ choice: answer, part: task.part }, signal);
       const tookMs = clock.monotonicMs() - startMs;

@@ -30,6 +30,8 @@ const openAfterMs = 1_000;
 export const canaryOwner = "canary";
 /** How long somebody who wants an audit waits for its verdict. */
 const askedTimeoutMs = 9 * 60_000;
+/** How long a client waits while the gateway decides which of several answers is right. */
+const judgeTimeoutMs = 60_000;
 
 interface Deps extends GatewayDeps {
   readonly reputations: Reputations;
@@ -141,6 +143,76 @@ export class Audits {
     return (await bounded(this.#deps, Promise.all(views), signal)).flatMap((view) => view ?? []);
   }
 
+  /**
+   * Computes one of several answers to the same question again, now.
+   * @param besides the others: evidence, where it is wrong
+   * @throws SkeinError `cancelled`
+   */
+  async judge(
+    asked: { readonly owner: string; readonly requestId: string },
+    answer: ReceiptedChoice,
+    besides: readonly ReceiptedChoice[],
+    signal: AbortSignal,
+  ): Promise<AuditView["result"]> {
+    const results = answer.parts.map(async ({ receipt }, part): Promise<AuditView["result"]> => {
+      if (receipt === null || receipt.receipt.tier !== "exact") return "unable";
+      const facts: AuditFacts = { ...asked, answer, besides, chosenBy: "dispute", probability: 1 };
+      const task = taskOf(facts, receipt, part, 0);
+      const hash = toHex(task.receiptHash);
+      // What was found once is true for ever, and counts once.
+      const before = await this.log.find(hash, asked.owner);
+      if (before !== null && before.result !== "unable") return before.result;
+      await this.#verdictOn(task, hash);
+      return (await this.log.find(hash, asked.owner))?.result ?? "unable";
+    });
+    const timeIsUp = new Promise<AuditView["result"][]>((resolve) => {
+      const cancel = this.#deps.clock.schedule(judgeTimeoutMs, () => resolve(["unable"]));
+      void Promise.allSettled(results).then(cancel);
+    });
+    const all = await bounded(this.#deps, Promise.race([Promise.all(results), timeIsUp]), signal);
+    if (all.includes("fail")) return "fail";
+    return all.includes("pass") && all.every((result, part) => result === "pass" || isUnsigned(answer, part))
+      ? "pass"
+      : "unable";
+  }
+
+  /** As `judge`, while nobody waits for it. */
+  judgeLater(
+    asked: { readonly owner: string; readonly requestId: string },
+    answer: ReceiptedChoice,
+    besides: readonly ReceiptedChoice[],
+  ): void {
+    this.judge(asked, answer, besides, this.#stop.signal).catch((error: unknown) =>
+      this.#warn(error, "an answer that differed is not checked"),
+    );
+  }
+
+  /**
+   * Most of several providers gave another answer, and nobody here can compute it: less than a proof, and treated so.
+   * @param votes in words, such as "2 of 3"
+   */
+  outvoted(
+    asked: { owner: string; requestId: string; part: number; position: number; votes: string },
+    answer: ReceiptedChoice,
+    besides: readonly ReceiptedChoice[],
+  ): void {
+    const { owner, requestId, part, position, votes } = asked;
+    const signed = answer.parts[part]?.receipt;
+    if (signed == null) return;
+    const facts: AuditFacts = { owner, requestId, answer, besides, chosenBy: "dispute", probability: 1 };
+    const finding = {
+      kind: "outvoted",
+      position: signed.receipt.promptTokens + position,
+      layer: null,
+    } as const;
+    const problem = `${votes} providers gave another answer from token ${position} on`;
+    try {
+      this.#pending.ask({ ...taskOf(facts, signed, part, 0), finding, problem });
+    } catch (error) {
+      this.#warn(error, "an answer that differed is not recorded");
+    }
+  }
+
   #verdictOn(task: GatewayTask, hash: string): Promise<void> {
     return new Promise((resolve) => {
       const others = this.#awaited.get(hash);
@@ -158,10 +230,18 @@ export class Audits {
   }
 
   #judged({ providerId, outcome, modelId, receiptHash, round }: Verdict): void {
-    const { reputations, log, onJudged } = this.#deps;
+    const { reputations, log } = this.#deps;
     const receipt = toHex(receiptHash);
     if (outcome.result === "fail") {
       const { kind, position } = outcome.finding;
+      if (kind === "outvoted") {
+        reputations.note(providerId, { type: "audit", finding: "improbable" });
+        log.warn(
+          { provider: providerId, modelId, receipt, position },
+          "an answer differs from most replicas",
+        );
+        return this.#told(providerId, receipt);
+      }
       const reason = `audit of ${receipt.slice(0, 12)}…: wrong ${kind} at position ${position}`;
       reputations.note(providerId, { type: "audit", finding: "proved" });
       reputations.exclude(providerId, modelId, { reason, receipt });
@@ -169,7 +249,11 @@ export class Audits {
     } else if (outcome.result === "pass" && round > 0) {
       reputations.note(providerId, { type: "audit", finding: "none" });
     }
-    onJudged(providerId);
+    this.#told(providerId, receipt);
+  }
+
+  #told(providerId: string, receipt: string): void {
+    this.#deps.onJudged(providerId);
     for (const resolve of this.#awaited.get(receipt) ?? []) resolve();
     this.#awaited.delete(receipt);
   }
@@ -192,6 +276,11 @@ function taskOf(facts: AuditFacts, receipt: SignedReceipt, part: number, round: 
     facts,
     part,
   };
+}
+
+/** Whoever dies in the middle leaves no receipt; whoever goes on has read the same. */
+function isUnsigned({ parts }: ReceiptedChoice, part: number): boolean {
+  return parts[part]!.receipt === null;
 }
 
 /** @throws SkeinError `deadline_exceeded`, `cancelled` */
