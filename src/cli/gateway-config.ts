@@ -1,6 +1,6 @@
 import { join, resolve } from "node:path";
 import { defaultBatchOptions } from "../gateway/batches/index.ts";
-import { trustSchema } from "../gateway/requests/parse-hints.ts";
+import { trustExpected, trustSchema } from "../gateway/requests/parse-hints.ts";
 import { usdToNano } from "../protocol/price.ts";
 import { SkeinError } from "../util/errors.ts";
 import type { TrustWish } from "../router/hints.ts";
@@ -112,10 +112,7 @@ function modelAccessOf({ settings }: Context): GatewayConfig["modelAccess"] {
 function trustOf(name: string, setting: string): TrustWish {
   const result = trustSchema.safeParse(name);
   if (result.success) return result.data;
-  throw new SkeinError(
-    "invalid_config",
-    `'${setting}' is '${name}', but must be receipt, exact, or audit:5%.`,
-  );
+  throw new SkeinError("invalid_config", `'${setting}' is '${name}', but must be ${trustExpected}.`);
 }
 
 /** @throws SkeinError `invalid_config` */

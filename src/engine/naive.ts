@@ -9,6 +9,8 @@ import { abortError, throwIfAborted } from "../util/abort.ts";
 import { Admission } from "./admission.ts";
 import type { AnswerScores, Engine, EngineStatus, ScoreRequest } from "./port.ts";
 import { checkLogitBias, checkTokenIds } from "./prompt.ts";
+import { AnswerWriter } from "./answer-writer.ts";
+import { writeAgain } from "./written-answer.ts";
 import { StopMatcher } from "./stop-matcher.ts";
 
 /** Words, and characters whose UTF-8 bytes are spread over several tokens. */
@@ -155,8 +157,15 @@ export function createNaiveEngine(
     const key = keyOf(request);
     const bias = new Map(request.sampling.logitBias);
     const isRight = tokenIds.map((id, position) => id === biased(tokenAt(key, position), bias));
-    if (isEnded) isRight.push(tokenIds.length === options.answerTokens);
+    const promptTokens = countTokens(request.prompt);
+    // It says "stop" even where there was room for nothing more.
+    const asked = { ...request, outputTokensMax: null, emitted: { tokenIds: [], text: "" } };
+    const facts = { promptTokens, contextTokens: options.contextTokensMax };
+    const writer = new AnswerWriter(asked, { ...facts, pieces: (id) => vocabulary[id]! });
+    const { text, byModel } = writeAgain(writer, tokenIds, isEnded);
+    if (byModel) isRight.push(tokenIds.length === options.answerTokens);
     return {
+      text,
       margins: isRight.map((right) => (right ? 0 : Number.POSITIVE_INFINITY)),
       logProbabilities: isRight.map((right) => (right ? 0 : Number.NEGATIVE_INFINITY)),
     };

@@ -38,7 +38,10 @@ export interface ScoreRequest {
   readonly request: GenerateRequest;
   /** Of the whole answer. */
   readonly tokenIds: readonly number[];
-  /** Whether the model is said to have ended the answer itself: then the end is scored like one token more. */
+  /**
+   * Whether the answer is said to have stopped: where no stop sequence shows in its tokens the model must have ended it,
+   * and the end is scored like one token more.
+   */
   readonly isEnded: boolean;
   /** Tokens of prompt and answer read in one step; null: the engine's own choice. Sizes differ in rounding. */
   readonly chunkTokens: number | null;
@@ -54,6 +57,8 @@ export interface AnswerScores {
   readonly margins: readonly number[];
   /** Natural logarithm of its probability among the allowed tokens, at the request's temperature (greedy: at 1). */
   readonly logProbabilities: readonly number[];
+  /** What the tokens say, as this engine writes them: up to the end or the stop sequence. */
+  readonly text: string;
 }
 
 export interface Engine {
