@@ -5,10 +5,11 @@ import { usdToNano } from "../protocol/price.ts";
 import { SkeinError } from "../util/errors.ts";
 import type { TrustWish } from "../router/hints.ts";
 import type { Context } from "./context.ts";
+import { requireLlamaEngine } from "./engine-install.ts";
 import { loadOrCreateSecret } from "./home.ts";
 import { isLoopback, parseListenAddress } from "./listen-address.ts";
 import type { GatewayConfig } from "./processes/config.ts";
-import { exactCacheFolder, logLevelOf } from "./provider-config.ts";
+import { exactCacheFolder, logLevelOf, threadsOf } from "./provider-config.ts";
 
 const megabyte = 1024 * 1024;
 const dayMs = 24 * 3600_000;
@@ -90,6 +91,16 @@ function auditsOf({ settings, home }: Context): GatewayConfig["audits"] {
   return {
     models: settings.auditModel.map((path) => resolve(path)),
     modelFolder: exactCacheFolder(home),
+    llama:
+      settings.auditLlama.length === 0
+        ? null
+        : {
+            models: settings.auditLlama.map((path) => resolve(path)),
+            home,
+            moduleFolder: requireLlamaEngine(home),
+            threads: threadsOf(settings.threads),
+            gpu: settings.gpu === "auto" ? "auto" : false,
+          },
     retentionMs: settings.auditDays * dayMs,
     canaryIntervalMs: settings.canarySeconds * 1000,
     canaryPrompts: settings.canaryPrompts,

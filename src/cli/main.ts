@@ -92,6 +92,11 @@ program
     "models to check exact answers with, beside those that were converted here; may be repeated",
     collectList,
   )
+  .option(
+    "--audit-llama <files>",
+    "GGUF models to weigh answers of llama.cpp with, each calibrated here (skein calibrate)",
+    collectList,
+  )
   .option("--lan", "be found on the local network (mDNS)")
   .addHelpText(
     "after",

@@ -163,6 +163,11 @@ export const settings = {
   keyTrust: setting(map, {}, "the same for single API keys", true),
   audit: setting(boolean, true, "whether the gateway computes some exact answers again, to check them"),
   auditModel: setting(list, [], "models to check answers with, beside those that were converted here"),
+  auditLlama: setting(
+    list,
+    [],
+    "GGUF models to weigh answers of llama.cpp with, each calibrated on this machine (skein calibrate)",
+  ),
   auditDays: setting(
     integer(1, 3_650),
     30,

@@ -26,7 +26,7 @@ export interface AuditView {
   /** Of the beacon; 0: none. */
   round: number;
   request_id: string;
-  /** That were computed again. */
+  /** That were computed again; in the float tier tokens that were compared. */
   positions: number;
   took_ms: number;
   /** Unix seconds. */
@@ -50,6 +50,8 @@ export interface ReputationView {
   factors: { name: string; value: number; from: Record<string, number> }[];
   /** Models that it does not answer for any more. */
   excluded: { model_id: string; reason: string; receipt: string; until: number }[];
+  /** What statistics say against its float answers, of the last day: flagged when the natural logarithm reaches `flagged_at`. */
+  evidence: { model_id: string; tokens: number; log_evidence: number; flagged_at: number }[];
   /** The latest, newest first. */
   audits: AuditView[];
 }

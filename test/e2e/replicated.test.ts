@@ -2,36 +2,18 @@
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import type { ServedView } from "../../src/protocol/gateway-api.ts";
-import { Pool, untilAvailable } from "./pool.ts";
-import { killAll, type Running, skein, skeinToEnd, stop, temporaryHome } from "./processes.ts";
+import { localNetwork } from "./local-network.ts";
+import { skeinToEnd } from "./processes.ts";
 
-const home = temporaryHome();
-let gateway: Running;
-let url = "";
-
-before(async () => {
-  gateway = skein(home.path, "gateway", "--port", "0", "--network-port", "0");
-  url = (await gateway.printed(/http:\/\/127\.0\.0\.1:\d+/))[0];
-  await new Pool(home.path, "exact", url).grow(2);
-  await untilAvailable(url, "tiny-exact", 2);
-});
-
-after(async () => {
-  try {
-    await stop(gateway);
-  } finally {
-    await killAll();
-  }
-  home.remove();
-});
+const network = localNetwork({ exact: 2 });
 
 const run = (...args: string[]): Promise<{ code: number | null; output: string }> =>
-  skeinToEnd(home.path, ...args);
+  skeinToEnd(network.home.path, ...args);
 
 function ask(trust: string, stream = false): Promise<Response> {
-  return fetch(`${url}/v1/chat/completions`, {
+  return fetch(`${network.url}/v1/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", "x-skein-trust": trust },
     body: JSON.stringify({
@@ -56,8 +38,8 @@ test("two providers give one answer, signed twice, and whoever asks can check bo
   const { given, replicas } = answer.skein.trust;
   assert.equal(given, "replicated:2");
   assert.equal(new Set(replicas!.map(({ provider }) => provider)).size, 2);
-  const file = join(home.path, "receipt.json");
-  const fetched = await run("receipt", answer.id, file, "--gateway", url);
+  const file = join(network.home.path, "receipt.json");
+  const fetched = await run("receipt", answer.id, file, "--gateway", network.url);
   assert.match(fetched.output, /1 answer, 2 replicas, 2 attempts/);
   const good = await run("verify", file, "--model", "tiny-exact");
   assert.equal(good.code, 0, good.output);
@@ -65,7 +47,7 @@ test("two providers give one answer, signed twice, and whoever asks can check bo
     good.output,
     /2 receipts are signed by 2 providers.*All 2 replicas are the same, bit for bit/s,
   );
-  const why = await run("why", answer.id, "--gateway", url);
+  const why = await run("why", answer.id, "--gateway", network.url);
   assert.match(why.output, /asked for replicated:2, given replicated:2/);
   assert.equal(why.output.match(/the same answer \(receipt [0-9a-f]{12}\)/g)?.length, 2);
   // One of another answer, signed as well, is no replica of this one.
@@ -73,7 +55,7 @@ test("two providers give one answer, signed twice, and whoever asks can check bo
   assert.equal(other.choices[0]!.message.content, answer.choices[0]!.message.content);
   const document = JSON.parse(readFileSync(file, "utf8")) as { choices: { parts: unknown[] }[] };
   document.choices[1]!.parts = [];
-  const torn = join(home.path, "torn.json");
+  const torn = join(network.home.path, "torn.json");
   writeFileSync(torn, JSON.stringify(document));
   const unknown = await run("verify", torn);
   assert.equal(unknown.code, 2, unknown.output);
@@ -105,7 +87,7 @@ test("what three would cost is refused where two serve, in words", async () => {
     "--trust",
     "replicated:2",
     "--gateway",
-    url,
+    network.url,
   );
   assert.equal(quoted.code, 0, quoted.output);
   assert.match(quoted.output, /replicated:2: all answers together cost from \$/);

@@ -21,9 +21,11 @@ interface Facts {
   readonly auditorId: string;
   readonly checker: AnswerChecker;
   readonly log: AuditLog;
+  /** Of the float tier. */
+  readonly weigher: Auditor | null;
 }
 
-export function createReplayAuditor(deps: Deps, { auditorId, checker, log }: Facts): Auditor {
+export function createReplayAuditor(deps: Deps, { auditorId, checker, log, weigher }: Facts): Auditor {
   const { clock } = deps;
   return {
     auditorId,
@@ -36,6 +38,7 @@ export function createReplayAuditor(deps: Deps, { auditorId, checker, log }: Fac
         log.explain(task, task.facts, { problem: task.problem ?? null, positions: 0, tookMs: 0 });
         return { outcome: { result: "fail", finding: task.finding }, work: await workRoot(auditorId, []) };
       }
+      if (task.tier === "float" && weigher !== null) return weigher.audit(task, signal);
       const startMs = clock.monotonicMs();
       const checked = await checker.check({ choice: answer, part: task.part }, signal);
       const tookMs = clock.monotonicMs() - startMs;

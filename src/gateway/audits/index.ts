@@ -11,6 +11,7 @@ import {
 import { runAudits } from "../../audit/run.ts";
 import type { Verdict } from "../../audit/verdict.ts";
 import { sha256 } from "../../engine/sha256.ts";
+import type { ModelOffer } from "../../protocol/offer.ts";
 import type { AuditView } from "../../protocol/gateway-api.ts";
 import { checkDocument } from "../../receipt/check-document.ts";
 import type { ReceiptDocument, ReceiptedChoice } from "../../receipt/document.ts";
@@ -23,6 +24,8 @@ import { createReplayAuditor } from "./auditor.ts";
 import type { AuditOptions } from "./options.ts";
 import { type GatewayTask, PendingReceipts } from "./pending.ts";
 import type { Reputations } from "./reputations.ts";
+import { StoredEvidence } from "./stored-evidence.ts";
+import { createWeigher } from "./weigher.ts";
 
 /** Nobody else audits here: openings only wait for the verdict to be on the disk. */
 const openAfterMs = 1_000;
@@ -49,6 +52,7 @@ export class Audits {
   readonly #options: AuditOptions;
   readonly #beacon: CommitRevealBeacon;
   readonly #pending: PendingReceipts;
+  readonly #evidence: StoredEvidence;
   readonly #stop = new AbortController();
   /** Who waits for the verdict on a receipt. */
   readonly #awaited = new Map<string, (() => void)[]>();
@@ -66,7 +70,11 @@ export class Audits {
       { gatewayId, members: () => [gatewayId], roundMs },
     );
     this.#pending = new PendingReceipts(this.#beacon);
-    const auditor = createReplayAuditor(deps, { auditorId: gatewayId, checker, log: this.log });
+    this.#evidence = new StoredEvidence(deps);
+    const { scales } = options;
+    const weighing = { clock, log: this.log, book: this.#evidence };
+    const weigher = scales === undefined ? null : createWeigher(weighing, gatewayId, scales);
+    const auditor = createReplayAuditor(deps, { auditorId: gatewayId, checker, log: this.log, weigher });
     this.#running = runAudits(
       { source: this.#pending, auditor, log: this.log, signer, clock, random },
       {
@@ -83,8 +91,23 @@ export class Audits {
     return this.#pending.lengths;
   }
 
+  /** Whether exact answers of it can be computed again here. */
   hasModel(modelId: string): boolean {
     return this.#options.checker.has(modelId);
+  }
+
+  /** Whether its answers can be audited here, in its tier's way. */
+  canAudit({ modelId, trustTier }: Pick<ModelOffer, "modelId" | "trustTier">): boolean {
+    return trustTier === "exact" ? this.hasModel(modelId) : this.#canWeigh(modelId);
+  }
+
+  /** What stands against a provider's float answers. */
+  evidenceOf(providerId: string): ReturnType<StoredEvidence["about"]> {
+    return this.#evidence.about(providerId);
+  }
+
+  #canWeigh(modelId: string): boolean {
+    return this.#options.scales?.calibrationOf(modelId) != null;
   }
 
   /**
@@ -94,8 +117,12 @@ export class Audits {
   committed(owner: string, requestId: string, answer: ReceiptedChoice, probabilityMin = 0): void {
     const round = this.#beacon.roundAt(this.#deps.clock.nowMs());
     for (const [part, { receipt, problem, providerId, asked }] of answer.parts.entries()) {
-      if (receipt === null || problem !== null || asked.tier !== "exact") continue;
-      const { audit } = this.#deps.reputations.standing(providerId, { feeNanoUsd: receipt.receipt.fee });
+      if (receipt === null || problem !== null || asked.tier === "unverified") continue;
+      const { tier, modelId } = asked;
+      if (tier === "float" && !this.#canWeigh(modelId)) continue;
+      const evidence = tier === "float" ? this.#evidence.weight(providerId, modelId) : 1;
+      const atStake = { tier, evidence, feeNanoUsd: receipt.receipt.fee };
+      const { audit } = this.#deps.reputations.standing(providerId, atStake);
       const probability = Math.max(audit.probability, probabilityMin);
       const asker = owner === canaryOwner ? null : owner;
       const facts: AuditFacts = { owner: asker, answer, requestId, chosenBy: "beacon", probability };
@@ -122,7 +149,9 @@ export class Audits {
       ),
     );
     if (tasks.length === 0) {
-      throw new SkeinError("invalid_request", "There is no receipt of the exact tier in it.");
+      throw new SkeinError("invalid_request", "There is no receipt of the exact tier in it.", {
+        hint: "Of other tiers `skein verify --model` says how well an answer fits; evidence is only gathered from answers that chance chose.",
+      });
     }
     const views = tasks.map(async ({ answer, receipt, part }) => {
       const facts: AuditFacts = {
@@ -226,20 +255,19 @@ export class Audits {
     this.#beacon.close();
     this.#deps.reputations.close();
     await this.#options.checker.close();
+    await this.#options.scales?.close();
     await this.#running;
   }
 
-  #judged({ providerId, outcome, modelId, receiptHash, round }: Verdict): void {
+  #judged({ providerId, outcome, modelId, receiptHash, round, tier }: Verdict): void {
     const { reputations, log } = this.#deps;
     const receipt = toHex(receiptHash);
     if (outcome.result === "fail") {
       const { kind, position } = outcome.finding;
-      if (kind === "outvoted") {
+      // Statistics and majorities are no proof: they cost rank.
+      if (tier === "float" || kind === "outvoted") {
         reputations.note(providerId, { type: "audit", finding: "improbable" });
-        log.warn(
-          { provider: providerId, modelId, receipt, position },
-          "an answer differs from most replicas",
-        );
+        log.warn({ provider: providerId, modelId, receipt, kind, position }, "an answer is improbable");
         return this.#told(providerId, receipt);
       }
       const reason = `audit of ${receipt.slice(0, 12)}…: wrong ${kind} at position ${position}`;
@@ -264,12 +292,12 @@ export class Audits {
 }
 
 function taskOf(facts: AuditFacts, receipt: SignedReceipt, part: number, round: number): GatewayTask {
-  const { providerId, modelId } = receipt.receipt;
+  const { providerId, modelId, tier } = receipt.receipt;
   return {
     providerId,
     receiptHash: receiptDigest(sha256, receipt.receipt),
     modelId,
-    tier: "exact",
+    tier: tier === "float" ? "float" : "exact",
     round,
     receipt: { payload: encodeReceipt(receipt), signature: new Uint8Array(receipt.signature) },
     claim: null,
