@@ -73,6 +73,7 @@ async function load(path: string, { rowsMax = 32, skipped }: LoadOptions): Promi
       name: info.name,
       contextTokensMax,
       parallelMax: 1,
+      hasInfill: false,
       cacheTokensMax: contextTokensMax,
       dialect: { features: [] },
     };

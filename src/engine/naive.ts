@@ -2,6 +2,7 @@
  * The naive engine: a deterministic stand-in for tests and the simulator. Token ids are a hash of prompt, seed
  * and position, so an answer is a pure function of the request and can be continued from any position.
  */
+import { type Embedded, type EmbedRequest, vectorBytes } from "../protocol/embed.ts";
 import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
 import { chatTexts } from "../protocol/chat-texts.ts";
 import type { Feature, ThoughtFormat, ToolFormat } from "../protocol/offer.ts";
@@ -9,8 +10,11 @@ import type { Clock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { abortError, throwIfAborted } from "../util/abort.ts";
 import { Admission } from "./admission.ts";
+import { checkInputLength, dimensionsKept, unitVector } from "./embedding.ts";
 import type { AnswerScores, Engine, EngineStatus, ScoreRequest } from "./port.ts";
 import { checkLogitBias, checkTokenIds } from "./prompt.ts";
+import { AnswerWriter } from "./answer-writer.ts";
+import { writeAgain } from "./written-answer.ts";
 import { StopMatcher } from "./stop-matcher.ts";
 
 /** Words, and characters whose UTF-8 bytes are spread over several tokens. */
@@ -166,11 +170,38 @@ export function createNaiveEngine(
     const key = keyOf(request);
     const bias = new Map(request.sampling.logitBias);
     const isRight = tokenIds.map((id, position) => id === biased(tokenAt(key, position), bias));
-    if (isEnded) isRight.push(tokenIds.length === options.answerTokens);
+    const promptTokens = countTokens(request.prompt);
+    // It says "stop" even where there was room for nothing more.
+    const asked = { ...request, outputTokensMax: null, emitted: { tokenIds: [], text: "" } };
+    const facts = { promptTokens, contextTokens: options.contextTokensMax };
+    const writer = new AnswerWriter(asked, { ...facts, pieces: (id) => vocabulary[id]! });
+    const { text, byModel } = writeAgain(writer, tokenIds, isEnded);
+    if (byModel) isRight.push(tokenIds.length === options.answerTokens);
     return {
+      text,
       margins: isRight.map((right) => (right ? 0 : Number.POSITIVE_INFINITY)),
       logProbabilities: isRight.map((right) => (right ? 0 : Number.NEGATIVE_INFINITY)),
     };
+  }
+
+  async function embed({ inputs, dimensions }: EmbedRequest, outer: AbortSignal): Promise<Embedded> {
+    requireReady();
+    const count = dimensionsKept(dimensions, naiveDimensions, true);
+    const promptTokens = inputs.reduce((sum, input) => sum + countTokens(input), 0);
+    for (const input of inputs) checkInputLength(countTokens(input), options.contextTokensMax);
+    const signal = AbortSignal.any([outer, closed.signal]);
+    const leave = await admission.enter(signal);
+    try {
+      await sleep(deps.clock, options.prefillMs, signal);
+      const vectors = inputs.map((input) => {
+        const key = hashText(JSON.stringify(input));
+        const values = Array.from({ length: naiveDimensions }, (_, i) => (mix(key, i) % 2_001) - 1_000);
+        return vectorBytes(unitVector(values, count));
+      });
+      return { vectors, promptTokens, durationMs: options.prefillMs };
+    } finally {
+      leave();
+    }
   }
 
   return {
@@ -182,7 +213,7 @@ export function createNaiveEngine(
       parallelMax: options.parallelMax,
       trustTier: "float",
       resumable: true,
-      features: options.features ?? [],
+      features: options.features ?? ["embeddings", "infill"],
       ...(options.toolFormat === undefined ? {} : { toolFormat: options.toolFormat }),
       ...(options.thoughtFormat === undefined ? {} : { thoughtFormat: options.thoughtFormat }),
     },
@@ -193,6 +224,7 @@ export function createNaiveEngine(
       return countTokens(prompt);
     },
     score,
+    embed,
     status: () => status,
     load: () => admission.load(),
     onStatus(listener) {
@@ -210,6 +242,9 @@ export function createNaiveEngine(
     },
   };
 }
+
+/** Components of a vector, any number of which may be had. */
+const naiveDimensions = 16;
 
 function keyOf({ prompt, sampling }: GenerateRequest): number {
   return hashText(JSON.stringify(prompt)) ^ (sampling.temperature > 0 ? sampling.seed : 0);
@@ -257,7 +292,7 @@ function countTokens(prompt: Prompt): number {
     case "tokens":
       return prompt.tokenIds.length;
     case "text":
-      return Math.ceil(prompt.text.length / 4);
+      return Math.ceil((prompt.text.length + (prompt.suffix ?? "").length) / 4);
     case "chat":
       return chatTexts(prompt).reduce((sum, { length }) => sum + 4 + Math.ceil(length / 4), 0);
   }

@@ -186,7 +186,7 @@ export function estimateTokens(prompt: Prompt): number {
     case "tokens":
       return prompt.tokenIds.length;
     case "text":
-      return Math.ceil(prompt.text.length / charsPerToken);
+      return Math.ceil((prompt.text.length + (prompt.suffix ?? "").length) / charsPerToken);
     case "chat":
       return chatTexts(prompt).reduce(
         (sum, { length }) => sum + tokensPerMessage + Math.ceil(length / charsPerToken),

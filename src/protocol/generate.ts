@@ -50,7 +50,12 @@ export type Prompt =
       readonly thinks?: false;
     }
   /** Raw text; special tokens in it are not parsed as special. */
-  | { readonly kind: "text"; readonly text: string }
+  | {
+      readonly kind: "text";
+      readonly text: string;
+      /** What follows the answer: the model fills in the middle. Only where the offer has `infill`. */
+      readonly suffix?: string;
+    }
   | { readonly kind: "tokens"; readonly tokenIds: readonly number[] };
 
 export interface Sampling {

@@ -15,6 +15,7 @@ import {
   type Traced,
   type TraceRequest,
 } from "./generate.ts";
+import { dimensionsMax, type Embedded, type EmbedRequest, embedInputsMax } from "./embed.ts";
 import type { ProviderStatus, SignedEnvelope } from "./offer.ts";
 import { nonceBytes } from "./join-proof.ts";
 import { priceSchema, tierSchema } from "./schemas.ts";
@@ -66,6 +67,12 @@ const tokenIds = z.custom<number[]>(
 );
 const contents = z.string().max(4 * 1024 * 1024);
 
+const textPrompt = z.strictObject({
+  kind: z.literal("text"),
+  text: contents,
+  suffix: contents.exactOptional(),
+});
+const tokensPrompt = z.strictObject({ kind: z.literal("tokens"), tokenIds });
 const toolName = z.string().min(1).max(toolNameCharsMax);
 const toolCallId = z.string().min(1).max(200);
 const toolCall = z.strictObject({ id: toolCallId, name: toolName, arguments: contents });
@@ -98,8 +105,8 @@ export const promptSchema: ZodType<Prompt> = z.discriminatedUnion("kind", [
       .exactOptional(),
     thinks: z.literal(false).exactOptional(),
   }),
-  z.strictObject({ kind: z.literal("text"), text: contents }),
-  z.strictObject({ kind: z.literal("tokens"), tokenIds }),
+  textPrompt,
+  tokensPrompt,
 ]);
 
 /** Without evidence of other kinds a receipt has less than 700 bytes. */
@@ -159,6 +166,28 @@ export const traceSchema: ZodType<TraceRequest> = z.strictObject({
   position: u32.nullable(),
 });
 export const tracedSchema: ZodType<Traced> = z.strictObject({ rows: bytes, leaves: bytes.nullable() });
+
+export const embedSchema: ZodType<EmbedRequest> = z.strictObject({
+  requestId: z.string().min(1).max(100),
+  modelId: z.string().min(1).max(200),
+  inputs: z
+    .array(z.discriminatedUnion("kind", [textPrompt, tokensPrompt]))
+    .min(1)
+    .max(embedInputsMax),
+  dimensions: z.number().int().min(1).max(dimensionsMax).nullable(),
+  cacheSalt: z.string().max(100).exactOptional(),
+  timeoutMs: milliseconds,
+});
+export const embeddedSchema: ZodType<Embedded> = z.strictObject({
+  vectors: z
+    .array(
+      bytes.refine((value) => value.length % 4 === 0 && value.length <= 4 * dimensionsMax, "wrong length"),
+    )
+    .min(1)
+    .max(embedInputsMax),
+  promptTokens: u32,
+  durationMs: z.number().int().min(0).max(1e9),
+});
 
 export const countSchema = z.strictObject({ modelId: z.string().min(1).max(200), prompt: promptSchema });
 export type CountRequest = z.infer<typeof countSchema>;

@@ -6,9 +6,10 @@ export type EngineKind = "llama" | "exact" | "openai" | "naive";
 
 /**
  * `json`: answers of the form that `response_format` describes; `grammar`: any constraint; `logprobs`; `tools`: calls of
- * functions; `no_thinking`: answers without thoughts before them. What a request needs, an offer must have.
+ * functions; `no_thinking`: answers without thoughts before them; `embeddings`: `embed` requests; `infill`: texts with a
+ * suffix. What a request needs, an offer must have.
  */
-export type Feature = "json" | "grammar" | "logprobs" | "tools" | "no_thinking";
+export type Feature = "json" | "grammar" | "logprobs" | "tools" | "no_thinking" | "embeddings" | "infill";
 
 /**
  * How a model writes that it calls functions (docs/API.md, "Tools"). `generic` is asked for in words, of models whose

@@ -69,7 +69,7 @@ export function promptKeys(prompt: Prompt, salt: string): PromptKeys {
     const { text } = prompt;
     const hashBlock = (seed: number, from: number): number => hash(text.slice(from, from + blockChars), seed);
     points.push(...blockPoints(key, text.length, blockChars, hashBlock));
-    tokens = Math.ceil(text.length / charsPerToken);
+    tokens = Math.ceil((text.length + (prompt.suffix ?? "").length) / charsPerToken);
   } else {
     const { tokenIds } = prompt;
     const hashBlock = (seed: number, from: number): number =>

@@ -4,6 +4,7 @@
  */
 import type { Clock } from "../../util/clock.ts";
 import type { Logger } from "../../util/log.ts";
+import { featuresOf } from "../features.ts";
 import { createHostedEngine } from "../hosted/engine.ts";
 import type { Engine } from "../port.ts";
 import type { MemoryWishes } from "./memory-plan.ts";
@@ -48,7 +49,7 @@ export async function createExactEngine(
       trustTier: "exact",
       resumable: true,
       ...facts.dialect,
-      features: ["json", "grammar", "logprobs", ...facts.dialect.features],
+      features: [...featuresOf(facts), ...facts.dialect.features],
     }),
   });
   return { ...engine, kill: () => engine.host()?.kill() };

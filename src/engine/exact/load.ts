@@ -56,8 +56,9 @@ export async function loadModel(
     const draft = await loadDraft(options, info, plan, sharedWork(options.threads, onFailure));
     const { modelId, name } = info;
     const text = textOf(info, plan.contextTokensMax);
+    const hasInfill = text.prompt.infill != null;
     const dialect = offeredDialect(text.prompt.chatTemplate);
-    return { ...text, facts: { modelId, name, dialect, ...plan }, executor, draft };
+    return { ...text, facts: { modelId, name, dialect, hasInfill, ...plan }, executor, draft };
   } finally {
     await source.close();
   }
@@ -130,6 +131,7 @@ export function textOf(
       },
       chatTemplate: chatTemplateOf(info, tokenizer),
       vocabularySize: info.manifest.shape.vocabularySize,
+      infill: tokenizer.infillTexts(),
     },
     vocabulary: {
       // Some models have more rows in their output matrix than tokens.

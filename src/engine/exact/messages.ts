@@ -18,6 +18,8 @@ export interface LoadedFacts {
   readonly modelId: string;
   /** What its maker called it. */
   readonly name: string;
+  /** Whether it fills in the middle of texts. */
+  readonly hasInfill: boolean;
   readonly contextTokensMax: number;
   readonly parallelMax: number;
   /** Positions of all requests together. */

@@ -20,8 +20,9 @@ async function load(message: Extract<ToChild, { type: "load" }>): Promise<void> 
   try {
     const loaded = await loadModel(message.options, await inspectGguf(message.options.modelPath));
     service = new Service(loaded, message.options.parallel, send);
-    const { contextTokens, backend, info } = loaded;
-    send({ type: "loaded", contextTokens, backend, dialect: offeredDialect(info.chatTemplate) });
+    const { contextTokens, backend, info, infill } = loaded;
+    const dialect = offeredDialect(info.chatTemplate);
+    send({ type: "loaded", contextTokens, backend, dialect, hasInfill: infill !== null });
   } catch (error) {
     send({ type: "load-failed", error: toWire(error) });
   }
@@ -43,6 +44,9 @@ process.on("message", (message: ToChild) => {
       break;
     case "score":
       service?.score(message.id, message.score);
+      break;
+    case "embed":
+      service?.embed(message.id, message.request);
       break;
     case "count":
       service?.count(message.id, message.prompt);

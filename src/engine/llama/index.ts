@@ -4,6 +4,7 @@
  */
 import type { Clock } from "../../util/clock.ts";
 import type { Logger } from "../../util/log.ts";
+import { featuresOf } from "../features.ts";
 import { createHostedEngine } from "../hosted/engine.ts";
 import type { Engine } from "../port.ts";
 import type { LlamaLoadOptions } from "./messages.ts";
@@ -25,7 +26,7 @@ export async function createLlamaEngine(
     kind: "llama",
     canScore: true,
     start: (events) => startLlamaProcess(options, events),
-    model: ({ contextTokens, dialect }) => ({
+    model: ({ contextTokens, dialect, hasInfill }) => ({
       modelId: options.modelId,
       name: options.name,
       contextTokensMax: contextTokens,
@@ -33,7 +34,7 @@ export async function createLlamaEngine(
       trustTier: "float",
       resumable: true,
       ...dialect,
-      features: ["json", "grammar", "logprobs", ...dialect.features],
+      features: [...featuresOf({ hasInfill }), ...dialect.features],
     }),
   });
   return {

@@ -20,6 +20,8 @@ export interface LoadedFacts {
   readonly backend: string;
   /** What its chat template knows. */
   readonly dialect: ReturnType<typeof offeredDialect>;
+  /** Whether its vocabulary has tokens to fill in the middle of a text. */
+  readonly hasInfill: boolean;
 }
 
 export type ToChild = { readonly type: "load"; readonly options: LlamaLoadOptions } | ToHost;

@@ -69,11 +69,15 @@ export function startLlamaProcess(options: LlamaLoadOptions, events: HostEvents)
   });
 }
 
-function handleOf(child: ChildProcess, { contextTokens, backend, dialect }: LoadedFacts): LlamaProcess {
+function handleOf(
+  child: ChildProcess,
+  { contextTokens, backend, dialect, hasInfill }: LoadedFacts,
+): LlamaProcess {
   return {
     contextTokens,
     backend,
     dialect,
+    hasInfill,
     pid: child.pid!,
     send: (message) => {
       if (child.connected) child.send(message);

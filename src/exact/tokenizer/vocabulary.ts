@@ -13,6 +13,8 @@ export interface Vocabulary {
   /** Tokens that are looked for in a text before all else, longest first. */
   readonly wholeTokens: readonly number[];
   readonly isEnd: (id: number) => boolean;
+  /** Tokens that fill in the middle, those of the file before those known by their text. */
+  readonly fillInMiddle: Readonly<Partial<Record<FillInMiddle, number>>>;
 }
 
 /** Tokens that end an answer in whatever model they are: llama.cpp's list (llama-vocab.cpp, MIT). */
@@ -50,17 +52,20 @@ export function createVocabulary(data: TokenizerData): Vocabulary {
     ends.add(id);
     special.add(id);
   }
+  const fillInMiddle: Partial<Record<FillInMiddle, number>> = {};
   for (const [kind, texts] of Object.entries(fillInMiddleTexts) as [FillInMiddle, string][]) {
     const named = data.fillInMiddleIds[kind];
     const found = texts.split(" ").flatMap((text) => allIds.get(text) ?? [])[0];
     if (named === undefined && found !== undefined) special.add(found);
     const id = named ?? found;
+    if (id !== undefined) fillInMiddle[kind] = id;
     if (id !== undefined && endingFillInMiddle.includes(kind)) ends.add(id);
   }
   return {
     data,
     isSpecial: (id) => special.has(id),
     isEnd: (id) => ends.has(id),
+    fillInMiddle,
     idOf: new Map([...allIds].filter(([, id]) => !special.has(id) && types[id] !== tokenTypes.byte)),
     wholeTokens: wholeTokensOf(data, special),
   };

@@ -80,8 +80,22 @@ export function trustView({ hints }: CompletionRequest, ends: readonly ChoiceEnd
   const offers = ends.flatMap(({ slices }) => slices.map(({ offer }) => offer));
   const isExact = offers.every(({ trustTier }) => trustTier === "exact");
   if (!isExact) return { asked, given: "receipt" };
+  if (hints.trust?.level === "replicated") return replicatedView(asked!, ends);
   // Whoever cannot be audited was not chosen.
   return { asked, given: hints.trust?.level === "audit" ? asked! : "exact" };
+}
+
+function replicatedView(asked: string, ends: readonly ChoiceEnd[]): TrustView {
+  const agreed = Math.min(...ends.map(({ replication }) => replication?.agreed ?? 1));
+  const replicas = ends.flatMap(({ replication }, choice) =>
+    (replication?.replicas ?? []).map(({ providerId: provider, receipt, outcome }) => ({
+      choice,
+      provider,
+      receipt,
+      outcome,
+    })),
+  );
+  return { asked, given: `replicated:${agreed}`, replicas };
 }
 
 /** A whole answer. */
@@ -113,13 +127,40 @@ function messageView({ requestId }: Frame, choice: number, { content, reasoning,
 }
 
 export function textCompletion(frame: Frame, ends: readonly ChoiceEnd[]) {
-  const choices = ends.map(({ text, logprobs, finishReason }, index) => ({
+  const { request } = frame;
+  const showsLogprobs = request.best?.showsLogprobs ?? true;
+  const choices = shownOf(request, ends).map(({ end: { text, logprobs, finishReason }, choice }, index) => ({
     index,
-    text,
-    logprobs: textLogprobs(logprobs),
+    text: echoOf(request, choice) + text,
+    logprobs: showsLogprobs ? textLogprobs(logprobs) : null,
     finish_reason: finishReason,
   }));
   return { ...header(frame, "text_completion", ends), choices, ...accounts(frame, ends) };
+}
+
+/** What of the prompt comes first in a choice. */
+function echoOf({ echo, prompts, n }: CompletionRequest, choice: number): string {
+  const prompt = prompts[Math.floor(choice / n)]!;
+  return echo === true && prompt.kind === "text" ? prompt.text : "";
+}
+
+/** Of each prompt's choices the best ones, by mean log probability of their tokens; in their own order where it is equal. */
+function shownOf({ best, n }: CompletionRequest, ends: readonly ChoiceEnd[]) {
+  const all = ends.map((end, choice) => ({ end, choice, score: meanLogprob(end) }));
+  if (best === undefined) return all;
+  return all.flatMap((_, i) =>
+    i % n === 0
+      ? all
+          .slice(i, i + n)
+          .toSorted((a, b) => b.score - a.score)
+          .slice(0, best.keep)
+      : [],
+  );
+}
+
+function meanLogprob({ logprobs }: ChoiceEnd): number {
+  if (logprobs === null || logprobs.length === 0) return -Number.MAX_VALUE;
+  return logprobs.reduce((sum, { logprob }) => sum + logprob, 0) / logprobs.length;
 }
 
 function accounts(frame: Frame, ends: readonly ChoiceEnd[]) {
@@ -130,7 +171,7 @@ function closing<T extends Said["finishReason"] | null>(finishReason: T) {
   return { logprobs: null, finish_reason: finishReason };
 }
 
-/** The chunks of a stream, in order: one opening per choice (chat only), texts, one end per choice, usage. */
+/** The chunks of a stream, in order: one opening per choice (chat, and where the prompt is echoed), texts, one end per choice, usage. */
 export function chunkObjects(frame: Frame) {
   return frame.request.endpoint === "chat" ? chatChunks(frame) : textChunks(frame);
 }
@@ -162,7 +203,14 @@ export function chatChunks(frame: Frame) {
 }
 
 export function textChunks(frame: Frame) {
-  return { ...chunksOf(frame, "text_completion", () => ({ text: "" }), ['"text":', ""]), opening: null };
+  const kind = "text_completion";
+  const opening = (index: number) => ({
+    ...header(frame, kind, []),
+    choices: [{ index, text: echoOf(frame.request, index), ...closing(null) }],
+    ...unknownUsage(frame),
+  });
+  const chunks = chunksOf(frame, kind, () => ({ text: "" }), ['"text":', ""]);
+  return { ...chunks, opening: frame.request.echo === true ? opening : null };
 }
 
 /** Deltas of a step as one. The first of a call names it, the others bring its arguments. */

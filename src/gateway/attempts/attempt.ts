@@ -313,7 +313,7 @@ const requestFaults: ReadonlySet<string> = new Set([
 ]);
 
 /** A failure as the loop over attempts understands it: the client's fault, no room, or the provider's fault. */
-function attemptError(
+export function attemptError(
   thrown: unknown,
   { wasQueued, isBegun }: { wasQueued: boolean; isBegun: boolean },
 ): SkeinError {

@@ -20,6 +20,7 @@ function loadedOf(model: ExactModel, name: string): LoadedModel {
       name,
       contextTokensMax,
       parallelMax: 1,
+      hasInfill: false,
       cacheTokensMax: contextTokensMax,
       dialect: { features: [] },
     },

@@ -7,7 +7,6 @@ import { SkeinError } from "../../util/errors.ts";
 type Neutral = (value: unknown) => boolean;
 
 const empty: Neutral = (value) => Array.isArray(value) && value.length === 0;
-const off: Neutral = (value) => value === false || value === 0;
 const oneOf =
   (...values: unknown[]): Neutral =>
   (value) =>
@@ -24,15 +23,9 @@ const chatOnly: Record<string, Neutral> = {
   reasoning_effort: oneOf("none"),
 };
 
-const textOnly: Record<string, Neutral> = {
-  echo: off,
-  suffix: oneOf(""),
-  best_of: oneOf(1),
-};
-
 /** Refuses by name whatever asks for something that is not served; nothing is ignored in silence. */
 export function refuseUnsupported(endpoint: "chat" | "text", body: Record<string, unknown>): void {
-  const rules = endpoint === "chat" ? chatOnly : textOnly;
+  const rules = endpoint === "chat" ? chatOnly : {};
   for (const [param, neutral] of Object.entries(rules)) {
     const value = body[param];
     if (value === undefined || value === null || neutral(value)) continue;

@@ -54,6 +54,10 @@ export interface CompletionRequest {
   readonly hints: RoutingHints;
   /** Share of the providers' prices that is charged, rounded up; absent: all. */
   readonly feePercent?: number;
+  /** Completions: the prompt's text comes first in each choice. */
+  readonly echo?: boolean;
+  /** Of the choices of each prompt only the `keep` best are shown, by mean log probability; absent: all. */
+  readonly best?: { readonly keep: number; readonly showsLogprobs: boolean };
 }
 
 const content = z.union([z.string(), z.array(z.looseObject({ type: z.string() })).min(1)]).nullish();
@@ -114,13 +118,17 @@ const chatSchema = z.looseObject({
   ...toolsShape,
 });
 
-/** OpenAI's bound of the older endpoint. */
+/** OpenAI's bounds of the older endpoint. */
 const textLogprobsMax = 5;
+const bestOfMax = 20;
 
 const tokenIds = z.array(z.number().int().min(0).max(tokenIdMax)).min(1).max(1_000_000);
 const textSchema = z.looseObject({
   ...shared,
   logprobs: z.union([z.literal(false), z.number().int().min(0).max(textLogprobsMax)]).nullish(),
+  echo: z.boolean().nullish(),
+  best_of: z.number().int().min(1).max(bestOfMax).nullish(),
+  suffix: z.string().nullish(),
   prompt: z.union([
     z.string(),
     tokenIds,
@@ -183,22 +191,80 @@ export function parseChatRequest(body: Record<string, unknown>, random: Random):
 export function parseTextRequest(body: Record<string, unknown>, random: Random): CompletionRequest {
   refuseUnsupported("text", body);
   const request = checkShape(textSchema, body);
-  const prompts = toPrompts(request.prompt);
+  const suffix = request.suffix ?? "";
+  const prompts = toPrompts(request.prompt).map((prompt) => withSuffix(prompt, suffix));
   for (const prompt of prompts) checkSize(prompt, "prompt");
-  if (prompts.length * (request.n ?? 1) > choicesMax) {
+  const keep = request.n ?? 1;
+  const n = request.best_of ?? keep;
+  checkBestOf(request, keep, n);
+  checkEcho(request, prompts);
+  if (prompts.length * n > choicesMax) {
     throw new SkeinError(
       "invalid_request",
       `${prompts.length} prompts times n are more than ${choicesMax} choices.`,
-      { param: "n", hint: "Send several requests." },
+      { param: request.best_of == null ? "n" : "best_of", hint: "Send several requests." },
     );
   }
   const logprobs = typeof request.logprobs === "number" ? request.logprobs : null;
+  // Whatever is to be chosen from has to be known.
+  const isChoosing = n > keep;
+  const asked = common(request, random, isChoosing ? (logprobs ?? 0) : logprobs);
+  const needs: Feature[] = suffix === "" ? [] : ["infill"];
   return {
-    ...common(request, random, logprobs),
+    ...asked,
+    n,
+    hints: { ...asked.hints, needs: [...asked.hints.needs, ...needs] },
+    ...(request.echo === true ? { echo: true } : {}),
+    ...(isChoosing ? { best: { keep, showsLogprobs: logprobs !== null } } : {}),
     endpoint: "text",
     prompts,
     outputTokensMax: bounded(request.max_tokens ?? textOutputTokensDefault),
   };
+}
+
+function withSuffix(prompt: Prompt, suffix: string): Prompt {
+  if (suffix === "") return prompt;
+  if (prompt.kind === "text") return { ...prompt, suffix };
+  throw new SkeinError("unsupported_parameter", "'suffix' behind token ids is not supported.", {
+    param: "suffix",
+    hint: "Send the prompt as text, or with the model's own tokens for what stands before and behind.",
+  });
+}
+
+function checkBestOf({ stream, best_of: bestOf }: z.infer<typeof textSchema>, n: number, of: number): void {
+  if (of < n) {
+    throw new SkeinError("invalid_request", `'best_of' must be at least 'n', which is ${n}.`, {
+      param: "best_of",
+    });
+  }
+  if (of === n || stream !== true) return;
+  throw new SkeinError(
+    "invalid_request",
+    `The best of ${bestOf} is known at the end, so it cannot be streamed.`,
+    {
+      param: "best_of",
+      hint: "Leave out 'stream' or 'best_of'.",
+    },
+  );
+}
+
+function checkEcho({ echo, logprobs }: z.infer<typeof textSchema>, prompts: readonly Prompt[]): void {
+  if (echo !== true) return;
+  if (typeof logprobs === "number") {
+    throw new SkeinError(
+      "unsupported_parameter",
+      "'echo' with 'logprobs' is not supported: those of prompts are not computed.",
+      {
+        param: "echo",
+        hint: "Leave one of them out.",
+      },
+    );
+  }
+  if (prompts.every(({ kind }) => kind === "text")) return;
+  throw new SkeinError("unsupported_parameter", "'echo' of token ids is not supported.", {
+    param: "echo",
+    hint: "Leave it out.",
+  });
 }
 
 function bounded(tokens: number | null): number | null {
@@ -217,7 +283,7 @@ function checkSize(prompt: Prompt, param: string): void {
 /** At least what the prompt takes in a frame. */
 function bytesOf(prompt: Prompt): number {
   if (prompt.kind === "tokens") return 5 * prompt.tokenIds.length;
-  if (prompt.kind === "text") return utf8(prompt.text).length;
+  if (prompt.kind === "text") return utf8(prompt.text + (prompt.suffix ?? "")).length;
   return prompt.messages.reduce(
     (sum, each) => sum + 48 + utf8(messageText(each)).length + utf8(each.name ?? "").length,
     48 + utf8(toolsText(prompt.tools ?? [])).length,

@@ -36,7 +36,7 @@ function promptTokensMax(prompt: Prompt): number {
     case "tokens":
       return prompt.tokenIds.length + messageTokensMax;
     case "text":
-      return utf8(prompt.text).length + messageTokensMax;
+      return utf8(prompt.text + (prompt.suffix ?? "")).length + messageTokensMax;
     case "chat":
       return prompt.messages.reduce(
         (sum, message) =>

@@ -59,9 +59,11 @@ const reasonWords: Record<RejectReason, string> = {
   other_region: "in another region than skein.region",
   not_private: "passing prompts on to another server, which skein.private excludes",
   too_expensive: "above skein.max_price",
-  unable: "without what the request asks for (tools, response_format, logprobs, reasoning_effort)",
+  unable:
+    "without what the request asks for (tools, response_format, logprobs, reasoning_effort, suffix, embeddings)",
   gives_no_receipts: "without receipts, which skein.trust asks for",
   not_exact: "of models whose answers nobody can compute again, as skein.trust asks for",
+  another_replica: "taken by another replica of the answer",
   not_auditable: "of models that this gateway cannot compute again, as skein.trust asks for",
   failed_audit: "proved to have answered wrongly for this model",
   too_slow: "predicted to begin later than skein.max_ttft_ms",
@@ -74,6 +76,7 @@ const reasonWords: Record<RejectReason, string> = {
 
 /** What asks for a feature, the rarest first. */
 const paramNames: readonly (readonly [Feature, string])[] = [
+  ["infill", "suffix"],
   ["tools", "tools"],
   ["grammar", "response_format"],
   ["json", "response_format"],
@@ -88,6 +91,7 @@ export function noneFits(
   needs: readonly Feature[],
 ): SkeinError {
   if (refused.size === 1 && refused.has("unable")) {
+    if (needs.includes("embeddings")) return noEmbeddings(model);
     const param = paramNames.find(([feature]) => needs.includes(feature))?.[1] ?? "response_format";
     return new SkeinError(
       "unsupported_parameter",
@@ -105,6 +109,14 @@ export function noneFits(
       retry: "never",
     },
   );
+}
+
+function noEmbeddings(model: string): SkeinError {
+  return new SkeinError("invalid_request", `No provider of '${model.slice(0, 100)}' makes embeddings.`, {
+    param: "model",
+    hint: "Choose another model.",
+    retry: "never",
+  });
 }
 
 export function wrongEventId(id: string): SkeinError {
