@@ -93,7 +93,7 @@ const syntaxes: Readonly<Record<ToolFormat, Syntax>> = {
     mark: null,
     open: "",
     call: objectCall("parameters"),
-    between: "; ",
+    between: null,
     close: "",
     isRepeated: false,
   },
