@@ -11,7 +11,7 @@ import type { Store } from "../../store/port.ts";
 import { ManualClock, systemClock } from "../../util/clock.ts";
 import { FakeSession, type TestGateway, testGateway } from "../fixture.suite.ts";
 import { settled } from "./detect.suite.ts";
-import { createFloatScales } from "./float-scales.ts";
+import { createFloatScales, type ScoringEngine } from "./float-scales.ts";
 
 const engineOptions = { ...naiveDefaults, answerTokens: 30, contextTokensMax: 4_096 };
 const calibration: CalibrationRecord = {
@@ -29,7 +29,7 @@ const calibration: CalibrationRecord = {
 };
 const newEngine = () => createNaiveEngine({ clock: systemClock }, engineOptions);
 const newScales = () =>
-  createFloatScales(systemClock, [calibration], async () => ({ ...newEngine(), score: newEngine().score! }));
+  createFloatScales(systemClock, [calibration], async () => newEngine() as ScoringEngine);
 
 async function floatGateway(store?: Store): Promise<TestGateway> {
   const checker = { has: () => false, check: () => assert.fail("exact"), close: async () => undefined };
