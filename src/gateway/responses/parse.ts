@@ -127,7 +127,8 @@ export function chatRequestOf(
   messages: readonly ChatMessage[],
   random: Random,
 ): CompletionRequest {
-  const { temperature, top_p, max_output_tokens, skein, seed, tools, tool_choice, parallel_tool_calls } = body;
+  const { temperature, top_p, max_output_tokens, skein, seed, tools, tool_choice, parallel_tool_calls } =
+    body;
   const format = formatOf(text);
   const chat = {
     model,
