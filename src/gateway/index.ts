@@ -59,6 +59,8 @@ const openaiVersion = "2020-10-01";
 export interface Gateway {
   /** Answers one HTTP request; never rejects. */
   readonly fetch: (request: Request) => Promise<Response>;
+  /** What is served, but for what only refuses. */
+  readonly endpoints: readonly { readonly method: string; readonly path: string }[];
   /** Takes in a provider whose session is established. */
   addSession(session: ProviderSession): void;
   /** Ends all sessions; running requests fail. */
@@ -263,6 +265,9 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
 
   return {
     fetch: async (request) => app.fetch(request),
+    endpoints: app.routes
+      .filter(({ method }) => method !== "ALL")
+      .map(({ method, path: served }) => ({ method, path: served })),
     addSession: (session) => directory.add(session),
     close: () => {
       journals.freeze();
