@@ -75,6 +75,7 @@ async function load(path: string, { rowsMax = 32, skipped }: LoadOptions): Promi
       parallelMax: 1,
       hasInfill: false,
       cacheTokensMax: contextTokensMax,
+      dialect: { features: [] },
     };
     return { ...textOf(info, contextTokensMax), facts, executor: wasm.executor(), draft: null };
   } finally {

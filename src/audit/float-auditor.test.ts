@@ -47,7 +47,7 @@ function setup() {
       score: async () => {
         engine.asked += 1;
         if (engine.error !== null) throw engine.error;
-        return { margins: engine.margins, logProbabilities: [] };
+        return { margins: engine.margins, logProbabilities: [], text: "" };
       },
     },
     calibration,

@@ -207,10 +207,11 @@ program
   .description("check the receipts of an answer; with the model, compute the whole answer again")
   .argument("<file>", "what `skein receipt` wrote; - reads from stdin")
   .option("--model <model>", "a .skein file, a GGUF file, a folder, or the name of a converted model")
+  .option("--calibration <file>", "of the float model (default: the one `skein calibrate` made here, if any)")
   .addOption(jsonOption())
   .addHelpText(
     "after",
-    "\nWithout --model: signatures, hashes, counts, price, and how attempts fit together. With it, for models in integers: every number\nand every choice of a token. Exit codes: 0 everything is right, 1 something is wrong, 2 it cannot be checked.\n\nExample:\n  skein receipt chatcmpl-1f… receipt.json && skein verify receipt.json --model tiny.skein",
+    "\nWithout --model: signatures, hashes, counts, price, and how attempts fit together. With it, for models in integers: every number\nand every choice of a token. For float models (llama.cpp): how far each token is from the one drawn here, which is evidence and no proof. Exit codes: 0 everything is right, 1 something is wrong, 2 it cannot be checked.\n\nExample:\n  skein receipt chatcmpl-1f… receipt.json && skein verify receipt.json --model tiny.skein",
   )
   .action(async (file: string, _, command: Command) =>
     (await import("./commands/verify.ts")).verify(file, command),

@@ -115,6 +115,11 @@ function engineConfigOf(context: Context): EngineConfig {
   };
 }
 
+/** Where `skein calibrate` keeps what it found for a model on this machine. */
+export function calibrationFile(home: string, modelId: string): string {
+  return join(home, "calibrations", `${modelId.replace(":", "-")}.json`);
+}
+
 /** Where models are kept that were converted for the exact engine. */
 export function exactCacheFolder(home: string): string {
   return join(home, "exact");

@@ -282,9 +282,10 @@ export function describeEngine(name: string, facts: SuiteFacts, make: () => Prom
       if (engine.score === undefined) return context.skip("this engine has no scores");
       for (const temperature of [0, 1]) {
         const request = requestOf(question, { sampling: { ...greedySampling, temperature, seed: 5 } });
-        const { tokenIds, finishReason } = await answerOf(engine, request);
+        const { tokenIds, finishReason, text } = await answerOf(engine, request);
         const claim = { request, tokenIds, isEnded: finishReason === "stop", chunkTokens: null };
         const own = await engine.score(claim, never);
+        assert.equal(own.text, text);
         assert.equal(own.margins.length, tokenIds.length + (claim.isEnded ? 1 : 0));
         assert.equal(own.logProbabilities.length, own.margins.length);
         assert.ok(
@@ -297,6 +298,17 @@ export function describeEngine(name: string, facts: SuiteFacts, make: () => Prom
         assert.ok(foreign.margins.filter((margin) => margin > 1).length > other.length / 4, "backwards");
       }
       await slotsAreFree();
+    });
+
+    test("who scores an answer that a stop sequence ended does not expect that the model ended it", async (context) => {
+      if (engine.score === undefined) return context.skip("this engine has no scores");
+      const whole = await answerOf(engine, requestOf(question));
+      const request = requestOf(question, { stop: [whole.text.slice(2, 4)] });
+      const { tokenIds, finishReason, text } = await answerOf(engine, request);
+      assert.equal(finishReason, "stop");
+      const scores = await engine.score({ request, tokenIds, isEnded: true, chunkTokens: null }, never);
+      assert.equal(scores.text, text);
+      assert.equal(scores.margins.length, tokenIds.length);
     });
 
     test("scoring can be cancelled, and refuses what does not exist", async (context) => {

@@ -49,7 +49,7 @@ function tokenize(model: PromptModel, prompt: Prompt): number[] {
           param: "messages",
         });
       }
-      return tokenizer.chat(renderChat(chatTemplate, prompt.messages));
+      return tokenizer.chat(renderChat(chatTemplate, prompt.messages, prompt));
   }
 }
 

@@ -197,8 +197,8 @@ const rows: Row[] = [
   wrong("a bias of no token", { logit_bias: { 14: 1 } }, "logit_bias", /Token id 14 .* vocabulary of 14/),
   wrong("a seed with a fraction", { seed: 0.1 }, "seed", /integer/),
   wrong("a seed beyond integers", { seed: 2 ** 60 }, "seed", /53 bits/),
-  wrong("n 0", { n: 0 }, "n", /1 to 128/),
-  wrong("n 129", { n: 129 }, "n", /1 to 128/),
+  wrong("n 0", { n: 0 }, "n", /1 to 1024/),
+  wrong("n 1025", { n: 1_025 }, "n", /1 to 1024/),
   wrong("five stop texts", { stop: ["a", "b", "c", "d", "e"] }, "stop", /at most 4/),
   wrong("an empty stop text", { stop: [""] }, "stop", /1 to 1000/),
   wrong("stop as a number", { stop: 1 }, "stop", /a text/),
@@ -258,9 +258,9 @@ const rows: Row[] = [
   {
     name: "too many choices in all",
     path: text,
-    body: { model: "naive", prompt: ["a", "b"], n: 100 },
+    body: { model: "naive", prompt: ["a", "b"], n: 600 },
     param: "n",
-    says: /128 choices/,
+    says: /1024 choices/,
   },
   {
     name: "a prompt beyond the context",

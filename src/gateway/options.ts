@@ -82,7 +82,7 @@ export interface GatewayOptions {
 /** A request body: the longest contexts fit many times. */
 export const requestBodyBytesMax: number = 8 * 1024 * 1024;
 /** Choices of one request (`n` times prompts). */
-export const choicesMax = 128;
+export const choicesMax = 1_024;
 /** From sending a request to its `start`: the provider's queue. Elsewhere, or here later, it is served sooner. */
 export const startTimeoutMs = 30_000;
 /** A client that reads nothing for this long is gone. */

@@ -7,6 +7,10 @@ import {
   type Prompt,
   type Terms,
   type TokenLogprob,
+  toolCallsMax,
+  toolNameCharsMax,
+  toolParametersCharsMax,
+  toolsMax,
   topLogprobsMax,
   type Traced,
   type TraceRequest,
@@ -17,7 +21,7 @@ import { nonceBytes } from "./join-proof.ts";
 import { priceSchema, tierSchema } from "./schemas.ts";
 
 /** Raised with every change that an older peer would misunderstand. */
-export const protocolVersion = 2;
+export const protocolVersion = 3;
 
 const bytes = z.instanceof(Uint8Array);
 const u32Max = 0xffff_ffff;
@@ -69,6 +73,14 @@ const textPrompt = z.strictObject({
   suffix: contents.exactOptional(),
 });
 const tokensPrompt = z.strictObject({ kind: z.literal("tokens"), tokenIds });
+const toolName = z.string().min(1).max(toolNameCharsMax);
+const toolCallId = z.string().min(1).max(200);
+const toolCall = z.strictObject({ id: toolCallId, name: toolName, arguments: contents });
+const tool = z.strictObject({
+  name: toolName,
+  description: z.string().max(toolParametersCharsMax).exactOptional(),
+  parameters: z.string().min(2).max(toolParametersCharsMax),
+});
 
 export const promptSchema: ZodType<Prompt> = z.discriminatedUnion("kind", [
   z.strictObject({
@@ -79,10 +91,19 @@ export const promptSchema: ZodType<Prompt> = z.discriminatedUnion("kind", [
           role: z.enum(["system", "developer", "user", "assistant", "tool"]),
           content: contents,
           name: text.exactOptional(),
+          toolCalls: z.array(toolCall).min(1).max(toolCallsMax).exactOptional(),
+          toolCallId: toolCallId.exactOptional(),
         }),
       )
       .min(1)
       .max(10_000),
+    tools: z
+      .array(tool)
+      .min(1)
+      .max(toolsMax)
+      .refine((tools) => new Set(tools.map(({ name }) => name)).size === tools.length, "a name comes twice")
+      .exactOptional(),
+    thinks: z.literal(false).exactOptional(),
   }),
   textPrompt,
   tokensPrompt,
@@ -123,6 +144,7 @@ export const generateSchema: ZodType<GenerateRequest> = z.strictObject({
     .strictObject({
       grammar: z.string().min(1).max(grammarCharsMax),
       responseFormat: z.string().max(grammarCharsMax).nullable(),
+      toolChoice: z.string().max(1_000).exactOptional(),
     })
     .nullable(),
   logprobs: z.number().int().min(0).max(topLogprobsMax).nullable(),

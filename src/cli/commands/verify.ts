@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { text as readAll } from "node:stream/consumers";
 import type { Command } from "commander";
 import { withMask, verifyAnswer, type VerifiedAnswer } from "../../audit/verify-answer.ts";
+import { type WeighedAnswer, weighAnswer } from "../../audit/weigh-answer.ts";
 import { sha256 } from "../../engine/sha256.ts";
 import { checkDocument, hasBeginning, type PlacedCheck } from "../../receipt/check-document.ts";
 import { parseDocument, type ReceiptDocument } from "../../receipt/document.ts";
@@ -13,6 +14,7 @@ import { exitWhenStopped } from "../foreground.ts";
 import { createProgress } from "../progress.ts";
 import { step } from "../terminal.ts";
 import { withModelOf } from "../verify-model.ts";
+import { withScoringEngine } from "../scoring-engine.ts";
 
 /** What scripts look at; not the command line's usual ones, for a wrong receipt is no failure to run. */
 const verdictCodes = { good: 0, bad: 1, unknown: 2 } as const;
@@ -23,9 +25,13 @@ interface Found {
   readonly checks: readonly PlacedCheck[];
   /** Choices that were computed again. */
   readonly computed: readonly (VerifiedAnswer & { readonly choice: number })[];
+  /** Choices that were compared with what this machine draws. */
+  readonly weighed: readonly (WeighedAnswer & { readonly choice: number })[];
   /** Why not everything was checked; null: it was. */
   readonly unchecked: string | null;
 }
+
+const nothing = { computed: [], weighed: [] } as const;
 
 /** `skein verify <file> [--model <model>]` */
 export async function verify(file: string, command: Command): Promise<void> {
@@ -38,7 +44,7 @@ export async function verify(file: string, command: Command): Promise<void> {
     found = await find(context, document);
   } catch (error) {
     if (!(error instanceof SkeinError) || error.code === "cancelled") throw error;
-    found = { verdict: "unknown", checks: [], computed: [], unchecked: error.text };
+    found = { verdict: "unknown", checks: [], ...nothing, unchecked: error.text };
   }
   if (context.flags["json"] === true) console.log(printableJson(viewOf(found)));
   else tell(found, document);
@@ -65,20 +71,25 @@ async function find(context: Context, document: ReceiptDocument): Promise<Found>
   const checks = await checkDocument(sha256, document);
   if (!document.choices.every(hasBeginning)) {
     const unchecked = "The beginning is missing: its gateway was started again in the middle of the answer.";
-    return { verdict: "unknown", checks, computed: [], unchecked };
+    return { verdict: "unknown", checks, ...nothing, unchecked };
   }
   if (checks.some(({ problem }) => problem !== null)) {
-    return { verdict: "bad", checks, computed: [], unchecked: null };
+    return { verdict: "bad", checks, ...nothing, unchecked: null };
   }
   const signed = document.choices.flatMap(({ parts }) => parts.flatMap(({ receipt }) => receipt ?? []));
   if (signed.length === 0) {
-    return { verdict: "unknown", checks, computed: [], unchecked: "There is no receipt in it." };
+    return { verdict: "unknown", checks, ...nothing, unchecked: "There is no receipt in it." };
   }
   const model = context.flags["model"] as string | undefined;
-  if (model === undefined) return { verdict: "good", checks, computed: [], unchecked: null };
+  if (model === undefined) return { verdict: "good", checks, ...nothing, unchecked: null };
+  const { modelId, tier } = signed[0]!.receipt;
+  if (tier === "float") {
+    const weighed = await weigh(context, document, { named: model, modelId });
+    const isBad = weighed.some(({ problem }) => problem !== null);
+    return { verdict: isBad ? "bad" : "good", checks, ...nothing, weighed, unchecked: null };
+  }
   const computed: (VerifiedAnswer & { choice: number })[] = [];
   const progress = createProgress("computing the answer again");
-  const { modelId } = signed[0]!.receipt;
   const positions = Math.max(...signed.map(({ receipt }) => receipt.execution?.positions ?? 1));
   await withModelOf(context, model, { modelId, positions }, async (loaded) => {
     for (const choice of document.choices) {
@@ -94,7 +105,32 @@ async function find(context: Context, document: ReceiptDocument): Promise<Found>
     }
   }).finally(() => progress.end());
   const isBad = computed.some(({ problem }) => problem !== null);
-  return { verdict: isBad ? "bad" : "good", checks, computed, unchecked: null };
+  return { verdict: isBad ? "bad" : "good", checks, ...nothing, computed, unchecked: null };
+}
+
+async function weigh(
+  context: Context,
+  { choices }: ReceiptDocument,
+  { named, modelId }: { named: string; modelId: string },
+): Promise<Found["weighed"]> {
+  const { signal } = new AbortController();
+  const answered = choices.filter(({ parts }) => parts.length > 0);
+  const contextTokens = Math.max(
+    ...answered.flatMap(({ parts }) => parts.map(({ asked }) => asked.contextTokensMax)),
+  );
+  const weighed: (WeighedAnswer & { choice: number })[] = [];
+  await withScoringEngine(context, named, { modelId, contextTokens, signal }, async (engine, calibration) => {
+    const progress = createProgress("reading the answer again");
+    try {
+      for (const [i, choice] of answered.entries()) {
+        weighed.push({ choice: choice.index, ...(await weighAnswer(engine, choice, calibration, signal)) });
+        progress.show(i + 1, answered.length);
+      }
+    } finally {
+      progress.end();
+    }
+  });
+  return weighed;
 }
 
 function run(
@@ -108,7 +144,7 @@ function run(
   }
 }
 
-function viewOf({ verdict, checks, computed, unchecked }: Found) {
+function viewOf({ verdict, checks, computed, weighed, unchecked }: Found) {
   return {
     verdict,
     problems: [
@@ -118,14 +154,32 @@ function viewOf({ verdict, checks, computed, unchecked }: Found) {
       ...computed.flatMap(({ choice, problem, fault }) =>
         problem === null ? [] : [{ choice, check: "computation", problem, fault }],
       ),
+      ...weighed.flatMap(({ choice, problem }) =>
+        problem === null ? [] : [{ choice, check: "margins", problem }],
+      ),
     ],
     positions_computed:
       computed.length === 0 ? null : computed.reduce((sum, { positions }) => sum + positions, 0),
+    margins:
+      weighed.length === 0
+        ? null
+        : weighed.map(({ choice, tokens, off, marginMax, logEvidence, isCalibrated }) => ({
+            choice,
+            tokens,
+            off,
+            // JSON has no infinity.
+            margin_max: Number.isFinite(marginMax) ? marginMax : null,
+            log_evidence: logEvidence,
+            calibrated: isCalibrated,
+          })),
     unchecked,
   };
 }
 
-function tell({ verdict, checks, computed, unchecked }: Found, document: ReceiptDocument | null): void {
+function tell(
+  { verdict, checks, computed, weighed, unchecked }: Found,
+  document: ReceiptDocument | null,
+): void {
   for (const { choice, part, name, problem } of checks) {
     if (problem === null) continue;
     const attempt =
@@ -134,15 +188,20 @@ function tell({ verdict, checks, computed, unchecked }: Found, document: Receipt
         : "";
     step("failed", printableLine(`answer ${choice + 1}${attempt}: ${name}: ${problem}`));
   }
-  for (const { choice, problem } of computed) {
+  for (const { choice, problem } of [...computed, ...weighed]) {
     if (problem !== null) step("failed", printableLine(`answer ${choice + 1}: ${problem}`));
   }
   if (unchecked !== null) step("failed", printableLine(`It cannot be checked: ${unchecked}`));
   if (verdict === "bad") step("failed", "The receipt is wrong.");
-  if (verdict === "good") for (const line of goodNews(document!, computed)) step("done", printableLine(line));
+  if (verdict === "good")
+    for (const line of goodNews(document!, computed, weighed)) step("done", printableLine(line));
 }
 
-function goodNews(document: ReceiptDocument, computed: Found["computed"]): string[] {
+function goodNews(
+  document: ReceiptDocument,
+  computed: Found["computed"],
+  weighed: Found["weighed"],
+): string[] {
   const receipts = document.choices.flatMap(({ parts }) => parts.flatMap(({ receipt }) => receipt ?? []));
   const providers = new Set(receipts.map(({ receipt }) => receipt.providerId)).size;
   const tokens = receipts.reduce((sum, { receipt }) => sum + receipt.outputTokens, 0);
@@ -156,10 +215,23 @@ function goodNews(document: ReceiptDocument, computed: Found["computed"]): strin
     lines.push(
       `Computed again: all ${positions} positions and every choice of a token are exactly what this model gives.`,
     );
+  } else if (weighed.length > 0) {
+    lines.push(...weighed.map(marginNews));
   } else if (tier === "exact") {
     lines.push("Whether the model really computed this, --model tells.");
+  } else if (tier === "float") {
+    lines.push("Whether it looks like this model's, --model tells; rounding leaves no proof.");
   } else {
     lines.push(`Its tier is '${tier}': nobody can prove by computing again that this model gave the answer.`);
   }
   return lines;
+}
+
+function marginNews({ tokens, off, marginMax, isCalibrated }: WeighedAnswer): string {
+  const those = `${tokens - off} of ${tokens} tokens are the very ones that this model draws here`;
+  const rest = off === 0 ? "" : `; the others miss by ${marginMax.toFixed(3)} nats at most`;
+  const limits = isCalibrated
+    ? "as honest answers do on the calibrated runtime"
+    : "but without `skein calibrate` only gross differences show";
+  return `It fits: ${those}${rest}; ${limits}.`;
 }

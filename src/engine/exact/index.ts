@@ -48,7 +48,8 @@ export async function createExactEngine(
       parallelMax: facts.parallelMax,
       trustTier: "exact",
       resumable: true,
-      features: featuresOf(facts),
+      ...facts.dialect,
+      features: [...featuresOf(facts), ...facts.dialect.features],
     }),
   });
   return { ...engine, kill: () => engine.host()?.kill() };

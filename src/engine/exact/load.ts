@@ -11,6 +11,7 @@ import {
 import { SkeinError } from "../../util/errors.ts";
 import { invalidModelFile } from "../../formats/errors.ts";
 import type { Emitted } from "../../protocol/generate.ts";
+import { offeredDialect } from "../chat-dialect.ts";
 import type { ChatTemplate } from "../chat-template.ts";
 import { type FileSource, openFileSource } from "../file-source.ts";
 import type { PieceTable } from "../piece-decoder.ts";
@@ -56,7 +57,8 @@ export async function loadModel(
     const { modelId, name } = info;
     const text = textOf(info, plan.contextTokensMax);
     const hasInfill = text.prompt.infill != null;
-    return { ...text, facts: { modelId, name, hasInfill, ...plan }, executor, draft };
+    const dialect = offeredDialect(text.prompt.chatTemplate);
+    return { ...text, facts: { modelId, name, dialect, hasInfill, ...plan }, executor, draft };
   } finally {
     await source.close();
   }

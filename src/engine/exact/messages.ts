@@ -1,4 +1,5 @@
 /** Messages between the engine and the thread that runs the model, beside those of every hosted engine. */
+import type { offeredDialect } from "../chat-dialect.ts";
 import type { FromHost, WireError } from "../hosted/messages.ts";
 import type { MemoryWishes } from "./memory-plan.ts";
 
@@ -23,6 +24,8 @@ export interface LoadedFacts {
   readonly parallelMax: number;
   /** Positions of all requests together. */
   readonly cacheTokensMax: number;
+  /** What its chat template knows. */
+  readonly dialect: ReturnType<typeof offeredDialect>;
 }
 
 export type FromThread =

@@ -2,6 +2,7 @@
  * The process that runs llama.cpp: loads one model, then turns requests into tokens until the parent
  * goes away. A crash in native code ends only this process; the parent starts another.
  */
+import { offeredDialect } from "../chat-dialect.ts";
 import { inspectGguf } from "../gguf/inspect.ts";
 import { toWire } from "../hosted/messages.ts";
 import { loadModel } from "./load.ts";
@@ -19,8 +20,9 @@ async function load(message: Extract<ToChild, { type: "load" }>): Promise<void> 
   try {
     const loaded = await loadModel(message.options, await inspectGguf(message.options.modelPath));
     service = new Service(loaded, message.options.parallel, send);
-    const { contextTokens, backend, infill } = loaded;
-    send({ type: "loaded", contextTokens, backend, hasInfill: infill !== null });
+    const { contextTokens, backend, info, infill } = loaded;
+    const dialect = offeredDialect(info.chatTemplate);
+    send({ type: "loaded", contextTokens, backend, dialect, hasInfill: infill !== null });
   } catch (error) {
     send({ type: "load-failed", error: toWire(error) });
   }

@@ -26,14 +26,15 @@ export async function createLlamaEngine(
     kind: "llama",
     canScore: true,
     start: (events) => startLlamaProcess(options, events),
-    model: ({ contextTokens, hasInfill }) => ({
+    model: ({ contextTokens, dialect, hasInfill }) => ({
       modelId: options.modelId,
       name: options.name,
       contextTokensMax: contextTokens,
       parallelMax: options.parallel,
       trustTier: "float",
       resumable: true,
-      features: featuresOf({ hasInfill }),
+      ...dialect,
+      features: [...featuresOf({ hasInfill }), ...dialect.features],
     }),
   });
   return {

@@ -1,4 +1,5 @@
 /** What each token is, and which tokens text can become. */
+import { answerMarks } from "../../protocol/answer-marks.ts";
 import { utf8 } from "../../util/bytes.ts";
 import { bytesOfSpelling } from "./byte-level.ts";
 import { brokenTokenizer, type FillInMiddle, type TokenizerData, tokenTypes } from "./data.ts";
@@ -109,12 +110,12 @@ function around(text: string, token: string, id: number): (string | number)[] {
 
 const nothing = new Uint8Array(0);
 
-/** The bytes that a token adds to an answer, as llama.cpp's `token_to_piece` has it. */
+/** The bytes that a token adds to an answer, as llama.cpp's `token_to_piece` has it, and the answer's marks. */
 export function bytesOfToken({ data, isSpecial }: Vocabulary, id: number): Uint8Array {
   const text = data.tokens[id];
   if (text === undefined)
     throw new RangeError(`token ${id} is not in the vocabulary of ${data.tokens.length}`);
-  if (isSpecial(id)) return nothing;
+  if (isSpecial(id)) return answerMarks.has(text) ? utf8(text) : nothing;
   switch (data.types[id]) {
     case tokenTypes.userDefined:
       return utf8(text);

@@ -1,6 +1,6 @@
 /** OpenAI's response objects. Types are checked against the official client in the tests. */
 import type { FeeView, ServedView, TrustView } from "../../protocol/gateway-api.ts";
-import type { FinishReason } from "../../protocol/generate.ts";
+import type { Delta, ReadAnswer } from "../../tools/answer-reader.ts";
 import { type ErrorCode, errorKinds, type SkeinError } from "../../util/errors.ts";
 import { type Bill, billOf } from "./answer-request.ts";
 import type { ChoiceEnd } from "./answer-choice.ts";
@@ -8,6 +8,7 @@ import { chatLogprobs, type Piece, textLogprobs } from "./logprobs.ts";
 import type { CloudPrice } from "../options.ts";
 import { trustName } from "../requests/parse-hints.ts";
 import type { CompletionRequest } from "../requests/parse-request.ts";
+import { callId, type ChoiceReader, type Said, saidIn } from "./said.ts";
 import { feeView } from "./views.ts";
 
 export interface UsageView {
@@ -89,11 +90,26 @@ export function completionObject(frame: Frame, ends: readonly ChoiceEnd[]) {
 }
 
 export function chatCompletion(frame: Frame, ends: readonly ChoiceEnd[]) {
-  const choices = ends.map(({ text, logprobs, finishReason }, index) => {
-    const message = { role: "assistant" as const, content: text, refusal: null };
-    return { index, message, logprobs: chatLogprobs(logprobs), finish_reason: finishReason };
+  const choices = ends.map((end, index) => {
+    const { finishReason, ...said } = saidIn(frame.request, end);
+    const message = { role: "assistant" as const, ...messageView(frame, index, said), refusal: null };
+    return { index, message, logprobs: chatLogprobs(end.logprobs), finish_reason: finishReason };
   });
   return { ...header(frame, "chat.completion", ends), choices, ...accounts(frame, ends) };
+}
+
+/** Content is null where there are only calls. */
+function messageView({ requestId }: Frame, choice: number, { content, reasoning, calls }: ReadAnswer) {
+  const toolCalls = calls.map((call, i) => ({
+    id: callId(requestId, choice, i),
+    type: "function" as const,
+    function: call,
+  }));
+  return {
+    content: content === "" && calls.length > 0 ? null : content,
+    ...(reasoning === "" ? {} : { reasoning_content: reasoning }),
+    ...(toolCalls.length === 0 ? {} : { tool_calls: toolCalls }),
+  };
 }
 
 export function textCompletion(frame: Frame, ends: readonly ChoiceEnd[]) {
@@ -137,7 +153,7 @@ function accounts(frame: Frame, ends: readonly ChoiceEnd[]) {
   return { usage: usageView(frame, billOf(frame.request, ends)), skein: servedView(frame, ends) };
 }
 
-function closing<T extends FinishReason | null>(finishReason: T) {
+function closing<T extends Said["finishReason"] | null>(finishReason: T) {
   return { logprobs: null, finish_reason: finishReason };
 }
 
@@ -149,11 +165,23 @@ export function chunkObjects(frame: Frame) {
 export function chatChunks(frame: Frame) {
   const kind = "chat.completion.chunk";
   return {
-    ...chunksOf(frame, kind, { delta: {} }, ['"delta":{"content":', "}"]),
+    ...chunksOf(frame, kind, (deltas, choice) => ({ delta: deltaView(frame, choice, deltas) }), [
+      '"delta":{"content":',
+      "}",
+    ]),
     opening: (index: number) => ({
       ...header(frame, kind, []),
       choices: [
-        { index, delta: { role: "assistant" as const, content: "", refusal: null }, ...closing(null) },
+        {
+          index,
+          // Before calls there is no content, as OpenAI has it.
+          delta: {
+            role: "assistant" as const,
+            content: frame.request.toolUse === undefined ? "" : null,
+            refusal: null,
+          },
+          ...closing(null),
+        },
       ],
       ...unknownUsage(frame),
     }),
@@ -167,8 +195,42 @@ export function textChunks(frame: Frame) {
     choices: [{ index, text: echoOf(frame.request, index), ...closing(null) }],
     ...unknownUsage(frame),
   });
-  const chunks = chunksOf(frame, kind, { text: "" }, ['"text":', ""]);
+  const chunks = chunksOf(frame, kind, () => ({ text: "" }), ['"text":', ""]);
   return { ...chunks, opening: frame.request.echo === true ? opening : null };
+}
+
+/** Deltas of a step as one. The first of a call names it, the others bring its arguments. */
+function deltaView({ requestId }: Frame, choice: number, deltas: readonly Delta[]) {
+  const view: ChunkDelta = {};
+  for (const delta of deltas) {
+    if (delta.type === "content") view.content = (view.content ?? "") + delta.text;
+    else if (delta.type === "reasoning") view.reasoning_content = (view.reasoning_content ?? "") + delta.text;
+    else {
+      const { index } = delta;
+      const call =
+        delta.type === "arguments"
+          ? { index, function: { arguments: delta.text } }
+          : {
+              index,
+              id: callId(requestId, choice, index),
+              type: "function" as const,
+              function: { name: delta.name, arguments: "" },
+            };
+      (view.tool_calls ??= []).push(call);
+    }
+  }
+  return view;
+}
+
+export interface ChunkDelta {
+  content?: string;
+  reasoning_content?: string;
+  tool_calls?: {
+    index: number;
+    id?: string;
+    type?: "function";
+    function: { name?: string; arguments: string };
+  }[];
 }
 
 /** Whoever asked for usage finds the field in every chunk. */
@@ -176,10 +238,12 @@ function unknownUsage(frame: Frame): { usage?: null } {
   return frame.request.includeUsage ? { usage: null } : {};
 }
 
+type Ended = ReturnType<ChoiceReader["end"]>;
+
 function chunksOf<K extends string, C extends object>(
   frame: Frame,
   kind: K,
-  nothingMore: C,
+  saidView: (deltas: readonly Delta[], choice: number) => C,
   around: readonly [string, string],
 ) {
   const view = frame.request.endpoint === "chat" ? chatLogprobs : textLogprobs;
@@ -190,11 +254,16 @@ function chunksOf<K extends string, C extends object>(
   const tail = `,"finish_reason":null}]${frame.request.includeUsage ? ',"usage":null}' : "}"}`;
   return {
     /** Serialized. */
-    text: (index: number, { text, logprobs }: Piece) =>
+    text: (index: number, { text, logprobs }: Pick<Piece, "text" | "logprobs">) =>
       `${head}${index},${around[0]}${JSON.stringify(text)}${around[1]},"logprobs":${scored(logprobs)}${tail}`,
-    end: (index: number, end: ChoiceEnd) => ({
+    /** Serialized. */
+    said: (index: number, deltas: readonly Delta[], logprobs: Piece["logprobs"]) => {
+      const said = JSON.stringify(saidView(deltas, index)).slice(1, -1);
+      return `${head}${index},${said},"logprobs":${scored(logprobs)}${tail}`;
+    },
+    end: (index: number, end: ChoiceEnd, { deltas, finishReason }: Ended) => ({
       ...header(frame, kind, [end]),
-      choices: [{ index, ...nothingMore, ...closing(end.finishReason) }],
+      choices: [{ index, ...saidView(deltas, index), ...closing(finishReason) }],
       ...unknownUsage(frame),
       skein: servedView(frame, [end]),
     }),

@@ -22,6 +22,7 @@ function loadedOf(model: ExactModel, name: string): LoadedModel {
       parallelMax: 1,
       hasInfill: false,
       cacheTokensMax: contextTokensMax,
+      dialect: { features: [] },
     },
     // Nobody asks it for pages here.
     executor: createReferenceExecutor(model) as unknown as PagedExecutor,

@@ -14,9 +14,6 @@ const oneOf =
 const never: Neutral = () => false;
 
 const chatOnly: Record<string, Neutral> = {
-  tools: empty,
-  tool_choice: oneOf("none", "auto"),
-  parallel_tool_calls: (value) => typeof value === "boolean",
   functions: empty,
   function_call: oneOf("none", "auto"),
   audio: never,
@@ -35,15 +32,6 @@ export function refuseUnsupported(endpoint: "chat" | "text", body: Record<string
     throw new SkeinError("unsupported_parameter", `'${param}' is not supported yet.`, {
       param,
       hint: "Leave it out.",
-    });
-  }
-  const messages = Array.isArray(body["messages"]) ? (body["messages"] as Record<string, unknown>[]) : [];
-  const index = messages.findIndex(
-    (message) => message?.["tool_calls"] != null && !empty(message["tool_calls"]),
-  );
-  if (index >= 0) {
-    throw new SkeinError("unsupported_parameter", "'tool_calls' in messages are not supported yet.", {
-      param: `messages.${index}.tool_calls`,
     });
   }
 }

@@ -1,3 +1,4 @@
+import { choicesMax } from "../options.ts";
 import type { z } from "zod";
 import { SkeinError } from "../../util/errors.ts";
 
@@ -9,7 +10,20 @@ const expectations: Record<string, string> = {
   "messages.*.role": "system, developer, user, assistant or tool",
   "messages.*.content": 'a text, or a list of parts like {"type": "text", "text": "…"}',
   "messages.*.name": "a text of at most 200 characters",
-  prompt: "a text, a list of at most 128 texts, a list of token ids, or a list of such lists",
+  "messages.*.tool_calls":
+    'a list of at most 128 calls like {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}',
+  "messages.*.tool_call_id": "the id of a call, a text of 1 to 200 characters",
+  tools:
+    'a list of at most 128 functions like {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}',
+  "tools.*.function.name": "1 to 64 letters, digits, underscores and dashes",
+  "tools.*.function.description": "a text",
+  "tools.*.function.parameters": "a JSON schema of an object",
+  "tools.*.function.strict": "true or false",
+  tool_choice:
+    '"auto", "none", "required", or a function like {"type": "function", "function": {"name": "f"}}',
+  parallel_tool_calls: "true or false",
+  reasoning_effort: '"none", or left out',
+  prompt: `a text, a list of at most ${choicesMax} texts, a list of token ids, or a list of such lists`,
   echo: "true or false",
   best_of: "an integer from 1 to 20, at least n",
   suffix: "a text",
@@ -24,7 +38,7 @@ const expectations: Record<string, string> = {
   frequency_penalty: "a number from -2 to 2",
   logit_bias: "an object of at most 1024 token ids, each with a number from -100 to 100",
   seed: "an integer of at most 53 bits",
-  n: "an integer from 1 to 128",
+  n: `an integer from 1 to ${choicesMax}`,
   stop: "a text, or a list of at most 4 texts, each of 1 to 1000 characters",
   response_format:
     '{"type": "text"}, {"type": "json_object"}, {"type": "json_schema", "json_schema": {"name", "schema"}}, {"type": "regex", "pattern"} or {"type": "grammar", "grammar"}',

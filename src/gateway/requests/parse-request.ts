@@ -9,6 +9,7 @@ import {
   type Sampling,
   topLogprobsMax,
 } from "../../protocol/generate.ts";
+import { messageText, toolsText } from "../../protocol/chat-texts.ts";
 import type { Feature } from "../../protocol/offer.ts";
 import type { RoutingHints } from "../../router/hints.ts";
 import { utf8 } from "../../util/bytes.ts";
@@ -18,6 +19,14 @@ import { checkShape, wrongParameter } from "./check-shape.ts";
 import { choicesMax } from "../options.ts";
 import { hintsOf, skeinSchema } from "./parse-hints.ts";
 import { constraintOf, responseFormatSchema } from "./parse-response-format.ts";
+import {
+  checkToolMessages,
+  toolFieldsOf,
+  toolMessageShape,
+  toolsShape,
+  type ToolUse,
+  toolUseOf,
+} from "./parse-tools.ts";
 import { refuseUnsupported } from "../http/unsupported.ts";
 
 /** A checked request of either endpoint. */
@@ -31,6 +40,8 @@ export interface CompletionRequest {
   readonly sampling: Sampling;
   readonly stop: readonly string[];
   readonly constraint: Constraint | null;
+  /** Functions that may be called; absent: none. */
+  readonly toolUse?: ToolUse;
   /** Alternatives to each token whose log probabilities are wanted, too; null: none at all. */
   readonly logprobs: number | null;
   readonly outputTokensMax: number | null;
@@ -55,6 +66,7 @@ const message = z.looseObject({
   role: z.enum(["system", "developer", "user", "assistant", "tool"]),
   content,
   name: z.string().max(200).nullish(),
+  ...toolMessageShape,
 });
 
 const tokenIdMax = 0xffff_ffff;
@@ -103,6 +115,7 @@ const chatSchema = z.looseObject({
   max_completion_tokens: count,
   logprobs: z.boolean().nullish(),
   top_logprobs: z.number().int().min(0).max(topLogprobsMax).nullish(),
+  ...toolsShape,
 });
 
 /** OpenAI's bounds of the older endpoint. */
@@ -138,7 +151,21 @@ const textOutputTokensDefault = 16;
 export function parseChatRequest(body: Record<string, unknown>, random: Random): CompletionRequest {
   refuseUnsupported("chat", body);
   const request = checkShape(chatSchema, body);
-  const prompt: Prompt = { kind: "chat", messages: request.messages.map(toMessage) };
+  const messages = request.messages.map(toMessage);
+  checkToolMessages(messages);
+  const toolUse = toolUseOf(request);
+  if (toolUse !== null && request.response_format != null && request.response_format.type !== "text") {
+    throw new SkeinError("unsupported_parameter", "'response_format' beside 'tools' is not supported yet.", {
+      param: "response_format",
+      hint: "Leave one of them out; strict functions have a schema, too.",
+    });
+  }
+  const prompt: Prompt = {
+    kind: "chat",
+    messages,
+    ...(toolUse === null ? {} : { tools: toolUse.tools }),
+    ...(request.reasoning_effort === "none" ? { thinks: false } : {}),
+  };
   checkSize(prompt, "messages");
   const top = request.top_logprobs ?? null;
   if (top !== null && top > 0 && request.logprobs !== true) {
@@ -146,8 +173,14 @@ export function parseChatRequest(body: Record<string, unknown>, random: Random):
       param: "top_logprobs",
     });
   }
+  const asked = common(request, random, request.logprobs === true ? (top ?? 0) : null);
+  const needs: Feature[] = [...asked.hints.needs];
+  if (toolUse !== null) needs.push("tools");
+  if (prompt.thinks === false) needs.push("no_thinking");
   return {
-    ...common(request, random, request.logprobs === true ? (top ?? 0) : null),
+    ...asked,
+    hints: { ...asked.hints, needs },
+    ...(toolUse === null ? {} : { toolUse }),
     endpoint: "chat",
     prompts: [prompt],
     outputTokensMax: bounded(request.max_completion_tokens ?? request.max_tokens ?? null),
@@ -252,8 +285,8 @@ function bytesOf(prompt: Prompt): number {
   if (prompt.kind === "tokens") return 5 * prompt.tokenIds.length;
   if (prompt.kind === "text") return utf8(prompt.text + (prompt.suffix ?? "")).length;
   return prompt.messages.reduce(
-    (sum, { content: text, name }) => sum + 48 + utf8(text).length + utf8(name ?? "").length,
-    0,
+    (sum, each) => sum + 48 + utf8(messageText(each)).length + utf8(each.name ?? "").length,
+    48 + utf8(toolsText(prompt.tools ?? [])).length,
   );
 }
 
@@ -302,7 +335,12 @@ function toMessage(given: z.infer<typeof message>, index: number): ChatMessage {
   const path = ["messages", String(index), "content"];
   // Only an assistant may have said nothing.
   if (parts == null && role !== "assistant") throw wrongParameter(path, { messages: { [index]: given } }, "");
-  return { role, content: toText(parts, path), ...(name == null ? {} : { name }) };
+  return {
+    role,
+    content: toText(parts, path),
+    ...(name == null ? {} : { name }),
+    ...toolFieldsOf(given, index),
+  };
 }
 
 /** Joined by line breaks, as other servers of open models do. */
