@@ -37,6 +37,7 @@ import { Responses } from "./responses/responses.ts";
 import { rateLimitHeaders, RateLimits } from "./http/rate-limits.ts";
 import { createIdempotency } from "./http/idempotency.ts";
 import { mountEmbeddings } from "./embeddings/index.ts";
+import { isMessagesPath } from "./messages/path.ts";
 import { mountMessages } from "./messages/index.ts";
 import { mountUnoffered } from "./http/unoffered.ts";
 import { ModelAccess } from "./requests/model-access.ts";
@@ -150,6 +151,8 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     await next();
     c.header("openai-processing-ms", String(Math.round(deps.clock.monotonicMs() - startMs)));
     c.header("openai-version", openaiVersion);
+    // As Anthropic's clients look for it.
+    if (isMessagesPath(c.req.path)) c.header("request-id", `req_${c.get("requestId")}`);
     // A handler's own Response does not have what was prepared here.
     c.header("x-request-id", `req_${c.get("requestId")}`);
   });
