@@ -43,7 +43,6 @@ function setup() {
   const auditor = createFloatAuditor({
     auditorId: "a",
     engine: {
-      generate: () => assert.fail("it only reads"),
       score: async () => {
         engine.asked += 1;
         if (engine.error !== null) throw engine.error;

@@ -64,8 +64,8 @@ export async function weighAnswer(
   };
 }
 
-/** What is claimed of a choice, as one answer from its beginning. */
-function claimOf({ prompt, parts }: ReceiptedChoice): ScoreRequest {
+/** What is claimed of a choice, as one answer from its beginning. @throws SkeinError `invalid_request` when it cannot be compared */
+export function claimOf({ prompt, parts }: ReceiptedChoice): ScoreRequest {
   const [first] = parts;
   if (first === undefined) throw cannot("nobody has answered");
   if (prompt === null) throw cannot("its prompt was too long to be kept");
@@ -93,7 +93,11 @@ function isStopped(parts: ReceiptedChoice["parts"]): boolean {
   return parts.at(-1)?.receipt?.receipt.finish === "stop";
 }
 
-function textProblemOf({ parts }: ReceiptedChoice, { text: written }: AnswerScores): string | null {
+/** Whether its tokens say another text; null: the same. */
+export function textProblemOf(
+  { parts }: ReceiptedChoice,
+  { text: written }: Pick<AnswerScores, "text">,
+): string | null {
   const delivered = parts.map(({ text }) => text).join("");
   const finish = parts.at(-1)?.receipt?.receipt.finish;
   // An unfinished answer may have held back what was not certain yet.

@@ -92,6 +92,11 @@ program
     "models to check exact answers with, beside those that were converted here; may be repeated",
     collectList,
   )
+  .option(
+    "--audit-llama <files>",
+    "GGUF models to weigh answers of llama.cpp with, each calibrated here (skein calibrate)",
+    collectList,
+  )
   .option("--lan", "be found on the local network (mDNS)")
   .addHelpText(
     "after",
@@ -187,6 +192,7 @@ client("quote", "say what a question would cost, before it is asked")
   .argument("<question...>")
   .option("--model <name>", "model (default: the first that is served)")
   .option("--max-tokens <n>", "longest answer", wholeNumber(1, answerTokensMax))
+  .option("--trust <level>", "receipt, exact, audit:5% or replicated:2")
   .action(async (words: string[], _, command: Command) =>
     (await import("./commands/quote.ts")).quote(words, command),
   );

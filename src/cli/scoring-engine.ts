@@ -1,6 +1,6 @@
 /** The float model that a receipt names, ready to say how well an answer fits it. */
 import { existsSync, readFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { type CalibrationRecord, parseCalibration } from "../audit/calibration.ts";
 import type { Scoring } from "../audit/honest-streams.ts";
 import { modelIdOfGguf } from "../engine/gguf/identity.ts";
@@ -8,10 +8,11 @@ import { inspectGguf } from "../engine/gguf/inspect.ts";
 import { createLlamaEngine, type LlamaEngineOptions } from "../engine/llama/index.ts";
 import { systemClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
+import type { Logger } from "../util/log.ts";
 import type { Context } from "./context.ts";
 import { requireLlamaEngine } from "./engine-install.ts";
 import { createLogger } from "./logger.ts";
-import { calibrationFile, logLevelOf, threadsOf } from "./provider-config.ts";
+import { calibrationFile, identityCacheFolder, logLevelOf, threadsOf } from "./provider-config.ts";
 
 /**
  * Loads it, with room for so many tokens, and hands it over with what `skein calibrate` found for it here (null: nothing).
@@ -31,7 +32,7 @@ export async function withScoringEngine<T>(
       hint: `Give the GGUF file of ${modelId}.`,
     });
   }
-  const found = await modelIdOfGguf(modelPath, { cacheFolder: join(home, "cache", "identities"), signal });
+  const found = await modelIdOfGguf(modelPath, { cacheFolder: identityCacheFolder(home), signal });
   if (found !== modelId) {
     throw new SkeinError("invalid_config", `The receipt is of ${modelId}, but '${named}' is ${found}.`);
   }
@@ -61,15 +62,23 @@ export async function openScoringEngine(
 ): Promise<ScoringEngine> {
   const { home, settings } = context;
   const moduleFolder = requireLlamaEngine(home);
-  const { name } = await inspectGguf(wishes.modelPath);
   const gpu = settings.gpu === "auto" ? "auto" : false;
-  const deps = { clock: systemClock, log: createLogger(logLevelOf(context), "scoring") };
-  const engine = await createLlamaEngine(deps, { ...wishes, moduleFolder, gpu, name });
+  return openScoring(createLogger(logLevelOf(context), "scoring"), { ...wishes, moduleFolder, gpu });
+}
+
+/** The same for a process without a command line. @throws SkeinError */
+export async function openScoring(
+  log: Logger,
+  options: Omit<LlamaEngineOptions, "name">,
+): Promise<ScoringEngine> {
+  const { name } = await inspectGguf(options.modelPath);
+  const engine = await createLlamaEngine({ clock: systemClock, log }, { ...options, name });
   if (engine.score === undefined) throw new SkeinError("internal_error", "This engine cannot score answers.");
   return engine as ScoringEngine;
 }
 
-function readCalibration(home: string, modelId: string, named: string | undefined): CalibrationRecord | null {
+/** Null: nobody has calibrated it here. @throws SkeinError `invalid_config` */
+export function readCalibration(home: string, modelId: string, named?: string): CalibrationRecord | null {
   const file = named ?? calibrationFile(home, modelId);
   if (named === undefined && !existsSync(file)) return null;
   try {

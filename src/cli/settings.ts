@@ -168,11 +168,16 @@ export const settings = {
   trust: setting(
     text,
     null,
-    "how answers must be trusted where a request does not say it: receipt, exact, or audit:5%",
+    "how answers must be trusted where a request does not say it: receipt, exact, audit:5%, or replicated:2",
   ),
   keyTrust: setting(map, {}, "the same for single API keys", true),
   audit: setting(boolean, true, "whether the gateway computes some exact answers again, to check them"),
   auditModel: setting(list, [], "models to check answers with, beside those that were converted here"),
+  auditLlama: setting(
+    list,
+    [],
+    "GGUF models to weigh answers of llama.cpp with, each calibrated on this machine (skein calibrate)",
+  ),
   auditDays: setting(
     integer(1, 3_650),
     30,

@@ -19,7 +19,7 @@ import { contextOf } from "../context.ts";
 import { requireLlamaEngine } from "../engine-install.ts";
 import { stopSignal } from "../foreground.ts";
 import { createProgress, type Progress } from "../progress.ts";
-import { calibrationFile, threadsOf } from "../provider-config.ts";
+import { calibrationFile, identityCacheFolder, threadsOf } from "../provider-config.ts";
 import { openScoringEngine, type ScoringEngine } from "../scoring-engine.ts";
 import { seconds, step, table } from "../terminal.ts";
 
@@ -57,7 +57,7 @@ export async function calibrate(command: Command): Promise<void> {
   const modelPath = resolve(flags["model"] as string);
   const moduleFolder = requireLlamaEngine(home);
   const info = await inspectGguf(modelPath);
-  const modelId = await modelIdOfGguf(modelPath, { cacheFolder: join(home, "cache", "identities"), signal });
+  const modelId = await modelIdOfGguf(modelPath, { cacheFolder: identityCacheFolder(home), signal });
   const threadCounts = [...new Set([1, threadsOf(settings.threads)])];
   const shapes = threadCounts.flatMap((threads) =>
     parallels.flatMap((parallel) => chunks.map((chunkTokens) => ({ threads, parallel, chunkTokens }))),

@@ -7,6 +7,7 @@ import { sha256 } from "../../engine/sha256.ts";
 import { checkDocument, hasBeginning, type PlacedCheck } from "../../receipt/check-document.ts";
 import { parseDocument, type ReceiptDocument } from "../../receipt/document.ts";
 import { nanoToUsd } from "../../protocol/price.ts";
+import { answerBits } from "../../receipt/answer-bits.ts";
 import { SkeinError } from "../../util/errors.ts";
 import { printableJson, printableLine } from "../../util/printable.ts";
 import { type Context, contextOf } from "../context.ts";
@@ -20,13 +21,15 @@ import { withScoringEngine } from "../scoring-engine.ts";
 const verdictCodes = { good: 0, bad: 1, unknown: 2 } as const;
 type Verdict = keyof typeof verdictCodes;
 
+type Place = Pick<PlacedCheck, "choice" | "replica">;
+
 interface Found {
   readonly verdict: Verdict;
   readonly checks: readonly PlacedCheck[];
   /** Choices that were computed again. */
-  readonly computed: readonly (VerifiedAnswer & { readonly choice: number })[];
+  readonly computed: readonly (VerifiedAnswer & Place)[];
   /** Choices that were compared with what this machine draws. */
-  readonly weighed: readonly (WeighedAnswer & { readonly choice: number })[];
+  readonly weighed: readonly (WeighedAnswer & Place)[];
   /** Why not everything was checked; null: it was. */
   readonly unchecked: string | null;
 }
@@ -81,14 +84,19 @@ async function find(context: Context, document: ReceiptDocument): Promise<Found>
     return { verdict: "unknown", checks, ...nothing, unchecked: "There is no receipt in it." };
   }
   const model = context.flags["model"] as string | undefined;
-  if (model === undefined) return { verdict: "good", checks, ...nothing, unchecked: null };
+  if (model === undefined) {
+    const differing = differingReplica(document.choices);
+    if (differing === null) return { verdict: "good", checks, ...nothing, unchecked: null };
+    const unchecked = `Replica ${differing + 1} is not the same answer as replica 1; which is right, --model tells.`;
+    return { verdict: "unknown", checks, ...nothing, unchecked };
+  }
   const { modelId, tier } = signed[0]!.receipt;
   if (tier === "float") {
     const weighed = await weigh(context, document, { named: model, modelId });
     const isBad = weighed.some(({ problem }) => problem !== null);
     return { verdict: isBad ? "bad" : "good", checks, ...nothing, weighed, unchecked: null };
   }
-  const computed: (VerifiedAnswer & { choice: number })[] = [];
+  const computed: Found["computed"][number][] = [];
   const progress = createProgress("computing the answer again");
   const positions = Math.max(...signed.map(({ receipt }) => receipt.execution?.positions ?? 1));
   await withModelOf(context, model, { modelId, positions }, async (loaded) => {
@@ -96,6 +104,7 @@ async function find(context: Context, document: ReceiptDocument): Promise<Found>
       if (choice.parts.length === 0) continue;
       computed.push({
         choice: choice.index,
+        ...(choice.replica === undefined ? {} : { replica: choice.replica }),
         ...(await withMask(loaded, choice, (mask) =>
           run(verifyAnswer(sha256, loaded, choice, { known: null, mask }), (done, total) =>
             progress.show(done, total),
@@ -148,11 +157,11 @@ function viewOf({ verdict, checks, computed, weighed, unchecked }: Found) {
   return {
     verdict,
     problems: [
-      ...checks.flatMap(({ choice, part, name, problem }) =>
-        problem === null ? [] : [{ choice, attempt: part, check: name, problem }],
+      ...checks.flatMap(({ choice, replica, part, name, problem }) =>
+        problem === null ? [] : [{ choice, replica, attempt: part, check: name, problem }],
       ),
-      ...computed.flatMap(({ choice, problem, fault }) =>
-        problem === null ? [] : [{ choice, check: "computation", problem, fault }],
+      ...computed.flatMap(({ choice, replica, problem, fault }) =>
+        problem === null ? [] : [{ choice, replica, check: "computation", problem, fault }],
       ),
       ...weighed.flatMap(({ choice, problem }) =>
         problem === null ? [] : [{ choice, check: "margins", problem }],
@@ -180,21 +189,34 @@ function tell(
   { verdict, checks, computed, weighed, unchecked }: Found,
   document: ReceiptDocument | null,
 ): void {
-  for (const { choice, part, name, problem } of checks) {
+  for (const check of checks) {
+    const { choice, replica, part, name, problem } = check;
     if (problem === null) continue;
-    const attempt =
-      document!.choices.find(({ index }) => index === choice)!.parts.length > 1
-        ? `, attempt ${part + 1}`
-        : "";
-    step("failed", printableLine(`answer ${choice + 1}${attempt}: ${name}: ${problem}`));
+    const { parts } = document!.choices.find((each) => each.index === choice && each.replica === replica)!;
+    const attempt = parts.length > 1 ? `, attempt ${part + 1}` : "";
+    step("failed", printableLine(`${placeOf(check)}${attempt}: ${name}: ${problem}`));
   }
-  for (const { choice, problem } of [...computed, ...weighed]) {
-    if (problem !== null) step("failed", printableLine(`answer ${choice + 1}: ${problem}`));
+  for (const each of [...computed, ...weighed]) {
+    if (each.problem !== null) step("failed", printableLine(`${placeOf(each)}: ${each.problem}`));
   }
   if (unchecked !== null) step("failed", printableLine(`It cannot be checked: ${unchecked}`));
   if (verdict === "bad") step("failed", "The receipt is wrong.");
   if (verdict === "good")
     for (const line of goodNews(document!, computed, weighed)) step("done", printableLine(line));
+}
+
+function placeOf({ choice, replica }: Place): string {
+  return `answer ${choice + 1}${replica === undefined ? "" : `, replica ${replica + 1}`}`;
+}
+
+/** Number of the first replica that gave something else than the first one of its answer; null: all are the same. */
+function differingReplica(choices: ReceiptDocument["choices"]): number | null {
+  for (const choice of choices) {
+    const first = choices.find(({ index, replica }) => index === choice.index && replica !== undefined);
+    if (first !== undefined && answerBits(sha256, first) !== answerBits(sha256, choice))
+      return choice.replica!;
+  }
+  return null;
 }
 
 function goodNews(
@@ -207,8 +229,10 @@ function goodNews(
   const tokens = receipts.reduce((sum, { receipt }) => sum + receipt.outputTokens, 0);
   const fee = receipts.reduce((sum, { receipt }) => sum + receipt.fee, 0n);
   const { tier, modelId } = receipts[0]!.receipt;
+  const replicas = document.choices.filter(({ replica }) => replica !== undefined).length;
+  const same = replicas === 0 ? "" : ` All ${replicas} replicas are the same, bit for bit.`;
   const lines = [
-    `${receipts.length === 1 ? "The receipt is" : `${receipts.length} receipts are`} signed by ${providers === 1 ? "its provider" : `${providers} providers`}: ${tokens} tokens of ${modelId} for $${nanoToUsd(fee)}; prompt, answer, counts and price are what was signed.`,
+    `${receipts.length === 1 ? "The receipt is" : `${receipts.length} receipts are`} signed by ${providers === 1 ? "its provider" : `${providers} providers`}: ${tokens} tokens of ${modelId} for $${nanoToUsd(fee)}; prompt, answer, counts and price are what was signed.${same}`,
   ];
   if (computed.length > 0) {
     const positions = computed.reduce((sum, each) => sum + each.positions, 0);

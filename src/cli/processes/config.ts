@@ -55,11 +55,22 @@ export interface AuditConfig {
   readonly models: readonly string[];
   /** Where converted ones are kept. */
   readonly modelFolder: string;
+  /** What answers of llama.cpp are weighed with; null: they are not. */
+  readonly llama: AuditLlamaConfig | null;
   readonly retentionMs: number;
   /** 0: none. */
   readonly canaryIntervalMs: number;
   /** Empty: the usual ones. */
   readonly canaryPrompts: readonly string[];
+}
+
+export interface AuditLlamaConfig {
+  readonly models: readonly string[];
+  /** Holds `skein calibrate`'s records. */
+  readonly home: string;
+  readonly moduleFolder: string;
+  readonly threads: number;
+  readonly gpu: "auto" | false;
 }
 
 export interface CloudConfig {

@@ -52,7 +52,7 @@ export async function runGateway(
   let listening: Listening;
   try {
     store = await openGatewayStore(deps, config.storeFile);
-    const audits = await openAuditing(signer, config.audits);
+    const audits = await openAuditing(signer, config.audits, deps.log);
     const cloud = await openCloud(deps, config.cloud);
     const options = { ...gatewayOptionsOf(config, network, policy.kind), ...audits, cloud };
     gateway = createGateway({ ...deps, store }, options);

@@ -19,6 +19,8 @@ import type { LiveChoice } from "../resume/journal.ts";
 import { LogprobQueue, type Piece, type PlacedLogprob } from "./logprobs.ts";
 import { piecesOf } from "./pieces.ts";
 import type { ProviderEntry } from "../directory/provider-entry.ts";
+import type { Part, ReceiptedChoice } from "../../receipt/document.ts";
+import type { Replication } from "../replication/replication.ts";
 import { receiptName } from "../attempts/receipts.ts";
 import { notBackYet } from "../search/refusals.ts";
 import type { Held } from "../attempts/runner.ts";
@@ -36,6 +38,8 @@ export interface ChoiceEnd {
   readonly slices: readonly Slice[];
   /** What its last receipt is called by; null: it has none. */
   readonly receipt: string | null;
+  /** Absent: one provider after the other was asked. */
+  readonly replication?: Replication;
   readonly attempts: number;
   readonly ttftMs: number;
   readonly totalMs: number;
@@ -46,6 +50,8 @@ export interface Choice {
   readonly index: number;
   readonly request: ChoiceRequest;
   readonly home: Home | null;
+  /** Of a replica: hears what was signed, whose others are not to be seen yet. */
+  readonly onParts?: (parts: readonly Part[]) => void;
   /** Where others see how it goes, and what there is of it already; null: nobody looks. */
   readonly live: LiveChoice | null;
 }
@@ -64,18 +70,25 @@ export async function* answerChoice(
   choice: Choice,
   signal: AbortSignal,
 ): AsyncGenerator<Piece, ChoiceEnd> {
-  const { request, index, live } = choice;
+  const { request, index, live, onParts } = choice;
   const current = { progress: live?.from?.progress ?? emptyProgress() };
   try {
     return yield* attemptUntilDone(deps, together, choice, current, signal);
   } finally {
     const { parts } = current.progress;
-    const answer = { index, prompt: request.prompt, parts };
-    deps.receipts?.keep(together.owner, request.requestId, answer);
-    const { trust } = together.hints;
-    const probabilityMin = trust?.level === "audit" ? trust.probability : 0;
-    deps.audits?.committed(together.owner, request.requestId, answer, probabilityMin);
+    if (onParts === undefined) committed(deps, together, { index, prompt: request.prompt, parts }, request);
+    else onParts(parts);
   }
+}
+/** Its receipts are here: they are kept, and may be chosen for an audit. */
+function committed(
+  { receipts, audits }: ChoiceDeps,
+  { owner, hints: { trust } }: Together,
+  answer: ReceiptedChoice,
+  { requestId }: ChoiceRequest,
+): void {
+  receipts?.keep(owner, requestId, answer);
+  audits?.committed(owner, requestId, answer, trust?.level === "audit" ? trust.probability : 0);
 }
 
 const nothingTried = {

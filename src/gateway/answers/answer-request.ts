@@ -2,6 +2,7 @@
 import { fee } from "../../protocol/price.ts";
 import { SkeinError } from "../../util/errors.ts";
 import { answerChoice, type Choice, type ChoiceEnd } from "./answer-choice.ts";
+import { type Answer, answerReplicated } from "../replication/answer-replicated.ts";
 import type { Home, Together } from "../search/search.ts";
 import type { ChoiceDeps, Slice } from "../attempts/attempt.ts";
 import type { LiveChoice } from "../resume/journal.ts";
@@ -49,8 +50,15 @@ export async function* answerRequest(
     hints: request.hints,
     restartable: !request.stream,
   };
+  const one: Answer = (shared, choice, ended) => answerChoice(deps, shared, choice, ended);
+  const { trust } = request.hints;
+  const answer: Answer =
+    trust?.level === "replicated"
+      ? (shared, choice, ended) =>
+          answerReplicated(deps, shared, choice, { replicas: trust.replicas, answer: one }, ended)
+      : one;
   const choices = choicesOf(requestId, request, lives).map((choice) =>
-    told(choice, (again) => answerChoice(deps, again ?? together, choice, abort.signal), together),
+    told(choice, (again) => answer(again ?? together, choice, abort.signal), together),
   );
   try {
     if (choices.length > 1) return yield* merge(choices);
@@ -185,15 +193,18 @@ export function billOf(request: CompletionRequest, ends: readonly ChoiceEnd[]): 
       cachedTokens += end.cachedTokens;
     }
     outputTokens += end.outputTokens;
-    end.slices.forEach((slice, i) => {
-      const { inputPerMillionTokens, outputPerMillionTokens, perSecond } = slice.offer.price;
-      const key = [slice.providerId, inputPerMillionTokens, outputPerMillionTokens, perSecond].join();
-      const charge = charges.get(key) ?? { slice, inputTokens: 0, outputTokens: 0, durationMs: 0 };
-      charges.set(key, charge);
-      if (isFirstOfPrompt && i === 0) charge.inputTokens += end.promptTokens;
-      charge.outputTokens += slice.outputTokens;
-      charge.durationMs += slice.durationMs;
-    });
+    // Of several replicas each is paid for what it did.
+    for (const { slices, promptTokens: read } of [end, ...(end.replication?.alsoPaid ?? [])]) {
+      slices.forEach((slice, i) => {
+        const { inputPerMillionTokens, outputPerMillionTokens, perSecond } = slice.offer.price;
+        const key = [slice.providerId, inputPerMillionTokens, outputPerMillionTokens, perSecond].join();
+        const charge = charges.get(key) ?? { slice, inputTokens: 0, outputTokens: 0, durationMs: 0 };
+        charges.set(key, charge);
+        if (isFirstOfPrompt && i === 0) charge.inputTokens += read;
+        charge.outputTokens += slice.outputTokens;
+        charge.durationMs += slice.durationMs;
+      });
+    }
   });
   let feeAmount = 0n;
   for (const { slice, ...consumption } of charges.values()) feeAmount += fee(slice.offer.price, consumption);

@@ -80,8 +80,22 @@ export function trustView({ hints }: CompletionRequest, ends: readonly ChoiceEnd
   const offers = ends.flatMap(({ slices }) => slices.map(({ offer }) => offer));
   const isExact = offers.every(({ trustTier }) => trustTier === "exact");
   if (!isExact) return { asked, given: "receipt" };
+  if (hints.trust?.level === "replicated") return replicatedView(asked!, ends);
   // Whoever cannot be audited was not chosen.
   return { asked, given: hints.trust?.level === "audit" ? asked! : "exact" };
+}
+
+function replicatedView(asked: string, ends: readonly ChoiceEnd[]): TrustView {
+  const agreed = Math.min(...ends.map(({ replication }) => replication?.agreed ?? 1));
+  const replicas = ends.flatMap(({ replication }, choice) =>
+    (replication?.replicas ?? []).map(({ providerId: provider, receipt, outcome }) => ({
+      choice,
+      provider,
+      receipt,
+      outcome,
+    })),
+  );
+  return { asked, given: `replicated:${agreed}`, replicas };
 }
 
 /** A whole answer. */

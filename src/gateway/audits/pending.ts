@@ -3,6 +3,7 @@ import { chatTexts } from "../../protocol/chat-texts.ts";
 import type { BeaconSource } from "../../audit/beacon.ts";
 import type { AuditSource, AuditTask } from "../../audit/ports.ts";
 import { type AuditShare, isSelected } from "../../audit/selection.ts";
+import type { Finding } from "../../audit/verdict.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { AuditFacts } from "./log.ts";
 
@@ -10,6 +11,10 @@ import type { AuditFacts } from "./log.ts";
 export interface GatewayTask extends AuditTask {
   readonly facts: AuditFacts;
   readonly part: number;
+  /** What is known to be wrong without computing it; see `Audits.outvoted`. */
+  readonly finding?: Finding;
+  /** The same in words. */
+  readonly problem?: string;
 }
 
 export interface Committed {

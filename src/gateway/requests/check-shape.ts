@@ -1,6 +1,7 @@
 import { choicesMax } from "../options.ts";
 import type { z } from "zod";
 import { SkeinError } from "../../util/errors.ts";
+import { trustExpected } from "./parse-hints.ts";
 
 /** What each parameter must be, in words that go on after "must be"; `*` stands for an index. */
 const expectations: Record<string, string> = {
@@ -56,6 +57,7 @@ const expectations: Record<string, string> = {
   skein: 'an object like {"allow_other_models": true}',
   "skein.allow_other_models": "true or false",
   "skein.private": "true or false",
+  "skein.trust": trustExpected,
   "skein.region": "the name of a region, or its beginning, such as eu",
   "skein.max_price": 'USD like {"input": "0.10", "output": "0.40"} per million tokens, "second" per second',
   "skein.max_ttft_ms": "milliseconds, a number from 1 to 600000",

@@ -63,6 +63,7 @@ const reasonWords: Record<RejectReason, string> = {
     "without what the request asks for (tools, response_format, logprobs, reasoning_effort, suffix, embeddings)",
   gives_no_receipts: "without receipts, which skein.trust asks for",
   not_exact: "of models whose answers nobody can compute again, as skein.trust asks for",
+  another_replica: "taken by another replica of the answer",
   not_auditable: "of models that this gateway cannot compute again, as skein.trust asks for",
   failed_audit: "proved to have answered wrongly for this model",
   too_slow: "predicted to begin later than skein.max_ttft_ms",
