@@ -39,6 +39,8 @@ export type Inability =
   | "prompt not shown"
   /** What it goes on from is wrong already: another provider's fault. */
   | "earlier attempt"
+  /** It passed what was known to be wrong. */
+  | "checker failed"
   | "timeout"
   | "busy"
   | "cancelled";
@@ -105,6 +107,7 @@ const outcomeSchema: ZodType<Outcome> = z.discriminatedUnion("result", [
       "engine version",
       "prompt not shown",
       "earlier attempt",
+      "checker failed",
       "timeout",
       "busy",
       "cancelled",

@@ -50,9 +50,7 @@ export function createFloatScales(
       const room = Math.max(contextTokensMin, contextTokens);
       loaded = { modelId, contextTokens: room, engine: await open(modelId, room) };
     }
-    // It may have been closed while the model was loaded.
-    if (isClosed) await unload();
-    return loaded!.engine;
+    return loaded.engine;
   };
   const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
     const done = last.then(work);

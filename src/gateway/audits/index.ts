@@ -25,6 +25,8 @@ import type { AuditOptions } from "./options.ts";
 import { type GatewayTask, PendingReceipts } from "./pending.ts";
 import type { Reputations } from "./reputations.ts";
 import { StoredEvidence } from "./stored-evidence.ts";
+import type { TraceSource } from "./locate-fault.ts";
+import { Wakefulness } from "./wakefulness.ts";
 import { createWeigher } from "./weigher.ts";
 
 /** Nobody else audits here: openings only wait for the verdict to be on the disk. */
@@ -42,12 +44,15 @@ interface Deps extends GatewayDeps {
   readonly isIdle: () => boolean;
   /** What is known of a provider has changed. */
   readonly onJudged: (providerId: string) => void;
+  /** How providers are asked for their own numbers; absent: they are not. */
+  readonly traceOf?: TraceSource;
   /** Where beacons are shown. */
   readonly channel?: BeaconChannel;
 }
 
 export class Audits {
   readonly log: AuditLog;
+  readonly wakefulness: Wakefulness;
   readonly #deps: Deps;
   readonly #options: AuditOptions;
   readonly #beacon: CommitRevealBeacon;
@@ -71,10 +76,18 @@ export class Audits {
     );
     this.#pending = new PendingReceipts(this.#beacon);
     this.#evidence = new StoredEvidence(deps);
+    this.wakefulness = new Wakefulness(deps);
     const { scales } = options;
     const weighing = { clock, log: this.log, book: this.#evidence };
     const weigher = scales === undefined ? null : createWeigher(weighing, gatewayId, scales);
-    const auditor = createReplayAuditor(deps, { auditorId: gatewayId, checker, log: this.log, weigher });
+    const auditor = createReplayAuditor(deps, {
+      auditorId: gatewayId,
+      checker,
+      log: this.log,
+      weigher,
+      wakefulness: this.wakefulness,
+      traceOf: deps.traceOf ?? (() => null),
+    });
     this.#running = runAudits(
       { source: this.#pending, auditor, log: this.log, signer, clock, random },
       {
