@@ -78,6 +78,10 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
       parallelMax: settings.batchParallelMax,
     },
     modelAccess: modelAccessOf(context),
+    rateLimits: {
+      requestsPerMinute: settings.keyRequestsPerMinute,
+      tokensPerMinute: settings.keyTokensPerMinute,
+    },
     // The default of `join` is a provider's: this gateway itself.
     join: context.resolved.sources.join === "default" ? [] : settings.join,
     lan: settings.lan,

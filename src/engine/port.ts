@@ -4,7 +4,8 @@
  * `openai` (an HTTP upstream).
  * `engine.suite.ts` is the one suite that every implementation passes.
  */
-import type { EngineKind, Feature, TrustTier } from "../protocol/offer.ts";
+import type { EngineKind, Feature, ThoughtFormat, ToolFormat, TrustTier } from "../protocol/offer.ts";
+import type { Embedded, EmbedRequest } from "../protocol/embed.ts";
 import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
 
 export interface EngineModel {
@@ -19,6 +20,8 @@ export interface EngineModel {
   readonly forwardsPrompts?: true;
   readonly continuesText?: "completions" | "all";
   readonly features: readonly Feature[];
+  readonly toolFormat?: ToolFormat;
+  readonly thoughtFormat?: ThoughtFormat;
 }
 
 export type EngineStatus =
@@ -86,6 +89,15 @@ export interface Engine {
    * `engine_unavailable`, `deadline_exceeded`, `cancelled`.
    */
   score?(request: ScoreRequest, signal: AbortSignal): Promise<AnswerScores>;
+
+  /**
+   * Texts as vectors of unit length. Present where the model's features have `embeddings`. Takes one slot, and waits for
+   * it like a generation.
+   *
+   * @throws SkeinError `context_length_exceeded`, `invalid_request`, `unsupported_parameter` (`dimensions`), `overloaded`,
+   * `engine_failed`, `engine_unavailable`, `upstream_failed`, `deadline_exceeded`, `cancelled`.
+   */
+  embed?(request: EmbedRequest, signal: AbortSignal): Promise<Embedded>;
 
   status(): EngineStatus;
   load(): EngineLoad;

@@ -127,6 +127,43 @@ for (const [name, makePair] of [
       await close();
     });
 
+    test("embeddings come as they were made; a provider without them says so, and one that sends others is left", async () => {
+      const asked = {
+        requestId: "r",
+        modelId: "m",
+        inputs: [{ kind: "text", text: "a" } as const, { kind: "tokens", tokenIds: [1, 2] } as const],
+        dimensions: null,
+        timeoutMs: 1_000,
+      };
+      const embedded = {
+        vectors: [new Uint8Array(8).fill(1), new Uint8Array(8)],
+        promptTokens: 3,
+        durationMs: 7,
+      };
+      const handler: RequestHandler = {
+        ...tokensHandler(() => 1),
+        embed: async ({ modelId }) =>
+          modelId === "m" ? embedded : { ...embedded, vectors: [new Uint8Array(4)] },
+      };
+      const { gateway, close } = await join(makePair, handler);
+      const { vectors, promptTokens } = await gateway.embed!(asked, never);
+      assert.deepEqual(
+        vectors.map((vector) => [...vector]),
+        embedded.vectors.map((vector) => [...vector]),
+      );
+      assert.equal(promptTokens, 3);
+      await assert.rejects(gateway.embed!({ ...asked, modelId: "other" }, never), code("protocol_violation"));
+      await assert.rejects(gateway.embed!({ ...asked, dimensions: 3 }, never), code("protocol_violation"));
+      await assert.rejects(gateway.embed!(asked, AbortSignal.abort()), code("cancelled"));
+      await close();
+      const without = await join(
+        makePair,
+        tokensHandler(() => 1),
+      );
+      await assert.rejects(without.gateway.embed!(asked, never), code("invalid_request"));
+      await without.close();
+    });
+
     test("a provider that gives no traces says so", async () => {
       const { gateway, close } = await join(
         makePair,

@@ -4,6 +4,7 @@ import type { PriceSheet } from "../../protocol/price.ts";
 import type { BatchOptions } from "../../gateway/batches/index.ts";
 import type { FileLimits } from "../../gateway/files/file-store.ts";
 import type { CloudPrice } from "../../gateway/index.ts";
+import type { RateLimitOptions } from "../../gateway/http/rate-limits.ts";
 import type { ModelAccessOptions } from "../../gateway/requests/model-access.ts";
 
 export interface GatewayConfig {
@@ -34,6 +35,7 @@ export interface GatewayConfig {
   readonly files: FileLimits;
   readonly batches: BatchOptions;
   readonly modelAccess: ModelAccessOptions;
+  readonly rateLimits: RateLimitOptions;
   /** How long receipts are kept; 0: not at all. */
   readonly receiptRetentionMs: number;
   /** Null: nothing is audited. */

@@ -168,6 +168,7 @@ function gatewayOptionsOf(config: GatewayConfig, network: Network, join: JoinPol
     files: config.files,
     batches: config.batches,
     modelAccess: config.modelAccess,
+    rateLimits: config.rateLimits,
     policy: { ...defaultPolicy, headroom: config.headroom, batchBeside: config.batchBeside },
     receipts: { retentionMs: config.receiptRetentionMs },
   };

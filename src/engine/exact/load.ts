@@ -11,6 +11,7 @@ import {
 import { SkeinError } from "../../util/errors.ts";
 import { invalidModelFile } from "../../formats/errors.ts";
 import type { Emitted } from "../../protocol/generate.ts";
+import { offeredDialect } from "../chat-dialect.ts";
 import type { ChatTemplate } from "../chat-template.ts";
 import { type FileSource, openFileSource } from "../file-source.ts";
 import type { PieceTable } from "../piece-decoder.ts";
@@ -54,7 +55,10 @@ export async function loadModel(
     const executor = await openExecutor(source, info, plan, sharedWork(options.threads, onFailure));
     const draft = await loadDraft(options, info, plan, sharedWork(options.threads, onFailure));
     const { modelId, name } = info;
-    return { ...textOf(info, plan.contextTokensMax), facts: { modelId, name, ...plan }, executor, draft };
+    const text = textOf(info, plan.contextTokensMax);
+    const hasInfill = text.prompt.infill != null;
+    const dialect = offeredDialect(text.prompt.chatTemplate);
+    return { ...text, facts: { modelId, name, dialect, hasInfill, ...plan }, executor, draft };
   } finally {
     await source.close();
   }
@@ -127,6 +131,7 @@ export function textOf(
       },
       chatTemplate: chatTemplateOf(info, tokenizer),
       vocabularySize: info.manifest.shape.vocabularySize,
+      infill: tokenizer.infillTexts(),
     },
     vocabulary: {
       // Some models have more rows in their output matrix than tokens.

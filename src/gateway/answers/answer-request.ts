@@ -133,7 +133,9 @@ async function* toldFirst(
   goOn: (together: Together | null) => Texts,
   together: Together,
 ): Texts {
-  if (from.progress.text !== "") yield { text: from.progress.text, logprobs: null };
+  if (from.progress.text !== "") {
+    yield { text: from.progress.text, logprobs: null, offer: from.progress.slices.at(-1)?.offer ?? null };
+  }
   if (from.end !== null) return from.end;
   // Where the request allows other identities, choices may have begun with different ones.
   return yield* goOn({ ...together, modelId: modelIdOf(live) ?? together.modelId });
@@ -150,7 +152,7 @@ function choicesOf(
       const index = promptIndex * request.n + i;
       const seed = choiceSeed(request.sampling.seed, index);
       const sampling = { ...request.sampling, seed };
-      const { stop, outputTokensMax, constraint, logprobs } = request;
+      const { stop, outputTokensMax, constraint, logprobs, toolUse } = request;
       const live = lives?.[index] ?? null;
       const chargesPrompt = i === 0;
       const asked = {
@@ -162,6 +164,7 @@ function choicesOf(
         constraint,
         logprobs,
         chargesPrompt,
+        ...(toolUse === undefined ? {} : { toolUse }),
       };
       return { index, request: asked, home, live };
     });

@@ -166,8 +166,9 @@ export async function endsOf(events: Events): Promise<ChoiceEnd[]> {
   return ends;
 }
 
-function startDeadline(
-  { clock, limits }: CompleteDeps,
+/** Ends what takes longer than one request may. Returns a function that forgets it. */
+export function startDeadline(
+  { clock, limits }: Pick<CompleteDeps, "clock" | "limits">,
   abort: AbortController,
   createdMs: number,
 ): () => void {

@@ -17,12 +17,13 @@ export async function* piecesOf(
     for (;;) {
       const { done, value } = await texts.next();
       const { logprobs } = held.progress;
+      const { offer } = held.to.candidate;
       if (done !== true) {
-        yield { text: value, logprobs: queue?.release(logprobs, value) ?? null };
+        yield { text: value, logprobs: queue?.release(logprobs, value) ?? null, offer };
         continue;
       }
       const rest = queue?.rest(logprobs, stop.length === 0) ?? [];
-      if (rest.length > 0) yield { text: "", logprobs: rest };
+      if (rest.length > 0) yield { text: "", logprobs: rest, offer };
       return value;
     }
   } finally {

@@ -1,4 +1,5 @@
 /** Receipts that wait for the beacon of their round, and those that it chose. */
+import { chatTexts } from "../../protocol/chat-texts.ts";
 import type { BeaconSource } from "../../audit/beacon.ts";
 import type { AuditSource, AuditTask } from "../../audit/ports.ts";
 import { type AuditShare, isSelected } from "../../audit/selection.ts";
@@ -154,9 +155,9 @@ function charactersOf({ facts }: GatewayTask): number {
     prompt === null
       ? 0
       : prompt.kind === "text"
-        ? prompt.text.length
+        ? prompt.text.length + (prompt.suffix ?? "").length
         : prompt.kind === "chat"
-          ? prompt.messages.reduce((sum, { content }) => sum + content.length, 0)
+          ? chatTexts(prompt).reduce((sum, { length }) => sum + length, 0)
           : 4 * prompt.tokenIds.length;
   return (
     ofPrompt + parts.reduce((sum, { text, tokenIds }) => sum + text.length + 4 * (tokenIds?.length ?? 0), 0)
