@@ -41,6 +41,8 @@ export type Inability =
   | "earlier attempt"
   /** It passed what was known to be wrong. */
   | "checker failed"
+  /** More were chosen than could be checked. */
+  | "queue full"
   | "timeout"
   | "busy"
   | "cancelled";
@@ -108,6 +110,7 @@ const outcomeSchema: ZodType<Outcome> = z.discriminatedUnion("result", [
       "prompt not shown",
       "earlier attempt",
       "checker failed",
+      "queue full",
       "timeout",
       "busy",
       "cancelled",

@@ -129,8 +129,14 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   metrics.watch("skein_batches", "Batches that have not ended.", () => runner.batches);
   metrics.watch("skein_batch_lines_running", "Lines of batches that are asked now.", () => runner.asking);
   void runner.resume();
-  const { wakefulness } = opened.audits ?? {};
-  if (wakefulness !== undefined) {
+  const { audits } = opened;
+  if (audits !== null) {
+    const { wakefulness } = audits;
+    metrics.watch(
+      "skein_audits_dropped",
+      "Receipts that were not audited for lack of room.",
+      () => audits.dropped,
+    );
     metrics.watch(
       "skein_audit_faults_found",
       "Planted faults that this gateway's checker found.",

@@ -44,6 +44,17 @@ export interface AuditView {
   trace?: { position: number | null; rows: string | null; leaves: string | null } | null;
 }
 
+/** GET /skein/v1/audits. */
+export interface AuditListView {
+  object: "list";
+  data: AuditView[];
+  /** Receipts whose round is not over, and chosen ones that are not checked yet. */
+  waiting: number;
+  chosen: number;
+  /** Of this gateway: while it is asleep (it passed a planted fault), its verdicts are not used. */
+  checker: { asleep: boolean; faults_found: number; faults_passed: number };
+}
+
 /** `reputation` in GET /skein/v1/providers/{id}. */
 export interface ReputationView {
   /** 0 to 1. */

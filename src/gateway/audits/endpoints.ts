@@ -1,5 +1,5 @@
 import { flagAlpha } from "../../audit/evidence.ts";
-import type { AuditView, ProviderView, ReputationView } from "../../protocol/gateway-api.ts";
+import type { AuditListView, AuditView, ProviderView, ReputationView } from "../../protocol/gateway-api.ts";
 import { parseDocument } from "../../receipt/document.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { App, AskerOf } from "../http/app.ts";
@@ -50,7 +50,7 @@ export function mountAudits(app: App, deps: Deps, asker: AskerOf): void {
     const { lengths, wakefulness } = auditsOf(deps);
     const { found, passed, isAsleep } = wakefulness.counts;
     const checker = { asleep: isAsleep, faults_found: found, faults_passed: passed };
-    return c.json({ object: "list", data, ...lengths, checker });
+    return c.json({ object: "list", data, ...lengths, checker } satisfies AuditListView);
   });
   app.get("/skein/v1/audits/:receipt", async (c) => {
     const hash = c.req.param("receipt");

@@ -9,7 +9,7 @@ import {
   createBeacon,
 } from "../../audit/beacon.ts";
 import { runAudits } from "../../audit/run.ts";
-import type { Verdict } from "../../audit/verdict.ts";
+import { commitWork, saltBytes, signVerdict, type Verdict, workRoot } from "../../audit/verdict.ts";
 import { sha256 } from "../../engine/sha256.ts";
 import type { ModelOffer } from "../../protocol/offer.ts";
 import type { AuditView } from "../../protocol/gateway-api.ts";
@@ -74,7 +74,11 @@ export class Audits {
       { clock, random, channel: deps.channel ?? aloneChannel },
       { gatewayId, members: () => [gatewayId], roundMs },
     );
-    this.#pending = new PendingReceipts(this.#beacon);
+    this.#pending = new PendingReceipts(this.#beacon, (task) => {
+      this.#notChecked(task).catch((error: unknown) =>
+        this.#warn(error, "an audit that fell out is not recorded"),
+      );
+    });
     this.#evidence = new StoredEvidence(deps);
     this.wakefulness = new Wakefulness(deps);
     const { scales } = options;
@@ -102,6 +106,11 @@ export class Audits {
   /** Receipts and chosen ones that wait. */
   get lengths(): PendingReceipts["lengths"] {
     return this.#pending.lengths;
+  }
+
+  /** Receipts for which there was no room. */
+  get dropped(): number {
+    return this.#pending.dropped;
   }
 
   /** Whether exact answers of it can be computed again here. */
@@ -291,6 +300,24 @@ export class Audits {
       reputations.note(providerId, { type: "audit", finding: "none" });
     }
     this.#told(providerId, receipt);
+  }
+
+  /** Chosen, but there is no room: that is said, and held against nobody. */
+  async #notChecked(task: GatewayTask): Promise<void> {
+    const { signer } = this.#options;
+    const { receiptHash, modelId, tier, round } = task;
+    const auditorId = signer.providerId;
+    const salt = this.#deps.random.bytes(saltBytes);
+    const work = await workRoot(auditorId, []);
+    const verdict: Verdict = {
+      ...{ auditorId, providerId: task.providerId, receiptHash, modelId, tier, round },
+      outcome: { result: "unable", why: "queue full" },
+      commitment: await commitWork(auditorId, receiptHash, { salt, work }),
+      issuedAtMs: Math.round(this.#deps.clock.nowMs()),
+    };
+    const problem = "More answers were chosen than this gateway could check.";
+    this.log.explain(task, task.facts, { problem, positions: 0, tookMs: 0 });
+    await this.log.append(verdict, await signVerdict(signer, verdict));
   }
 
   #told(providerId: string, receipt: string): void {

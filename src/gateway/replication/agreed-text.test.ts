@@ -3,7 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { AgreedText } from "./agreed-text.ts";
 
-const said = (text: string) => ({ text, logprobs: null });
+const said = (text: string) => ({ text, logprobs: null, offer: null });
 
 test("told is what all have said so far, whatever the pieces; and in the end all of one", () => {
   const texts = fc.array(fc.string({ maxLength: 12 }), { minLength: 2, maxLength: 4 });

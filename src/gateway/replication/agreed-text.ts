@@ -68,7 +68,7 @@ export class AgreedText {
       const from = Math.max(0, this.#told.length - start);
       if (from >= piece.text.length && piece.text !== "") continue;
       const logprobs = piece.logprobs?.filter(({ textOffset }) => textOffset >= start + from) ?? null;
-      const rest = from === 0 ? piece : { text: piece.text.slice(from), logprobs };
+      const rest = from === 0 ? piece : { ...piece, text: piece.text.slice(from), logprobs };
       told.push(rest);
       this.#told += rest.text;
     }
