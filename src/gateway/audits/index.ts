@@ -310,7 +310,12 @@ export class Audits {
     const salt = this.#deps.random.bytes(saltBytes);
     const work = await workRoot(auditorId, []);
     const verdict: Verdict = {
-      ...{ auditorId, providerId: task.providerId, receiptHash, modelId, tier, round },
+      auditorId,
+      providerId: task.providerId,
+      receiptHash,
+      modelId,
+      tier,
+      round,
       outcome: { result: "unable", why: "queue full" },
       commitment: await commitWork(auditorId, receiptHash, { salt, work }),
       issuedAtMs: Math.round(this.#deps.clock.nowMs()),

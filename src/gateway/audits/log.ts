@@ -69,6 +69,8 @@ export class AuditLog implements VerdictLog {
     const kept = { ...keptOf(verdict, envelope, explained ?? null), at };
     // Asked for first, then chosen: the newest verdict counts.
     const before = await this.#get(receipt);
+    // That nothing can be said takes nothing back.
+    if (before !== null && before.result !== "unable" && kept.result === "unable") return;
     await this.#write(
       [
         [onPrefix + receipt, kept],
