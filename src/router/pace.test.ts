@@ -40,8 +40,8 @@ test("pace, cache and lateness are smoothed over recent answers", () => {
 });
 
 test("delivered pace counts against what is usual there, and load is no broken promise", () => {
-  const answer = (msPerToken: number) => ({ ttftMs: 100, answerMs: 100 + 10 * msPerToken, outputTokens: 11 });
-  const share = (tpotMs: number | null, msPerToken: number) => paceShareOf({ tpotMs }, answer(msPerToken));
+  const taking = (msPerToken: number) => ({ ttftMs: 100, answerMs: 100 + 10 * msPerToken, outputTokens: 11 });
+  const share = (tpotMs: number | null, msPerToken: number) => paceShareOf({ tpotMs }, taking(msPerToken));
   assert.equal(share(null, 500), 1, "nothing was promised");
   assert.equal(share(10, 5), 1);
   assert.equal(share(10, 20), 1, "beside others");
