@@ -30,18 +30,23 @@ async function status(path: string): Promise<number> {
 
 const anyText = fc.string({ unit: "binary", maxLength: 20 });
 const any = <T>(values: fc.Arbitrary<T>) => fc.option(values, { nil: undefined });
-const content = fc.oneof(
+const anyContent = fc.oneof(
   anyText,
   fc.array(fc.record({ type: fc.constant("text"), text: anyText }), { minLength: 1 }),
 );
 const message = fc.record({
   role: fc.constantFrom("system", "developer", "user", "assistant"),
-  content,
+  content: anyContent,
   name: any(anyText),
 });
 const functionName = fc.stringMatching(/^[\w-]{1,64}$/);
 const callAndAnswer = fc
-  .record({ id: fc.string({ minLength: 1, unit: "binary" }), name: functionName, text: anyText, content })
+  .record({
+    id: fc.string({ minLength: 1, unit: "binary" }),
+    name: functionName,
+    text: anyText,
+    content: anyContent,
+  })
   .map(({ id, name, text, content: answer }) => [
     { role: "assistant", tool_calls: [{ id, type: "function", function: { name, arguments: text } }] },
     { role: "tool", tool_call_id: id, content: answer },

@@ -3,6 +3,7 @@ import type { CalibrationRecord } from "../../audit/calibration.ts";
 import type { Scoring } from "../../audit/honest-streams.ts";
 import type { AnswerScores, Engine, ScoreRequest } from "../../engine/port.ts";
 import type { Clock } from "../../util/clock.ts";
+import { SkeinError } from "../../util/errors.ts";
 
 export interface FloatScales {
   /** What honest answers of a model look like here; null: it is not here. */
@@ -51,8 +52,11 @@ export function createFloatScales(
       loaded = { modelId, contextTokens: room, engine: await open(modelId, room) };
     }
     // It may have been closed while the model was loaded.
-    if (isClosed) await unload();
-    return loaded!.engine;
+    if (isClosed) {
+      await unload();
+      throw new SkeinError("engine_unavailable", "The gateway is closing.");
+    }
+    return loaded.engine;
   };
   const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
     const done = last.then(work);

@@ -268,12 +268,6 @@ export function toolFieldsOf(
   return { toolCalls };
 }
 
-/** A message as chat completions have it. */
-export function chatJsonOf({ role, content, name, toolCalls, toolCallId }: ChatMessage): object {
-  const calls = toolCalls?.map(({ id, ...called }) => ({ id, type: "function", function: called }));
-  return { role, content, name, tool_calls: calls, tool_call_id: toolCallId };
-}
-
 /** Each tool's message must answer a call before it. @throws SkeinError `invalid_request` */
 export function checkToolMessages(messages: readonly ChatMessage[]): void {
   const ids = new Set<string>();
