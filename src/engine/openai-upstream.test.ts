@@ -414,7 +414,7 @@ test("functions go along in OpenAI's shape, and calls come back as text that is 
   );
   await withEngine({}, async (engine) => {
     const call = { id: "call_1", name: "weather", arguments: '{"city": "Ulm"}' };
-    const { text, finishReason } = await answerOf(
+    const { text: said, finishReason } = await answerOf(
       engine,
       requestOf("hi", {
         prompt: {
@@ -439,7 +439,7 @@ test("functions go along in OpenAI's shape, and calls come back as text that is 
       calls: { format: "hermes", names: new Set(["weather"]), callsMax: 9 },
       thoughts: null,
     } as const;
-    assert.deepEqual(readAnswer(reading, text, "stop"), {
+    assert.deepEqual(readAnswer(reading, said, "stop"), {
       content: "I look.",
       reasoning: "",
       calls: [
@@ -474,8 +474,8 @@ test("a call that the upstream cut stays open, and a piece of no call is nothing
     finish("length"),
   );
   await withEngine({ usageTimeoutMs: 20 }, async (engine) => {
-    const { text, finishReason } = await answerOf(engine, requestOf("hi"));
-    assert.deepEqual([text, finishReason], ['<tool_call>\n{"name": "weather", "arguments": {"a', "length"]);
+    const { text: said, finishReason } = await answerOf(engine, requestOf("hi"));
+    assert.deepEqual([said, finishReason], ['<tool_call>\n{"name": "weather", "arguments": {"a', "length"]);
   });
   assert.ok(!("tools" in asked[0]!) && !("tool_choice" in asked[0]!));
 });
