@@ -171,6 +171,7 @@ test("wrong tools are refused by name, and models that cannot call say so", asyn
   const own = testGateway();
   await own.add("p1", { features });
   await own.add("p2", { modelId: "plain:1", name: "plain" });
+  await own.add("p3", { modelId: "long:1", name: "long", features, contextTokensMax: 400_000 });
   const f = { type: "function", function: { name: "f" } };
   const call = { id: "c1", type: "function", function: { name: "f", arguments: "{}" } };
   const cases: [object, string][] = [
@@ -215,6 +216,16 @@ test("wrong tools are refused by name, and models that cannot call say so", asyn
   // A schema that no grammar can say is no hindrance where it need not be kept.
   const loose = { type: "function", function: { name: "f", parameters: { type: "object", not: {} } } };
   assert.equal((await own.post("/v1/chat/completions", { ...question, tools: [loose] })).status, 200);
+  // Nor are many functions, which together are too much for one.
+  const properties = Object.fromEntries(
+    Array.from({ length: 40 }, (_, i) => [`property_${i}`, { type: "array", items: { enum: [`${i}`.repeat(40)] } }]),
+  );
+  const many = Array.from({ length: 100 }, (_, i) => {
+    const named = Object.fromEntries(Object.entries(properties).map(([name, value]) => [`${name}_${i}`, value]));
+    return { type: "function", function: { name: `f${i}`, parameters: { type: "object", properties: named } } };
+  });
+  const big = await own.post("/v1/chat/completions", { ...question, tools: many, model: "long" });
+  assert.equal(big.status, 200, await big.text());
   own.gateway.close();
 });
 
