@@ -86,7 +86,9 @@ async function start(): Promise<readonly string[]> {
     case "http":
       return [`http://127.0.0.1:${await serveHttp(steppersFor(streams))}`];
     case "raw":
-      return Promise.all(steppersFor(streams).map(async (stepper) => String(await serveRawTokens(stepper, answerTokens))));
+      return Promise.all(
+        steppersFor(streams).map(async (stepper) => String(await serveRawTokens(stepper, answerTokens))),
+      );
     case "mux":
       return [`http://127.0.0.1:${await serveRawGateway(addresses.map(Number))}`];
     case "providers":

@@ -24,7 +24,8 @@ const { values } = parseArgs({
   },
 });
 const levels =
-  values.streams?.map(Number) ?? (values.full ? [1, 100, 500, 1_500] : values.quick ? [1, 100] : [1, 100, 500]);
+  values.streams?.map(Number) ??
+  (values.full ? [1, 100, 500, 1_500] : values.quick ? [1, 100] : [1, 100, 500]);
 const runs = values.full ? 3 : 1;
 const settleMs = warmUpMs + (values.quick ? 1_000 : 3_000);
 const measureMs = values.quick ? 5_000 : 12_000;

@@ -10,12 +10,13 @@ import type { ReceiptDocumentView } from "../receipt/document.ts";
 import { PrefixCache } from "../router/prefix-cache.ts";
 import { toHex } from "../util/bytes.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
+import { ignore } from "../util/sink.ts";
 import { type App, type Asker, errorResponse, unknownPath, wrongMethod } from "./http/app.ts";
 import { mountAudits } from "./audits/endpoints.ts";
 import { canaryOwner } from "./audits/index.ts";
 import { openAudits } from "./audits/open.ts";
 import { Reputations } from "./audits/reputations.ts";
-import { complete, type CompleteDeps, endsOf, startAnswer } from "./answers/complete.ts";
+import { complete, type CompleteDeps, startAnswer } from "./answers/complete.ts";
 import { Cloud } from "./search/cloud.ts";
 import { Decisions } from "./search/decisions.ts";
 import { Directory } from "./directory/directory.ts";
@@ -122,7 +123,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   void runner.resume();
   opened.startCanaries(async (request, requestId) => {
     const asking = { requestId, owner: canaryOwner };
-    await endsOf(startAnswer(path, request, asking, new AbortController()).events);
+    await startAnswer(path, request, asking, new AbortController()).run(ignore);
   });
   const app: App = new Hono();
 

@@ -164,7 +164,7 @@ export async function cheatingSession(models: CheatModels, cheat: Cheat): Promis
   const harmless = new Set<string>();
   const session = Object.assign(new FakeSession(signer.providerId, engineOf(models)), { harmless });
   const earlier: Receipt[] = [];
-  session.generate = async function* (request: GenerateRequest): AsyncGenerator<GenerateEvent> {
+  session.events = async function* (request: GenerateRequest): AsyncGenerator<GenerateEvent> {
     const { terms, ...rest } = request;
     if (terms === undefined) return yield* answerAs(models, {}, rest, random, () => undefined);
     const asked: RequestWithTerms = { ...rest, terms };

@@ -2,7 +2,7 @@
 import { type SkeinError, toSkeinError } from "../../util/errors.ts";
 import { type AnswerEvent, billOf } from "../answers/answer-request.ts";
 import type { ChoiceEnd } from "../answers/answer-choice.ts";
-import type { Events } from "../answers/event-stream.ts";
+import type { Events } from "../answers/complete.ts";
 import { type Frame, servedView, usageView } from "../answers/format.ts";
 
 /** What all but its content is the same from the beginning on. */

@@ -2,7 +2,7 @@
 import type { ChatMessage } from "../../protocol/generate.ts";
 import { isErrorCode, SkeinError, toSkeinError } from "../../util/errors.ts";
 import type { Asker } from "../http/app.ts";
-import { type CompleteDeps, startAnswer } from "../answers/complete.ts";
+import { type CompleteDeps, eventsOf, startAnswer } from "../answers/complete.ts";
 import type { KeptRecords } from "../kept/kept-records.ts";
 import type { CompletionRequest } from "../requests/parse-request.ts";
 import { eachJson, putJson } from "../kept/records.ts";
@@ -175,12 +175,13 @@ export class Responses {
     abort: AbortController,
   ): Promise<AsyncGenerator<ResponseEvent, ResponseObject>> {
     const { asker, chat, response } = prepared;
-    const { frame, events } = startAnswer(this.#deps, chat, asker, abort);
+    const answer = startAnswer(this.#deps, chat, asker, abort);
+    const events = eventsOf(answer, abort);
     const first = await events.next().catch((error: unknown) => {
       throw inResponseWords(toSkeinError(error));
     });
     const { clock } = this.#deps;
-    const all = responseEvents(response, frame, { first, rest: events }, () => clock.nowMs());
+    const all = responseEvents(response, answer.frame, { first, rest: events }, () => clock.nowMs());
     return this.#thenKept(prepared, all);
   }
 
