@@ -77,7 +77,7 @@ export async function complete(
   }
   const out = new SseBody(deps.clock, abort);
   await tellEvents(stream, run, out);
-  return new Response(out.stream, { headers: { ...named, ...sseHeaders } });
+  return new Response(out.toStream(), { headers: { ...named, ...sseHeaders } });
 }
 
 export function parseRequest(

@@ -53,7 +53,7 @@ export function sseBody(
     }
   };
   pump().catch((error: unknown) => body.cut(error));
-  return body.stream;
+  return body.toStream();
 }
 
 /** Where events go. */
@@ -145,7 +145,6 @@ function flushAll(): void {
 
 /** A body of events that come one by one. */
 export class SseBody {
-  readonly stream: ReadableStream<Uint8Array>;
   readonly #clock: Clock;
   readonly #abort: AbortController;
   readonly #onLeave: () => void;
@@ -167,16 +166,20 @@ export class SseBody {
     this.#clock = clock;
     this.#abort = abort;
     this.#onLeave = onLeave;
+  }
+
+  /** As a response's body, once: a server that sends it by itself does so in this turn. */
+  toStream(): ReadableStream<Uint8Array> {
     const source: UnderlyingDefaultSource<Uint8Array> = {
-      // A server that sends it by itself has done so in this turn.
       start: (controller) =>
         void setImmediate(() => this.isBegun || this.begin(new StreamOutlet(controller))),
       pull: () => this.hasRoom(),
       cancel: () => this.left(),
     };
     const size = (chunk: Uint8Array): number => chunk.byteLength;
-    this.stream = new ReadableStream(source, { highWaterMark: unreadBytesMax, size });
-    bodies.set(this.stream, this);
+    const stream = new ReadableStream(source, { highWaterMark: unreadBytesMax, size });
+    bodies.set(stream, this);
+    return stream;
   }
 
   get isBegun(): boolean {
