@@ -17,7 +17,7 @@ import { parseBody } from "../requests/parse-body.ts";
 import { type CompletionRequest, parseChatRequest, parseTextRequest } from "../requests/parse-request.ts";
 import { recordedResponse, wantsResume } from "../resume/recorded-response.ts";
 import type { ResumableStreams } from "../resume/resumable-streams.ts";
-import { SseBody, sseHeaders } from "../http/sse.ts";
+import { SseBody } from "../http/sse.ts";
 import { Stopwatch } from "../attempts/stopwatch.ts";
 
 export interface CompleteDeps extends ChoiceDeps {
@@ -77,7 +77,7 @@ export async function complete(
   }
   const out = new SseBody(deps.clock, abort);
   await tellEvents(stream, run, out);
-  return new Response(out.toStream(), { headers: { ...named, ...sseHeaders } });
+  return out.toResponse(named);
 }
 
 export function parseRequest(

@@ -8,7 +8,7 @@ import { clientStallMs } from "../options.ts";
 /** Unread bytes of one client before its providers are paused. */
 const unreadBytesMax = 64 * 1024;
 
-export const sseHeaders: Readonly<Record<string, string>> = {
+const sseHeaders: Readonly<Record<string, string>> = {
   "content-type": "text/event-stream; charset=utf-8",
   "cache-control": "no-cache",
 };
@@ -24,24 +24,25 @@ export function sseText(text: string): string {
   return `data: ${text}\n\n`;
 }
 
-/** Bodies by their streams: a server takes them to its socket past the stream. */
-const bodies = new WeakMap<ReadableStream<Uint8Array>, SseBody>();
+/** A server takes these to its socket past their streams. */
+const bodies = new WeakMap<Response, SseBody>();
 
 /** Answers with the response of an `SseBody` directly. False: it is another one, or is read already. */
 export function sendSse(response: Response, to: ServerResponse): boolean {
-  const body = response.body === null ? undefined : bodies.get(response.body);
+  const body = bodies.get(response);
   if (body === undefined || body.isBegun) return false;
   to.writeHead(response.status, Object.fromEntries(response.headers));
   body.begin(new ResponseOutlet(to, body));
   return true;
 }
 
-/** A body that sends the strings of `events`; they are closed when the client goes away or reads nothing for too long. */
-export function sseBody(
+/** A response of the strings of `events`, which are closed when the client goes away or reads nothing for too long. */
+export function sseResponse(
   clock: Clock,
   events: AsyncIterator<string>,
   abort: AbortController,
-): ReadableStream<Uint8Array> {
+  headers: Readonly<Record<string, string>>,
+): Response {
   const body = new SseBody(clock, abort, () => {
     events.return?.().catch(() => undefined);
   });
@@ -53,7 +54,7 @@ export function sseBody(
     }
   };
   pump().catch((error: unknown) => body.cut(error));
-  return body.toStream();
+  return body.toResponse(headers);
 }
 
 /** Where events go. */
@@ -168,8 +169,8 @@ export class SseBody {
     this.#onLeave = onLeave;
   }
 
-  /** As a response's body, once: a server that sends it by itself does so in this turn. */
-  toStream(): ReadableStream<Uint8Array> {
+  /** Once: a server that sends it by itself does so in this turn. */
+  toResponse(headers: Readonly<Record<string, string>>): Response {
     const source: UnderlyingDefaultSource<Uint8Array> = {
       start: (controller) =>
         void setImmediate(() => this.isBegun || this.begin(new StreamOutlet(controller))),
@@ -178,8 +179,9 @@ export class SseBody {
     };
     const size = (chunk: Uint8Array): number => chunk.byteLength;
     const stream = new ReadableStream(source, { highWaterMark: unreadBytesMax, size });
-    bodies.set(stream, this);
-    return stream;
+    const response = new Response(stream, { headers: { ...sseHeaders, ...headers } });
+    bodies.set(response, this);
+    return response;
   }
 
   get isBegun(): boolean {

@@ -6,7 +6,7 @@ import { type CompleteDeps, eventsOf, startAnswer } from "../answers/complete.ts
 import { parseBody } from "../requests/parse-body.ts";
 import type { CompletionRequest } from "../requests/parse-request.ts";
 import { countTokens } from "../requests/quote.ts";
-import { sseBody, sseHeaders } from "../http/sse.ts";
+import { sseResponse } from "../http/sse.ts";
 import { messageEvents, messageObject } from "./format.ts";
 import { messagesPath as path } from "./path.ts";
 import { parseCountRequest, parseMessageRequest } from "./parse.ts";
@@ -47,6 +47,5 @@ async function answer(
   // Nothing is sent before the first token: until then a failure has its own HTTP status.
   const events = eventsOf(started, abort);
   const first = await events.next();
-  const body = sseBody(deps.clock, messageEvents(frame, first, events), abort);
-  return new Response(body, { headers: { ...headers, ...sseHeaders } });
+  return sseResponse(deps.clock, messageEvents(frame, first, events), abort, headers);
 }

@@ -6,7 +6,7 @@ import { type CompleteDeps, eventsOf, startAnswer } from "../answers/complete.ts
 import type { KeptRecords } from "../kept/kept-records.ts";
 import type { CompletionRequest } from "../requests/parse-request.ts";
 import { eachJson, putJson } from "../kept/records.ts";
-import { sseBody, sseHeaders } from "../http/sse.ts";
+import { sseResponse } from "../http/sse.ts";
 import { type ResponseEvent, responseEvents } from "./events.ts";
 import { failedObject, type ResponseObject, responseObject } from "./object.ts";
 import {
@@ -68,9 +68,7 @@ export class Responses {
     // 3. As one object, or as it comes.
     const named = { "x-request-id": `req_${asker.requestId}` };
     if (request.isStream) {
-      return new Response(sseBody(this.#deps.clock, sseOf(events), abort), {
-        headers: { ...named, ...sseHeaders },
-      });
+      return sseResponse(this.#deps.clock, sseOf(events), abort, named);
     }
     const ended = await lastOf(events);
     if (ended.error === null) return Response.json(ended, { headers: named });
