@@ -20,6 +20,8 @@ export type FindingKind =
   | "withheld"
   /** Prompt, counts, fee or end do not follow from the request. */
   | "receipt"
+  /** Most of several independent providers gave another answer: no proof, for a majority may be wrong. */
+  | "outvoted"
   | "improbable";
 
 export interface Finding {
@@ -91,7 +93,7 @@ const outcomeSchema: ZodType<Outcome> = z.discriminatedUnion("result", [
   z.strictObject({
     result: z.literal("fail"),
     finding: z.strictObject({
-      kind: z.enum(["token", "layer", "logits", "withheld", "receipt", "improbable"]),
+      kind: z.enum(["token", "layer", "logits", "withheld", "receipt", "outvoted", "improbable"]),
       position: whole(2 ** 31),
       layer: whole(10_000).nullable(),
     }),

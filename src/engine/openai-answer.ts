@@ -1,5 +1,6 @@
 /** One answer of an OpenAI-compatible upstream as the events of an engine. */
 import type { FinishReason, GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
+import { chatTexts } from "../protocol/chat-texts.ts";
 import type { Clock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { type Chunk, type ChunkLimits, readChunks } from "./openai-chunks.ts";
@@ -185,10 +186,10 @@ export function estimateTokens(prompt: Prompt): number {
     case "tokens":
       return prompt.tokenIds.length;
     case "text":
-      return Math.ceil(prompt.text.length / charsPerToken);
+      return Math.ceil((prompt.text.length + (prompt.suffix ?? "").length) / charsPerToken);
     case "chat":
-      return prompt.messages.reduce(
-        (sum, { content }) => sum + tokensPerMessage + Math.ceil(content.length / charsPerToken),
+      return chatTexts(prompt).reduce(
+        (sum, { length }) => sum + tokensPerMessage + Math.ceil(length / charsPerToken),
         0,
       );
   }

@@ -61,7 +61,14 @@ export class Dialect {
     }
     return {
       path: "/completions",
-      body: { ...common, prompt: prompt.kind === "text" ? prompt.text + emitted.text : prompt.tokenIds },
+      body:
+        prompt.kind === "tokens"
+          ? { ...common, prompt: prompt.tokenIds }
+          : {
+              ...common,
+              prompt: prompt.text + emitted.text,
+              ...(prompt.suffix === undefined ? {} : { suffix: prompt.suffix }),
+            },
     };
   }
 

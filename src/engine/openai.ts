@@ -3,6 +3,7 @@
  * a cloud). Its weights and token ids are unknown, so answers cannot be continued elsewhere; the same upstream can be asked to go on
  * with the text of an answer that it left off: behind a prompt of text always, in chats where it was found to do so.
  */
+import type { Embedded, EmbedRequest } from "../protocol/embed.ts";
 import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
 import { continuesByText } from "../protocol/offer.ts";
 import { sha256, toHex, utf8 } from "../util/bytes.ts";
@@ -100,6 +101,16 @@ export async function createOpenAiEngine(
     }
   }
 
+  async function embed(request: EmbedRequest, signal: AbortSignal): Promise<Embedded> {
+    const either = AbortSignal.any([signal, closed.signal]);
+    const leave = await admission.enter(either);
+    try {
+      return await upstream.embed(upstreamModel, request, either);
+    } finally {
+      leave();
+    }
+  }
+
   return {
     kind: "openai",
     model: {
@@ -112,9 +123,10 @@ export async function createOpenAiEngine(
       forwardsPrompts: true,
       continuesText,
       // Those it refuses, it refuses with a reason.
-      features: ["json"],
+      features: ["json", "embeddings", "infill"],
     },
     generate,
+    embed,
     async countPromptTokens(prompt, signal) {
       throwIfAborted(signal);
       return estimateTokens(prompt);

@@ -2,6 +2,7 @@
 import type { Engine } from "../engine/port.ts";
 import { createNaiveEngine, naiveDefaults, type NaiveEngineOptions } from "../engine/naive.ts";
 import type { ProviderSession } from "../network/session.ts";
+import type { Embedded } from "../protocol/embed.ts";
 import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
 import type { PriceSheet } from "../protocol/price.ts";
@@ -67,6 +68,12 @@ export class FakeSession implements ProviderSession {
     this.requests += 1;
     if (this.closed) throw new SkeinError("provider_disconnected", "The provider is gone.");
     return this.engine.generate(request, AbortSignal.any([signal, this.#abort.signal]));
+  }
+
+  embed(...[request, signal]: Parameters<NonNullable<ProviderSession["embed"]>>): Promise<Embedded> {
+    this.requests += 1;
+    if (this.closed) throw new SkeinError("provider_disconnected", "The provider is gone.");
+    return this.engine.embed!(request, AbortSignal.any([signal, this.#abort.signal]));
   }
 
   countPromptTokens(

@@ -35,7 +35,9 @@ import { KeptRecords } from "./kept/kept-records.ts";
 import { newId } from "./kept/records.ts";
 import { mountResponses } from "./responses/index.ts";
 import { Responses } from "./responses/responses.ts";
+import { rateLimitHeaders, RateLimits } from "./http/rate-limits.ts";
 import { createIdempotency } from "./http/idempotency.ts";
+import { mountEmbeddings } from "./embeddings/index.ts";
 import { mountMessages } from "./messages/index.ts";
 import { mountUnoffered } from "./http/unoffered.ts";
 import { ModelAccess } from "./requests/model-access.ts";
@@ -51,6 +53,9 @@ import { Ticker } from "./attempts/ticker.ts";
 import { WaitingRoom } from "./search/waiting-room.ts";
 
 export type { CloudPrice, GatewayOptions } from "./options.ts";
+
+/** Of the API that is spoken here; there has been one. */
+const openaiVersion = "2020-10-01";
 
 export interface Gateway {
   /** Answers one HTTP request; never rejects. */
@@ -70,6 +75,8 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   const metrics = createMetrics(directory, waitingRoom);
   const journals = new Journals(deps, options.limits);
   const streams = new ResumableStreams({ clock: deps.clock, graceMs: options.limits.resumeGraceMs });
+  const noRateLimits = { requestsPerMinute: null, tokensPerMinute: null };
+  const rates = new RateLimits(deps.clock, options.rateLimits ?? noRateLimits);
   const fileLimits = options.files ?? defaultFileLimits;
   const access = new ModelAccess(directory, options.modelAccess ?? {});
   const opened = openAudits(deps, options.audits, { directory, reputations });
@@ -78,7 +85,9 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     directory,
     audits: opened.audits,
     prefixes: new PrefixCache(),
-    decisions: new Decisions(deps.clock, directory, options.cloudPrice),
+    decisions: new Decisions(deps.clock, directory, options.cloudPrice, (owner, bill) =>
+      rates.consumed(owner, bill.promptTokens + bill.outputTokens),
+    ),
     salt: toHex(deps.random.bytes(16)),
     waitingRoom,
     share,
@@ -141,6 +150,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     // Not by `c.header`, which makes another Response each time.
     const { headers } = c.res;
     headers.set("openai-processing-ms", String(Math.round(deps.clock.monotonicMs() - startMs)));
+    headers.set("openai-version", openaiVersion);
     // A handler's own Response does not have what was prepared here.
     headers.set("x-request-id", `req_${c.get("requestId")}`);
   });
@@ -148,7 +158,13 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     app.use(
       cors({
         origin: [...options.corsOrigins],
-        exposeHeaders: ["x-request-id", "x-skein-resume", "x-skein-receipt", "retry-after"],
+        exposeHeaders: [
+          "x-request-id",
+          "x-skein-resume",
+          "x-skein-receipt",
+          "retry-after",
+          ...rateLimitHeaders,
+        ],
       }),
     );
   }
@@ -159,6 +175,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   });
 
   app.use(createIdempotency(deps, (c) => ownerOf(c.req.raw, options)));
+  app.use(rates.middleware((c) => ownerOf(c.req.raw, options)));
 
   // 2. OpenAI's endpoints, and Anthropic's.
   const asker = (c: Context): Asker => ({
@@ -186,6 +203,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   );
   void responses.resume();
   mountResponses(app, path, responses, asker);
+  mountEmbeddings(app, path, asker);
   mountMessages(app, path, asker);
   mountStoredChat(app, path.keptChat, asker);
   mountFiles(app, deps, files, asker);

@@ -127,7 +127,7 @@ export async function join(
 }
 
 /** The events of one attempt, to be read one by one. */
-export function asked(
+export function eventsOf(
   session: ProviderSession,
   request: GenerateRequest,
   signal: AbortSignal,

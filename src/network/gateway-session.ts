@@ -1,5 +1,6 @@
 /** The gateway's end of a session: verifies offers, watches the heartbeat, multiplexes requests. */
 import type { Frame } from "../protocol/frames.ts";
+import type { Embedded, EmbedRequest } from "../protocol/embed.ts";
 import type { GenerateEvent, GenerateRequest, Prompt, Traced, TraceRequest } from "../protocol/generate.ts";
 import type { Counted, CountRequest, Failure } from "../protocol/messages.ts";
 import type { Offer, ProviderStatus, SignedEnvelope } from "../protocol/offer.ts";
@@ -37,12 +38,14 @@ export async function acceptProviderSession(
 interface Replies {
   counted: Counted;
   traced: Traced;
+  embedded: Embedded;
 }
 
 type Question =
   | { readonly type: "generate"; readonly body: GenerateRequest }
   | { readonly type: "count"; readonly body: CountRequest }
-  | { readonly type: "trace"; readonly body: TraceRequest };
+  | { readonly type: "trace"; readonly body: TraceRequest }
+  | { readonly type: "embed"; readonly body: EmbedRequest };
 
 class GatewaySideSession implements ProviderSession {
   offer: Offer | null = null;
@@ -111,6 +114,7 @@ class GatewaySideSession implements ProviderSession {
       case "checkpoint":
       case "receipt":
       case "traced":
+      case "embedded":
         return this.#toStream(frame, bytes);
       default:
         return this.close(`a provider does not send ${frame.type} frames`);
@@ -194,6 +198,12 @@ class GatewaySideSession implements ProviderSession {
     return this.#ask({ type: "trace", body: request }, "traced", signal);
   }
 
+  async embed(request: EmbedRequest, signal: AbortSignal): Promise<Embedded> {
+    const embedded = await this.#ask({ type: "embed", body: request }, "embedded", signal);
+    checkVectors(request, embedded);
+    return embedded;
+  }
+
   /** One frame there, one back. */
   async #ask<T extends keyof Replies>(
     request: Question,
@@ -268,6 +278,14 @@ class GatewaySideSession implements ProviderSession {
     this.#streams.failAll(disconnected(reason));
     for (const listener of this.#closeListeners.splice(0)) listener(reason);
   }
+}
+
+/** @throws SkeinError `protocol_violation` unless there is a vector for each input, all of the size that was asked for */
+function checkVectors({ inputs, dimensions }: EmbedRequest, { vectors }: Embedded): void {
+  const bytes = dimensions === null ? vectors[0]!.length : 4 * dimensions;
+  if (bytes > 0 && vectors.length === inputs.length && vectors.every(({ length }) => length === bytes))
+    return;
+  throw new SkeinError("protocol_violation", "Vectors of another number or size than asked for.");
 }
 
 function disconnected(reason: string): SkeinError {

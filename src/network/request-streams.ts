@@ -16,7 +16,10 @@ const unreadSessionBytesMax: number = 64 * 1024 * 1024;
 /** Requests that are remembered after their end, to notice frames that come behind it. */
 const endedMax = 1_024;
 
-export type AnswerFrame = Exclude<StreamFrame | TokensFrame, { type: "generate" | "count" | "trace" }>;
+export type AnswerFrame = Exclude<
+  StreamFrame | TokensFrame,
+  { type: "generate" | "count" | "trace" | "embed" }
+>;
 
 /** Takes a frame of `bytes`, as a `Sink` does. */
 export type TakeFrame = (frame: AnswerFrame, bytes: number) => Promise<void> | undefined;
@@ -68,7 +71,7 @@ export class RequestStream {
   /** Takes notice of how far the answer is. */
   #saw(type: AnswerFrame["type"]): void {
     if (type === "end") this.#answerEnded = true;
-    const isOver = type === "error" || type === "counted" || type === "traced";
+    const isOver = ["error", "counted", "traced", "embedded"].includes(type);
     // Behind the end the receipt is the last word; before an error it is not.
     const isLast = this.#answerEnded && (type === "receipt" || !this.#wantsReceipt);
     if (isOver || isLast) this.ended = true;

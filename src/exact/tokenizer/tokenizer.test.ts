@@ -195,6 +195,28 @@ test("tokens that end an answer: the file's, and those known by their text", () 
   assert.ok(named.isEndOfGeneration(701) && !named.isEndOfGeneration(702));
 });
 
+test("tokens around a middle: the file's, else those known by their text, and only if all three are special", () => {
+  const texts = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"];
+  const tokens = [...tinyData.tokens.slice(0, -3), ...texts];
+  const types = tinyData.types.map((type, id) => (id < tokens.length - 3 ? type : 3));
+  const data = { ...tinyData, tokens, types };
+  const tokenizer = createTokenizer(data);
+  const [prefix, suffix, middle] = texts as [string, string, string];
+  assert.deepEqual(tokenizer.infillTexts(), { prefix, suffix, middle });
+  const ids = tokenizer.encodePieces([
+    { text: prefix, special: true },
+    { text: `a ${suffix}`, special: false },
+    { text: middle, special: true },
+  ]);
+  const own = [tokens.indexOf(prefix), tokens.indexOf(middle)];
+  assert.deepEqual([ids.includes(own[0]!), ids.at(-1)], [true, own[1]]);
+  assert.ok(!ids.includes(tokens.indexOf(suffix)));
+  assert.equal(tiny.infillTexts(), null);
+  // Named by the file, but nothing that a text is ever read as.
+  const ordinary = createTokenizer({ ...data, fillInMiddleIds: { middle: 300 } });
+  assert.equal(ordinary.infillTexts(), null);
+});
+
 test("what is broken or unknown is refused with what is supported", () => {
   const entries = metadataOf(readEntries(tinyFile));
   const changed = (changes: Readonly<Record<string, string | string[]>>): GgufMetadata => ({

@@ -19,6 +19,8 @@ import { runHedged } from "../attempts/hedge.ts";
 import type { LiveChoice } from "../resume/journal.ts";
 import { LogprobQueue, type Piece, type PlacedLogprob } from "./logprobs.ts";
 import type { ProviderEntry } from "../directory/provider-entry.ts";
+import type { Part, ReceiptedChoice } from "../../receipt/document.ts";
+import type { Replication } from "../replication/replication.ts";
 import { receiptName } from "../attempts/receipts.ts";
 import { notBackYet } from "../search/refusals.ts";
 import type { Held } from "../attempts/runner.ts";
@@ -36,6 +38,8 @@ export interface ChoiceEnd {
   readonly slices: readonly Slice[];
   /** What its last receipt is called by; null: it has none. */
   readonly receipt: string | null;
+  /** Absent: one provider after the other was asked. */
+  readonly replication?: Replication;
   readonly attempts: number;
   readonly ttftMs: number;
   readonly totalMs: number;
@@ -46,6 +50,8 @@ export interface Choice {
   readonly index: number;
   readonly request: ChoiceRequest;
   readonly home: Home | null;
+  /** Of a replica: hears what was signed, whose others are not to be seen yet. */
+  readonly onParts?: (parts: readonly Part[]) => void;
   /** Where others see how it goes, and what there is of it already; null: nobody looks. */
   readonly live: LiveChoice | null;
 }
@@ -65,18 +71,25 @@ export async function answerChoice(
   signal: AbortSignal,
   tell: Sink<Piece>,
 ): Promise<ChoiceEnd> {
-  const { request, index, live } = choice;
+  const { request, index, live, onParts } = choice;
   const current = { progress: live?.from?.progress ?? emptyProgress() };
   try {
     return await attemptUntilDone(deps, together, choice, current, signal, tell);
   } finally {
     const { parts } = current.progress;
-    const answer = { index, prompt: request.prompt, parts };
-    deps.receipts?.keep(together.owner, request.requestId, answer);
-    const { trust } = together.hints;
-    const probabilityMin = trust?.level === "audit" ? trust.probability : 0;
-    deps.audits?.committed(together.owner, request.requestId, answer, probabilityMin);
+    if (onParts === undefined) committed(deps, together, { index, prompt: request.prompt, parts }, request);
+    else onParts(parts);
   }
+}
+/** Its receipts are here: they are kept, and may be chosen for an audit. */
+function committed(
+  { receipts, audits }: ChoiceDeps,
+  { owner, hints: { trust } }: Together,
+  answer: ReceiptedChoice,
+  { requestId }: ChoiceRequest,
+): void {
+  receipts?.keep(owner, requestId, answer);
+  audits?.committed(owner, requestId, answer, trust?.level === "audit" ? trust.probability : 0);
 }
 
 async function attemptUntilDone(
@@ -108,7 +121,7 @@ async function attemptUntilDone(
         others,
       );
       const rest = queue?.rest(held.progress.logprobs, request.stop.length === 0) ?? [];
-      if (rest.length > 0) await tell({ text: "", logprobs: rest });
+      if (rest.length > 0) await tell({ text: "", logprobs: rest, offer: held.to.candidate.offer });
       deps.metrics.attempted("ok");
       const attempts = search.attempts + held.moves + 1;
       return { ...endOf(held.progress, watch, end.finishReason, attempts), logprobs: queue?.told ?? null };
@@ -160,8 +173,11 @@ function newSearch(
 
 /** Passes texts on with the log probabilities that belong to them. */
 function pieces(tell: Sink<Piece>, queue: LogprobQueue | null, held: Held): Sink<string> {
-  if (queue === null) return (text) => tell({ text, logprobs: null });
-  return (text) => tell({ text, logprobs: queue.release(held.progress.logprobs, text) });
+  if (queue === null) return (text) => tell({ text, logprobs: null, offer: held.to.candidate.offer });
+  return (text) => {
+    const { to, progress } = held;
+    return tell({ text, logprobs: queue.release(progress.logprobs, text), offer: to.candidate.offer });
+  };
 }
 
 function endOf(

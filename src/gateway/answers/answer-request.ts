@@ -3,6 +3,7 @@ import { fee } from "../../protocol/price.ts";
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
 import type { Sink } from "../../util/sink.ts";
 import { answerChoice, type Choice, type ChoiceEnd } from "./answer-choice.ts";
+import { type Answer, answerReplicated } from "../replication/answer-replicated.ts";
 import type { Home, Together } from "../search/search.ts";
 import type { ChoiceDeps, Slice } from "../attempts/attempt.ts";
 import type { LiveChoice } from "../resume/journal.ts";
@@ -49,6 +50,12 @@ export async function answerRequest(
     hints: request.hints,
     restartable: !request.stream,
   };
+  const one: Answer = (...given) => answerChoice(deps, ...given);
+  const { trust } = request.hints;
+  const answer: Answer =
+    trust?.level === "replicated"
+      ? (...given) => answerReplicated(deps, { replicas: trust.replicas, answer: one }, ...given)
+      : one;
   /** No provider is to blame when somebody cannot be told. */
   const tellOrEnd: Sink<AnswerEvent> = (event) => {
     try {
@@ -61,7 +68,7 @@ export async function answerRequest(
   let failure: { readonly error: unknown } | null = null;
   const ends = choicesOf(requestId, request, lives).map(async (choice) => {
     try {
-      return await answerOne(deps, together, choice, abort.signal, tellOrEnd);
+      return await answerOne(answer, together, choice, abort.signal, tellOrEnd);
     } catch (error) {
       failure ??= { error };
       abort.abort(new SkeinError("cancelled", "Another choice of the request failed."));
@@ -84,7 +91,7 @@ function throwIfFailed(failure: { readonly error: unknown } | null): void {
 
 /** What there is of a choice already, then how it goes on. */
 async function answerOne(
-  deps: ChoiceDeps,
+  answer: Answer,
   together: Together,
   choice: Choice,
   signal: AbortSignal,
@@ -92,15 +99,16 @@ async function answerOne(
 ): Promise<ChoiceEnd> {
   const { index, live } = choice;
   const from = live?.from ?? null;
-  const tellPiece = ({ text, logprobs }: Piece): Promise<void> | undefined =>
-    tell({ type: "text", choice: index, text, logprobs });
+  const tellPiece = ({ text, logprobs, offer }: Piece): Promise<void> | undefined =>
+    tell({ type: "text", choice: index, text, logprobs, offer });
   if (from !== null && from.progress.text !== "") {
-    await tellPiece({ text: from.progress.text, logprobs: null });
+    const { text, slices } = from.progress;
+    await tellPiece({ text, logprobs: null, offer: slices.at(-1)?.offer ?? null });
   }
   // Where the request allows other identities, choices may have begun with different ones.
   const own =
     live === null || from === null ? together : { ...together, modelId: modelIdOf(live) ?? together.modelId };
-  const end = from?.end ?? (await answerChoice(deps, own, choice, signal, tellPiece));
+  const end = from?.end ?? (await answer(own, choice, signal, tellPiece));
   if (live !== null) live.end = end;
   await tell({ type: "end", choice: index, end });
   return end;
@@ -122,7 +130,7 @@ function choicesOf(
       const index = promptIndex * request.n + i;
       const seed = choiceSeed(request.sampling.seed, index);
       const sampling = { ...request.sampling, seed };
-      const { stop, outputTokensMax, constraint, logprobs } = request;
+      const { stop, outputTokensMax, constraint, logprobs, toolUse } = request;
       const live = lives?.[index] ?? null;
       const chargesPrompt = i === 0;
       const asked = {
@@ -134,6 +142,7 @@ function choicesOf(
         constraint,
         logprobs,
         chargesPrompt,
+        ...(toolUse === undefined ? {} : { toolUse }),
       };
       return { index, request: asked, home, live };
     });
@@ -162,15 +171,18 @@ export function billOf(request: CompletionRequest, ends: readonly ChoiceEnd[]): 
       cachedTokens += end.cachedTokens;
     }
     outputTokens += end.outputTokens;
-    end.slices.forEach((slice, i) => {
-      const { inputPerMillionTokens, outputPerMillionTokens, perSecond } = slice.offer.price;
-      const key = [slice.providerId, inputPerMillionTokens, outputPerMillionTokens, perSecond].join();
-      const charge = charges.get(key) ?? { slice, inputTokens: 0, outputTokens: 0, durationMs: 0 };
-      charges.set(key, charge);
-      if (isFirstOfPrompt && i === 0) charge.inputTokens += end.promptTokens;
-      charge.outputTokens += slice.outputTokens;
-      charge.durationMs += slice.durationMs;
-    });
+    // Of several replicas each is paid for what it did.
+    for (const { slices, promptTokens: read } of [end, ...(end.replication?.alsoPaid ?? [])]) {
+      slices.forEach((slice, i) => {
+        const { inputPerMillionTokens, outputPerMillionTokens, perSecond } = slice.offer.price;
+        const key = [slice.providerId, inputPerMillionTokens, outputPerMillionTokens, perSecond].join();
+        const charge = charges.get(key) ?? { slice, inputTokens: 0, outputTokens: 0, durationMs: 0 };
+        charges.set(key, charge);
+        if (isFirstOfPrompt && i === 0) charge.inputTokens += read;
+        charge.outputTokens += slice.outputTokens;
+        charge.durationMs += slice.durationMs;
+      });
+    }
   });
   let feeAmount = 0n;
   for (const { slice, ...consumption } of charges.values()) feeAmount += fee(slice.offer.price, consumption);

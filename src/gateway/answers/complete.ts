@@ -107,8 +107,9 @@ function writeDown(
   const lives = Array.from({ length: request.prompts.length * request.n }, () => new LiveChoice());
   const { endpoint, sampling } = request;
   const head = { endpoint, body: JSON.stringify(body), seed: sampling.seed, owner, createdMs };
-  // Log probabilities are not written down: a stream with them lives as long as this process.
-  const journal = request.logprobs === null ? journals.open(requestId, head, lives) : null;
+  // Log probabilities and replicas are not written down: a stream with them lives as long as this process.
+  const isReplicated = request.hints.trust?.level === "replicated";
+  const journal = request.logprobs === null && !isReplicated ? journals.open(requestId, head, lives) : null;
   // While a provider is looked for: most answers do not wait for it.
   return { lives, journal, isOnDisk: journal?.begin() ?? Promise.resolve(false) };
 }
@@ -165,8 +166,9 @@ function thenKept(
   };
 }
 
-function startDeadline(
-  { clock, limits }: CompleteDeps,
+/** Ends what takes longer than one request may. Returns a function that forgets it. */
+export function startDeadline(
+  { clock, limits }: Pick<CompleteDeps, "clock" | "limits">,
   abort: AbortController,
   createdMs: number,
 ): () => void {

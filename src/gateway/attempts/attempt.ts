@@ -15,6 +15,7 @@ import type { FairShare } from "../search/fair-share.ts";
 import type { HedgeBudget } from "./hedge-budget.ts";
 import type { GatewayMetrics } from "../metrics.ts";
 import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "../options.ts";
+import type { ToolUse } from "../requests/parse-tools.ts";
 import { type Receipts, receiptTimeoutMs } from "./receipts.ts";
 import { Sighting } from "./sighting.ts";
 import { StallBound } from "./stall-bound.ts";
@@ -86,6 +87,8 @@ export type EndEvent = Extract<GenerateEvent, { type: "end" }>;
 export type ChoiceRequest = Omit<GenerateRequest, "modelId" | "emitted" | "timeoutMs" | "terms"> & {
   /** Of several choices of a prompt only the first one pays for it. */
   readonly chargesPrompt: boolean;
+  /** Functions that may be called; absent: none. */
+  readonly toolUse?: ToolUse;
 };
 
 /** One try, and what is measured of it. */
@@ -334,7 +337,7 @@ const requestFaults: ReadonlySet<string> = new Set([
 ]);
 
 /** A failure as the loop over attempts understands it: the client's fault, no room, or the provider's fault. */
-function attemptError(
+export function attemptError(
   thrown: unknown,
   { wasQueued, isBegun }: { wasQueued: boolean; isBegun: boolean },
 ): SkeinError {

@@ -21,9 +21,11 @@ interface Facts {
   readonly auditorId: string;
   readonly checker: AnswerChecker;
   readonly log: AuditLog;
+  /** Of the float tier. */
+  readonly weigher: Auditor | null;
 }
 
-export function createReplayAuditor(deps: Deps, { auditorId, checker, log }: Facts): Auditor {
+export function createReplayAuditor(deps: Deps, { auditorId, checker, log, weigher }: Facts): Auditor {
   const { clock } = deps;
   return {
     auditorId,
@@ -32,6 +34,11 @@ export function createReplayAuditor(deps: Deps, { auditorId, checker, log }: Fac
       const task = given as GatewayTask;
       const { answer, chosenBy } = task.facts;
       if (chosenBy === "beacon") await untilIdle(deps, signal);
+      if (task.finding !== undefined) {
+        log.explain(task, task.facts, { problem: task.problem ?? null, positions: 0, tookMs: 0 });
+        return { outcome: { result: "fail", finding: task.finding }, work: await workRoot(auditorId, []) };
+      }
+      if (task.tier === "float" && weigher !== null) return weigher.audit(task, signal);
       const startMs = clock.monotonicMs();
       const checked = await checker.check({ choice: answer, part: task.part }, signal);
       const tookMs = clock.monotonicMs() - startMs;

@@ -1,3 +1,4 @@
+import { flagAlpha } from "../../audit/evidence.ts";
 import type { AuditView, ProviderView, ReputationView } from "../../protocol/gateway-api.ts";
 import { parseDocument } from "../../receipt/document.ts";
 import { SkeinError } from "../../util/errors.ts";
@@ -37,7 +38,10 @@ export function mountAudits(app: App, deps: Deps, asker: AskerOf): void {
     const audits = await deps.audits.log.latest(latestMax, view.id);
     return c.json({
       ...view,
-      reputation: reputationView(reputations, view.id, audits),
+      reputation: {
+        ...reputationView(reputations, view.id, audits),
+        evidence: evidenceViews(deps.audits, view.id),
+      },
     } satisfies ProviderView);
   });
   app.get("/skein/v1/audits", async (c) => {
@@ -72,7 +76,20 @@ function auditsOf({ audits }: Deps): Audits {
   throw new SkeinError("not_found", "This gateway does not audit.");
 }
 
-function reputationView(reputations: Reputations, providerId: string, audits: AuditView[]): ReputationView {
+function evidenceViews(audits: Audits, providerId: string): ReputationView["evidence"] {
+  return audits.evidenceOf(providerId).map(({ modelId, evidence }) => ({
+    model_id: modelId,
+    tokens: evidence.tokens,
+    log_evidence: rounded(evidence.logMost),
+    flagged_at: rounded(-Math.log(flagAlpha)),
+  }));
+}
+
+function reputationView(
+  reputations: Reputations,
+  providerId: string,
+  audits: AuditView[],
+): Omit<ReputationView, "evidence"> {
   const { trust, standing, audit, factors } = reputations.standing(providerId);
   return {
     trust: rounded(trust),

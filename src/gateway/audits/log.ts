@@ -3,7 +3,7 @@ import type { AuditTask, VerdictLog } from "../../audit/ports.ts";
 import { openOpening, openVerdict, type Opening, type Verdict } from "../../audit/verdict.ts";
 import type { AuditView } from "../../protocol/gateway-api.ts";
 import type { SignedEnvelope } from "../../protocol/offer.ts";
-import { choiceView, type ReceiptedChoice } from "../../receipt/document.ts";
+import { documentView, type ReceiptedChoice } from "../../receipt/document.ts";
 import { type Store, valueBytesMax } from "../../store/port.ts";
 import { fromHex, toHex, utf8 } from "../../util/bytes.ts";
 import type { Clock } from "../../util/clock.ts";
@@ -13,8 +13,10 @@ export interface AuditFacts {
   /** Who asked the question; null: the gateway itself. */
   readonly owner: string | null;
   readonly answer: ReceiptedChoice;
+  /** Other answers to the same question: evidence, too. */
+  readonly besides?: readonly ReceiptedChoice[];
   readonly requestId: string;
-  readonly chosenBy: "beacon" | "request";
+  readonly chosenBy: AuditView["chosen_by"];
   /** With which it was chosen. */
   readonly probability: number;
 }
@@ -184,17 +186,12 @@ function keptOf(
 }
 
 /** The whole answer, so that anybody can compute it again. */
-function evidenceOf({ requestId, answer }: AuditFacts): object {
-  const view = {
-    object: "receipt",
-    version: 1,
-    request_id: requestId,
-    choices: [choiceView(answer)],
-  } as const;
+function evidenceOf({ requestId, answer, besides = [] }: AuditFacts): object {
+  const answers = [answer, ...besides];
+  const viewOf = (choices: readonly ReceiptedChoice[]): object => documentView({ requestId, choices });
+  const view = viewOf(answers);
   const isTooLong = JSON.stringify(view).length > valueBytesMax / 2;
-  return isTooLong
-    ? { ...view, choices: [choiceView({ ...answer, prompt: null })] }
-    : { ...view, choices: [...view.choices] };
+  return isTooLong ? viewOf(answers.map((each) => ({ ...each, prompt: null }))) : view;
 }
 
 function hexOf({ payload, signature }: SignedEnvelope) {

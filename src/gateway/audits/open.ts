@@ -33,10 +33,7 @@ export function openAudits(
   let stopCanaries = (): void => undefined;
   const models = (): string[] => {
     const offers = directory.entries.flatMap(({ models: offered }) => offered);
-    const exact = offers.filter(
-      ({ trustTier, modelId }) => trustTier === "exact" && audits.hasModel(modelId),
-    );
-    return [...new Set(exact.map(({ modelId }) => modelId))];
+    return [...new Set(offers.filter((offer) => audits.canAudit(offer)).map(({ modelId }) => modelId))];
   };
   // Looks for the model of whoever joins before anybody asks for audits of it.
   const unsubscribe = directory.onChange(() => void models());

@@ -1,7 +1,9 @@
 /** Receipts that wait for the beacon of their round, and those that it chose. */
+import { chatTexts } from "../../protocol/chat-texts.ts";
 import type { BeaconSource } from "../../audit/beacon.ts";
 import type { AuditSource, AuditTask } from "../../audit/ports.ts";
 import { type AuditShare, isSelected } from "../../audit/selection.ts";
+import type { Finding } from "../../audit/verdict.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { AuditFacts } from "./log.ts";
 
@@ -9,6 +11,10 @@ import type { AuditFacts } from "./log.ts";
 export interface GatewayTask extends AuditTask {
   readonly facts: AuditFacts;
   readonly part: number;
+  /** What is known to be wrong without computing it; see `Audits.outvoted`. */
+  readonly finding?: Finding;
+  /** The same in words. */
+  readonly problem?: string;
 }
 
 export interface Committed {
@@ -149,9 +155,9 @@ function charactersOf({ facts }: GatewayTask): number {
     prompt === null
       ? 0
       : prompt.kind === "text"
-        ? prompt.text.length
+        ? prompt.text.length + (prompt.suffix ?? "").length
         : prompt.kind === "chat"
-          ? prompt.messages.reduce((sum, { content }) => sum + content.length, 0)
+          ? chatTexts(prompt).reduce((sum, { length }) => sum + length, 0)
           : 4 * prompt.tokenIds.length;
   return (
     ofPrompt + parts.reduce((sum, { text, tokenIds }) => sum + text.length + 4 * (tokenIds?.length ?? 0), 0)

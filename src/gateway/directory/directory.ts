@@ -207,11 +207,16 @@ export class Directory {
     if (isBeside !== null && observation.lateness !== undefined) {
       entry.beside.learn(observation.lateness, isBeside);
     }
+    entry.pace.learn(observation);
+    entry.served(modelId).pace.learn(observation);
+    this.reportService(entry, modelId);
+  }
+
+  /** Something was done as it should be that says nothing about the pace of answers. */
+  reportService(entry: ProviderEntry, modelId: string): void {
     const served = entry.served(modelId);
     entry.completed += 1;
     this.#trust?.completed(entry.session.providerId);
-    entry.pace.learn(observation);
-    served.pace.learn(observation);
     served.failuresInARow = 0;
     served.provedAtMs = this.#deps.clock.monotonicMs();
     if (served.health.state === "cooling") {

@@ -47,7 +47,7 @@ export class Cut {
   *#reach(): Generator<AnswerEvent, void> {
     // Without text: only their opening came.
     for (const [choice, count] of this.#cursor.counts.entries()) {
-      if (count === 1) yield { type: "text", choice, text: "", logprobs: null };
+      if (count === 1) yield { type: "text", choice, text: "", logprobs: null, offer: null };
     }
     this.isReached = true;
     yield* this.#later;
