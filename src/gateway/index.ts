@@ -38,6 +38,7 @@ import { Responses } from "./responses/responses.ts";
 import { rateLimitHeaders, RateLimits } from "./http/rate-limits.ts";
 import { createIdempotency } from "./http/idempotency.ts";
 import { mountEmbeddings } from "./embeddings/index.ts";
+import { isMessagesPath } from "./messages/path.ts";
 import { mountMessages } from "./messages/index.ts";
 import { mountUnoffered } from "./http/unoffered.ts";
 import { ModelAccess } from "./requests/model-access.ts";
@@ -60,6 +61,8 @@ const openaiVersion = "2020-10-01";
 export interface Gateway {
   /** Answers one HTTP request; never rejects. */
   readonly fetch: (request: Request) => Promise<Response>;
+  /** What is served, but for what only refuses. */
+  readonly endpoints: readonly { readonly method: string; readonly path: string }[];
   /** Takes in a provider whose session is established. */
   addSession(session: ProviderSession): void;
   /** Ends all sessions; running requests fail. */
@@ -130,6 +133,28 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   metrics.watch("skein_batches", "Batches that have not ended.", () => runner.batches);
   metrics.watch("skein_batch_lines_running", "Lines of batches that are asked now.", () => runner.asking);
   void runner.resume();
+  const { audits } = opened;
+  if (audits !== null) {
+    const { wakefulness } = audits;
+    metrics.watch(
+      "skein_audits_dropped",
+      "Receipts that were not audited for lack of room.",
+      () => audits.dropped,
+    );
+    metrics.watch(
+      "skein_audit_faults_found",
+      "Planted faults that this gateway's checker found.",
+      () => wakefulness.counts.found,
+    );
+    metrics.watch(
+      "skein_audit_faults_passed",
+      "Planted faults that it passed: its verdicts are not used until it finds one.",
+      () => wakefulness.counts.passed,
+    );
+    metrics.watch("skein_audit_checker_asleep", "1 while its verdicts are not used.", () =>
+      Number(wakefulness.counts.isAsleep),
+    );
+  }
   opened.startCanaries(async (request, requestId) => {
     const asking = { requestId, owner: canaryOwner };
     await startAnswer(path, request, asking, new AbortController()).run(ignore);
@@ -151,6 +176,8 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     const { headers } = c.res;
     headers.set("openai-processing-ms", String(Math.round(deps.clock.monotonicMs() - startMs)));
     headers.set("openai-version", openaiVersion);
+    // As Anthropic's clients look for it.
+    if (isMessagesPath(c.req.path)) headers.set("request-id", `req_${c.get("requestId")}`);
     // A handler's own Response does not have what was prepared here.
     headers.set("x-request-id", `req_${c.get("requestId")}`);
   });
@@ -266,6 +293,9 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
 
   return {
     fetch: async (request) => app.fetch(request),
+    endpoints: app.routes
+      .filter(({ method }) => method !== "ALL")
+      .map(({ method, path: served }) => ({ method, path: served })),
     addSession: (session) => directory.add(session),
     close: () => {
       journals.freeze();
