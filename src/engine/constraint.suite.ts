@@ -85,7 +85,11 @@ export function describeConstraints(open: () => Engine): void {
       const whole = await collect(open(), ask(question, request));
       const reading = { calls: { format, names, callsMax: 9 }, thoughts: null };
       const read = readAnswer(reading, whole.text, "stop");
-      assert.deepEqual([read.content, read.calls.length, whole.end.finishReason], ["", 1, "stop"], whole.text);
+      assert.deepEqual(
+        [read.content, read.calls.length, whole.end.finishReason],
+        ["", 1, "stop"],
+        whole.text,
+      );
       assert.ok(isValid(parameters, read.calls[0]!.arguments), whole.text);
       const emitted = emittedAfter(whole, whole.tokenIds.length >> 1);
       const rest = await collect(open(), ask(question, { ...request, emitted }));

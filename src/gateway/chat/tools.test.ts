@@ -218,11 +218,19 @@ test("wrong tools are refused by name, and models that cannot call say so", asyn
   assert.equal((await own.post("/v1/chat/completions", { ...question, tools: [loose] })).status, 200);
   // Nor are many functions, which together are too much for one.
   const properties = Object.fromEntries(
-    Array.from({ length: 40 }, (_, i) => [`property_${i}`, { type: "array", items: { enum: [`${i}`.repeat(40)] } }]),
+    Array.from({ length: 40 }, (_, i) => [
+      `property_${i}`,
+      { type: "array", items: { enum: [`${i}`.repeat(40)] } },
+    ]),
   );
   const many = Array.from({ length: 100 }, (_, i) => {
-    const named = Object.fromEntries(Object.entries(properties).map(([name, value]) => [`${name}_${i}`, value]));
-    return { type: "function", function: { name: `f${i}`, parameters: { type: "object", properties: named } } };
+    const named = Object.fromEntries(
+      Object.entries(properties).map(([name, value]) => [`${name}_${i}`, value]),
+    );
+    return {
+      type: "function",
+      function: { name: `f${i}`, parameters: { type: "object", properties: named } },
+    };
   });
   const big = await own.post("/v1/chat/completions", { ...question, tools: many, model: "long" });
   assert.equal(big.status, 200, await big.text());

@@ -95,10 +95,7 @@ test("tools: an agent of several steps, whole and streamed", async () => {
     maxRetries: 0,
   };
   const { steps } = await generateText(asked);
-  assert.deepEqual(
-    steps.map(({ finishReason }) => finishReason).slice(0, 2),
-    ["tool-calls", "tool-calls"],
-  );
+  assert.deepEqual(steps.map(({ finishReason }) => finishReason).slice(0, 2), ["tool-calls", "tool-calls"]);
   assert.equal(turns.length, 2);
   const streamed = streamText(asked);
   const parts: string[] = [];
