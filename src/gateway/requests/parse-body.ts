@@ -36,21 +36,31 @@ export async function parseBody(request: Request): Promise<Record<string, unknow
 /** Levels of a body; schemas, the deepest of all, have at most 64. Whoever writes JSON again needs a stack for all of them. */
 const depthMax = 256;
 
-/** @throws SkeinError `invalid_request` */
+/** @throws SkeinError `invalid_request`, with the parameter's name */
 function checkDepth(body: object): void {
-  let level: object[] = [body];
-  for (let depth = 0; level.length > 0; depth++) {
-    if (depth === depthMax) {
-      throw new SkeinError("invalid_request", `The body is nested deeper than ${depthMax} levels.`);
-    }
-    const next: object[] = [];
-    for (const each of level) {
-      for (const value of Array.isArray(each) ? (each as unknown[]) : Object.values(each)) {
-        if (typeof value === "object" && value !== null) next.push(value);
-      }
-    }
-    level = next;
+  for (const [param, value] of Object.entries(body)) {
+    if (!isDeep(value)) continue;
+    throw new SkeinError(
+      "invalid_request",
+      `'${param.slice(0, 50)}' is nested deeper than ${depthMax} levels.`,
+      {
+        param: param.slice(0, 50),
+      },
+    );
   }
+}
+
+/** Level by level: the stack may be too short for one after the other. */
+function isDeep(value: unknown): boolean {
+  const isNested = (each: unknown): each is object => typeof each === "object" && each !== null;
+  let level = [value].filter(isNested);
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth === depthMax) return true;
+    level = level.flatMap((each) =>
+      (Array.isArray(each) ? (each as unknown[]) : Object.values(each)).filter(isNested),
+    );
+  }
+  return false;
 }
 
 /** Says where: the engine's message names a position, shows the surroundings, or means the end. */
