@@ -69,7 +69,12 @@ const deltaNames = {
   tool_use: { type: "input_json_delta", field: "partial_json" },
 } as const;
 
-function blockOf(open: { readonly kind: Kind; readonly id: string; readonly name: string; readonly text: string }): Block {
+function blockOf(open: {
+  readonly kind: Kind;
+  readonly id: string;
+  readonly name: string;
+  readonly text: string;
+}): Block {
   const { kind, id, name, text } = open;
   if (kind === "text") return { type: kind, text };
   if (kind === "thinking") return { type: kind, thinking: text, signature: "" };

@@ -87,7 +87,12 @@ test("Anthropic's errors have Anthropic's shape, whatever is wrong", async () =>
     [{ ...ask, temperature: 1.5 }, 400, "invalid_request_error", "temperature"],
     [{ ...ask, stop_sequences: ["a", "b", "c", "d", "e"] }, 400, "invalid_request_error", "stop_sequences"],
     [{ ...ask, tools: [{ name: "f" }] }, 400, "invalid_request_error", "tools"],
-    [{ ...ask, thinking: { type: "enabled", budget_tokens: 9 } }, 400, "invalid_request_error", "thinking.budget_tokens"],
+    [
+      { ...ask, thinking: { type: "enabled", budget_tokens: 9 } },
+      400,
+      "invalid_request_error",
+      "thinking.budget_tokens",
+    ],
     [
       { ...ask, messages: [...ask.messages, { role: "assistant", content: "The" }] },
       400,
@@ -203,11 +208,11 @@ test("Anthropic's tools and thoughts: used, answered, streamed", async () => {
     [{ tools: [{ ...tool, input_schema: { type: "array" } }] }, "tools.0.input_schema"],
     [{ tool_choice: { type: "tool", name: "other" } }, "tool_choice"],
     [{ tool_choice: { type: "sometimes" } }, "tool_choice"],
-    [{ messages: [{ role: "user", content: [{ type: "tool_result" }] }] }, "messages.0.content.0.tool_use_id"],
     [
-      { messages: [{ role: "user", content: [{ ...result, content: 1 }] }] },
-      "messages.0.content.0.content",
+      { messages: [{ role: "user", content: [{ type: "tool_result" }] }] },
+      "messages.0.content.0.tool_use_id",
     ],
+    [{ messages: [{ role: "user", content: [{ ...result, content: 1 }] }] }, "messages.0.content.0.content"],
   ];
   for (const [more, param] of cases) {
     const response = await own.post("/v1/messages", { ...body, ...more });

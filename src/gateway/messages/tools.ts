@@ -4,7 +4,9 @@ import { SkeinError } from "../../util/errors.ts";
 
 export const toolsShape = {
   tools: z
-    .array(z.looseObject({ type: z.string().nullish(), name: z.string(), input_schema: z.unknown().optional() }))
+    .array(
+      z.looseObject({ type: z.string().nullish(), name: z.string(), input_schema: z.unknown().optional() }),
+    )
     .nullish(),
   tool_choice: z
     .looseObject({

@@ -111,7 +111,8 @@ export function toolUseOf(body: Body): ToolUse | null {
   // Schemas are wrong or right whatever the model's format: whoever sent them hears of it before anybody is asked.
   compiled({ ...form, isRequired: true }, "generic", null);
   const [only] = allowed === null ? [] : [...allowed];
-  const named = only === undefined || allowed?.size !== 1 ? null : { type: "function", function: { name: only } };
+  const named =
+    only === undefined || allowed?.size !== 1 ? null : { type: "function", function: { name: only } };
   const wish = isRequired ? (named ?? "required") : "auto";
   const toolChoice = JSON.stringify({ tool_choice: wish, parallel_tool_calls: isParallel });
   const known = new Map<string, Constraint | null>();

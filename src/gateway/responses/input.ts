@@ -47,12 +47,18 @@ function addCall(messages: ChatMessage[], call: ToolCall): void {
 
 function callOf(item: InputItem, at: string): ToolCall {
   const { call_id: id, name, arguments: given } = item;
-  return { id: textField(id, `${at}.call_id`), name: textField(name, `${at}.name`), arguments: textField(given, `${at}.arguments`) };
+  return {
+    id: textField(id, `${at}.call_id`),
+    name: textField(name, `${at}.name`),
+    arguments: textField(given, `${at}.arguments`),
+  };
 }
 
 function callOutput({ call_id: id, output }: InputItem, at: string): ChatMessage {
   const isList = Array.isArray(output);
-  const content = isList ? textOf(output as z.infer<typeof part>[], `${at}.output`) : textField(output, `${at}.output`);
+  const content = isList
+    ? textOf(output as z.infer<typeof part>[], `${at}.output`)
+    : textField(output, `${at}.output`);
   return { role: "tool", content, toolCallId: textField(id, `${at}.call_id`) };
 }
 

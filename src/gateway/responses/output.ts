@@ -132,7 +132,11 @@ export function outputOf({ request, requestId }: Frame, end: ChoiceEnd): readonl
   return items.done;
 }
 
-const names = { content: "output_text", reasoning: "reasoning_text", call: "function_call_arguments" } as const;
+const names = {
+  content: "output_text",
+  reasoning: "reasoning_text",
+  call: "function_call_arguments",
+} as const;
 const extras = { content: { logprobs: [] }, reasoning: {}, call: {} } as const;
 
 function partOf({ kind, text }: OpenItem): TextPart | ThoughtPart {

@@ -58,6 +58,7 @@ const unsupported: Readonly<Record<string, Neutral>> = {
   truncation: isOneOf("disabled"),
   context_management: isEmpty,
   moderation: never,
+  access_programs: never,
 };
 
 /** @throws SkeinError `invalid_request`, `unsupported_parameter` */
@@ -127,7 +128,8 @@ export function chatRequestOf(
   messages: readonly ChatMessage[],
   random: Random,
 ): CompletionRequest {
-  const { temperature, top_p, max_output_tokens, skein, seed, tools, tool_choice, parallel_tool_calls } = body;
+  const { temperature, top_p, max_output_tokens, skein, seed, tools, tool_choice, parallel_tool_calls } =
+    body;
   const format = formatOf(text);
   const chat = {
     model,

@@ -226,7 +226,10 @@ test("responses: functions are called, and their outputs read, in one conversati
   );
   assert.equal(first.output_text, "I look.");
   const call = first.output[2] as OpenAI.Responses.ResponseFunctionToolCall;
-  assert.deepEqual([call.name, call.arguments, call.status], ["get_weather", '{"city": "Bern"}', "completed"]);
+  assert.deepEqual(
+    [call.name, call.arguments, call.status],
+    ["get_weather", '{"city": "Bern"}', "completed"],
+  );
   const output = { type: "function_call_output" as const, call_id: call.call_id, output: "sunny" };
   const second = await client.responses.create({
     model: "naive",
@@ -239,7 +242,12 @@ test("responses: functions are called, and their outputs read, in one conversati
   assert.equal(items.data[0]!.type, "function_call_output");
   // The same without anything kept.
   const input = [{ role: "user" as const, content: ask.input }, ...first.output, output];
-  const alone = await client.responses.create({ model: "naive", input: input as never, tools: [tool], store: false });
+  const alone = await client.responses.create({
+    model: "naive",
+    input: input as never,
+    tools: [tool],
+    store: false,
+  });
   assert.equal(alone.output_text, "Sunny.");
   assert.equal(alone.usage!.input_tokens, second.usage!.input_tokens);
   own.gateway.close();
