@@ -39,6 +39,10 @@ export type Inability =
   | "prompt not shown"
   /** What it goes on from is wrong already: another provider's fault. */
   | "earlier attempt"
+  /** It passed what was known to be wrong. */
+  | "checker failed"
+  /** More were chosen than could be checked. */
+  | "queue full"
   | "timeout"
   | "busy"
   | "cancelled";
@@ -105,6 +109,8 @@ const outcomeSchema: ZodType<Outcome> = z.discriminatedUnion("result", [
       "engine version",
       "prompt not shown",
       "earlier attempt",
+      "checker failed",
+      "queue full",
       "timeout",
       "busy",
       "cancelled",

@@ -132,6 +132,28 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   metrics.watch("skein_batches", "Batches that have not ended.", () => runner.batches);
   metrics.watch("skein_batch_lines_running", "Lines of batches that are asked now.", () => runner.asking);
   void runner.resume();
+  const { audits } = opened;
+  if (audits !== null) {
+    const { wakefulness } = audits;
+    metrics.watch(
+      "skein_audits_dropped",
+      "Receipts that were not audited for lack of room.",
+      () => audits.dropped,
+    );
+    metrics.watch(
+      "skein_audit_faults_found",
+      "Planted faults that this gateway's checker found.",
+      () => wakefulness.counts.found,
+    );
+    metrics.watch(
+      "skein_audit_faults_passed",
+      "Planted faults that it passed: its verdicts are not used until it finds one.",
+      () => wakefulness.counts.passed,
+    );
+    metrics.watch("skein_audit_checker_asleep", "1 while its verdicts are not used.", () =>
+      Number(wakefulness.counts.isAsleep),
+    );
+  }
   opened.startCanaries(async (request, requestId) => {
     const asking = { requestId, owner: canaryOwner };
     await endsOf(startAnswer(path, request, asking, new AbortController()).events);

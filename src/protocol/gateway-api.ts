@@ -37,6 +37,22 @@ export interface AuditView {
   opening?: { payload: string; signature: string } | null;
   /** What proves a failure: a receipt's document. Null: nothing does, or it is not for whoever asks. */
   evidence?: object | null;
+  /**
+   * What the provider gave out about its own numbers, hexadecimal: hashes of all rows (null: too many), and of the leaves of the row at
+   * `position`. Null: nothing, or nothing was asked for.
+   */
+  trace?: { position: number | null; rows: string | null; leaves: string | null } | null;
+}
+
+/** GET /skein/v1/audits. */
+export interface AuditListView {
+  object: "list";
+  data: AuditView[];
+  /** Receipts whose round is not over, and chosen ones that are not checked yet. */
+  waiting: number;
+  chosen: number;
+  /** Of this gateway: while it is asleep (it passed a planted fault), its verdicts are not used. */
+  checker: { asleep: boolean; faults_found: number; faults_passed: number };
 }
 
 /** `reputation` in GET /skein/v1/providers/{id}. */

@@ -71,7 +71,11 @@ function reputationLines({
   return [
     `reputation: ${standing}, trust ${trust.toFixed(2)}; ${percent(audit.probability)} of its answers are audited (${audit.reason})`,
     ...factors.map(({ name, value, from }) => {
-      const counts = Object.entries(from).map(([key, count]) => `${key} ${Math.round(count * 10) / 10}`);
+      const counts = Object.entries(from).map(([key, count]) =>
+        key.endsWith("Ms")
+          ? `${key.slice(0, -2)} ${(count / 3600_000).toFixed(2)} h`
+          : `${key} ${Math.round(count * 10) / 10}`,
+      );
       return `  ${name} ${value.toFixed(2)}: ${counts.join(", ")}`;
     }),
     ...evidence.map(

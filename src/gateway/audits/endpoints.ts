@@ -1,5 +1,5 @@
 import { flagAlpha } from "../../audit/evidence.ts";
-import type { AuditView, ProviderView, ReputationView } from "../../protocol/gateway-api.ts";
+import type { AuditListView, AuditView, ProviderView, ReputationView } from "../../protocol/gateway-api.ts";
 import { parseDocument } from "../../receipt/document.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { App, AskerOf } from "../http/app.ts";
@@ -47,7 +47,10 @@ export function mountAudits(app: App, deps: Deps, asker: AskerOf): void {
   app.get("/skein/v1/audits", async (c) => {
     const limit = Math.min(listMax, Math.max(1, Number(c.req.query("limit") ?? listDefault) || listDefault));
     const data = await auditsOf(deps).log.latest(limit, c.req.query("provider") ?? null);
-    return c.json({ object: "list", data, ...auditsOf(deps).lengths });
+    const { lengths, wakefulness } = auditsOf(deps);
+    const { found, passed, isAsleep } = wakefulness.counts;
+    const checker = { asleep: isAsleep, faults_found: found, faults_passed: passed };
+    return c.json({ object: "list", data, ...lengths, checker } satisfies AuditListView);
   });
   app.get("/skein/v1/audits/:receipt", async (c) => {
     const hash = c.req.param("receipt");

@@ -9,7 +9,7 @@ import {
   createBeacon,
 } from "../../audit/beacon.ts";
 import { runAudits } from "../../audit/run.ts";
-import type { Verdict } from "../../audit/verdict.ts";
+import { commitWork, saltBytes, signVerdict, type Verdict, workRoot } from "../../audit/verdict.ts";
 import { sha256 } from "../../engine/sha256.ts";
 import type { ModelOffer } from "../../protocol/offer.ts";
 import type { AuditView } from "../../protocol/gateway-api.ts";
@@ -25,6 +25,8 @@ import type { AuditOptions } from "./options.ts";
 import { type GatewayTask, PendingReceipts } from "./pending.ts";
 import type { Reputations } from "./reputations.ts";
 import { StoredEvidence } from "./stored-evidence.ts";
+import type { TraceSource } from "./locate-fault.ts";
+import { Wakefulness } from "./wakefulness.ts";
 import { createWeigher } from "./weigher.ts";
 
 /** Nobody else audits here: openings only wait for the verdict to be on the disk. */
@@ -42,12 +44,15 @@ interface Deps extends GatewayDeps {
   readonly isIdle: () => boolean;
   /** What is known of a provider has changed. */
   readonly onJudged: (providerId: string) => void;
+  /** How providers are asked for their own numbers; absent: they are not. */
+  readonly traceOf?: TraceSource;
   /** Where beacons are shown. */
   readonly channel?: BeaconChannel;
 }
 
 export class Audits {
   readonly log: AuditLog;
+  readonly wakefulness: Wakefulness;
   readonly #deps: Deps;
   readonly #options: AuditOptions;
   readonly #beacon: CommitRevealBeacon;
@@ -69,12 +74,24 @@ export class Audits {
       { clock, random, channel: deps.channel ?? aloneChannel },
       { gatewayId, members: () => [gatewayId], roundMs },
     );
-    this.#pending = new PendingReceipts(this.#beacon);
+    this.#pending = new PendingReceipts(this.#beacon, (task) => {
+      this.#notChecked(task).catch((error: unknown) =>
+        this.#warn(error, "an audit that fell out is not recorded"),
+      );
+    });
     this.#evidence = new StoredEvidence(deps);
+    this.wakefulness = new Wakefulness(deps);
     const { scales } = options;
     const weighing = { clock, log: this.log, book: this.#evidence };
     const weigher = scales === undefined ? null : createWeigher(weighing, gatewayId, scales);
-    const auditor = createReplayAuditor(deps, { auditorId: gatewayId, checker, log: this.log, weigher });
+    const auditor = createReplayAuditor(deps, {
+      auditorId: gatewayId,
+      checker,
+      log: this.log,
+      weigher,
+      wakefulness: this.wakefulness,
+      traceOf: deps.traceOf ?? (() => null),
+    });
     this.#running = runAudits(
       { source: this.#pending, auditor, log: this.log, signer, clock, random },
       {
@@ -89,6 +106,11 @@ export class Audits {
   /** Receipts and chosen ones that wait. */
   get lengths(): PendingReceipts["lengths"] {
     return this.#pending.lengths;
+  }
+
+  /** Receipts for which there was no room. */
+  get dropped(): number {
+    return this.#pending.dropped;
   }
 
   /** Whether exact answers of it can be computed again here. */
@@ -278,6 +300,29 @@ export class Audits {
       reputations.note(providerId, { type: "audit", finding: "none" });
     }
     this.#told(providerId, receipt);
+  }
+
+  /** Chosen, but there is no room: that is said, and held against nobody. */
+  async #notChecked(task: GatewayTask): Promise<void> {
+    const { signer } = this.#options;
+    const { receiptHash, modelId, tier, round } = task;
+    const auditorId = signer.providerId;
+    const salt = this.#deps.random.bytes(saltBytes);
+    const work = await workRoot(auditorId, []);
+    const verdict: Verdict = {
+      auditorId,
+      providerId: task.providerId,
+      receiptHash,
+      modelId,
+      tier,
+      round,
+      outcome: { result: "unable", why: "queue full" },
+      commitment: await commitWork(auditorId, receiptHash, { salt, work }),
+      issuedAtMs: Math.round(this.#deps.clock.nowMs()),
+    };
+    const problem = "More answers were chosen than this gateway could check.";
+    this.log.explain(task, task.facts, { problem, positions: 0, tookMs: 0 });
+    await this.log.append(verdict, await signVerdict(signer, verdict));
   }
 
   #told(providerId: string, receipt: string): void {

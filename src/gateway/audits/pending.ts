@@ -29,8 +29,13 @@ const waitingCharactersMax: number = 64 * 2 ** 20;
 /** Chosen ones that wait for their audit. */
 const chosenMax = 1_000;
 
+/** Chosen ones for which there is no room, that are told of in one round; the others are only counted. */
+const droppedToldMax = 100;
+
 export class PendingReceipts implements AuditSource {
   readonly #beacon: BeaconSource;
+  readonly #onDropped: (task: GatewayTask) => void;
+  #dropped = 0;
   readonly #rounds = new Map<number, Committed[]>();
   #waiting = 0;
   #characters = 0;
@@ -41,8 +46,15 @@ export class PendingReceipts implements AuditSource {
   #running = 0;
   readonly #sleepers = new Set<() => void>();
 
-  constructor(beacon: BeaconSource) {
+  /** @param onDropped a receipt was chosen, but too many wait for their audit */
+  constructor(beacon: BeaconSource, onDropped: (task: GatewayTask) => void) {
     this.#beacon = beacon;
+    this.#onDropped = onDropped;
+  }
+
+  /** Receipts that would have been audited, or might have been, with more room. */
+  get dropped(): number {
+    return this.#dropped;
   }
 
   /** Receipts and chosen ones that wait. */
@@ -54,7 +66,10 @@ export class PendingReceipts implements AuditSource {
   add(committed: Committed): boolean {
     const { round } = committed.task;
     const characters = charactersOf(committed.task);
-    if (this.#waiting >= waitingMax || this.#characters + characters > waitingCharactersMax) return false;
+    if (this.#waiting >= waitingMax || this.#characters + characters > waitingCharactersMax) {
+      this.#dropped += 1;
+      return false;
+    }
     this.#waiting += 1;
     this.#characters += characters;
     this.#rounds.set(round, [...(this.#rounds.get(round) ?? []), committed]);
@@ -144,7 +159,11 @@ export class PendingReceipts implements AuditSource {
     found.sort((a, b) => (a.modelId < b.modelId ? -1 : Number(a.modelId > b.modelId)));
     for (const { task } of committed) this.#characters -= charactersOf(task);
     this.#waiting -= committed.length;
-    this.#chosen.push(...found.slice(0, chosenMax - this.#chosen.length));
+    const room = Math.max(0, chosenMax - this.#chosen.length);
+    this.#chosen.push(...found.slice(0, room));
+    const dropped = found.slice(room);
+    this.#dropped += dropped.length;
+    for (const task of dropped.slice(0, droppedToldMax)) this.#onDropped(task);
     this.#wake();
   }
 }

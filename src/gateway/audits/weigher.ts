@@ -3,7 +3,8 @@ import { flagAlpha } from "../../audit/evidence.ts";
 import type { EvidenceBook } from "../../audit/evidence-book.ts";
 import { createFloatAuditor, type Weighed } from "../../audit/float-auditor.ts";
 import type { Auditor, AuditTask } from "../../audit/ports.ts";
-import { workRoot } from "../../audit/verdict.ts";
+import type { Planted } from "../../audit/planted.ts";
+import { type Outcome, workRoot } from "../../audit/verdict.ts";
 import { claimOf, textProblemOf } from "../../audit/weigh-answer.ts";
 import type { ReceiptedChoice } from "../../receipt/document.ts";
 import type { Clock } from "../../util/clock.ts";
@@ -11,6 +12,7 @@ import { SkeinError } from "../../util/errors.ts";
 import type { FloatScales } from "./float-scales.ts";
 import type { AuditLog } from "./log.ts";
 import type { GatewayTask } from "./pending.ts";
+import { withOtherToken } from "./wakefulness.ts";
 
 interface Deps {
   readonly clock: Clock;
@@ -18,7 +20,12 @@ interface Deps {
   readonly book: Pick<EvidenceBook, "of" | "set">;
 }
 
-export function createWeigher(deps: Deps, auditorId: string, scales: FloatScales): Auditor {
+export interface Weigher extends Auditor {
+  /** Whether a wrong token is seen. */
+  tryFault(task: GatewayTask, planted: Planted, signal: AbortSignal): Promise<Outcome>;
+}
+
+export function createWeigher(deps: Deps, auditorId: string, scales: FloatScales): Weigher {
   const { clock, log, book } = deps;
   return {
     auditorId,
@@ -59,6 +66,21 @@ export function createWeigher(deps: Deps, auditorId: string, scales: FloatScales
         onWeighed: (_, weighed) => explain(problemOf(weighed), weighed.margins.length),
       });
       return auditor.audit(claimed, signal);
+    },
+    async tryFault(task, { position }, signal) {
+      const choice = upTo(task);
+      const { asked } = choice.parts.at(-1)!;
+      const place = asked.emitted.tokens + position;
+      try {
+        const claim = claimOf(choice);
+        const wrong = { ...claim, tokenIds: withOtherToken(claim.tokenIds, place) };
+        const { margins } = await scales.score(task.modelId, wrong, asked.contextTokensMax, signal);
+        if (margins[place] === 0) return { result: "pass" };
+        return { result: "fail", finding: { kind: "token", position, layer: null } };
+      } catch {
+        signal.throwIfAborted();
+        return { result: "unable", why: "busy" };
+      }
     },
   };
 }
