@@ -58,11 +58,11 @@ async function join(
   const signer = await makeSigner();
   const deps = { sha256, signer, clock: systemClock, chain: memoryChain() };
   const session = new FakeSession(signer.providerId, newEngine());
-  const plain = session.generate.bind(session);
+  const plain = session.events.bind(session);
   async function* edited(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
     for await (const event of plain(change(request), signal)) yield edit(event);
   }
-  session.generate = ({ terms, ...rest }, signal) =>
+  session.events = ({ terms, ...rest }, signal) =>
     terms === undefined
       ? plain(rest, signal)
       : withReceipt(deps, { engine: "naive", opsHash: null }, { ...rest, terms }, edited(rest, signal));

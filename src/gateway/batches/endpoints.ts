@@ -1,6 +1,6 @@
 /** What a batch can ask for: the one table of it. */
 import { type Bill, billOf } from "../answers/answer-request.ts";
-import { type CompleteDeps, endsOf, startAnswer } from "../answers/complete.ts";
+import { type CompleteDeps, startAnswer } from "../answers/complete.ts";
 import { answerEmbeddings } from "../embeddings/index.ts";
 import { parseEmbeddings } from "../embeddings/parse.ts";
 import type { Asker } from "../http/app.ts";
@@ -9,6 +9,7 @@ import { completionObject, type Frame } from "../answers/format.ts";
 import { answeredObject, responseObject } from "../responses/object.ts";
 import { chatRequestOf, conversationOf, parseResponseRequest } from "../responses/parse.ts";
 import { SkeinError } from "../../util/errors.ts";
+import { ignore } from "../../util/sink.ts";
 import type { Random } from "../../util/random.ts";
 import { type CompletionRequest, parseChatRequest, parseTextRequest } from "../requests/parse-request.ts";
 
@@ -47,8 +48,8 @@ function completion(
   return {
     model: request.model,
     async answer(deps, asker, as, abort) {
-      const { frame, events } = startAnswer(deps, { ...request, ...as }, { ...asker, isBatch: true }, abort);
-      const ends = await endsOf(events);
+      const { frame, run } = startAnswer(deps, { ...request, ...as }, { ...asker, isBatch: true }, abort);
+      const ends = await run(ignore);
       return { body: render(frame, ends), bill: billOf(frame.request, ends) };
     },
   };
