@@ -108,7 +108,7 @@ const table: { name: string; body: BodyInit; status: number; code: string; says:
     body: JSON.stringify({ ...good, audio: { voice: "x", format: "wav" } }),
     status: 400,
     code: "unsupported_parameter",
-    says: /tools/,
+    says: /audio/,
   },
 ];
 
