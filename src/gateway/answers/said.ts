@@ -63,6 +63,8 @@ export function callId(requestId: string, choice: number, index: number): string
 export class ChoiceReader {
   readonly #request: Asked;
   #reader: AnswerReader | null = null;
+  /** Whose text was found to be plain: it is asked for every token. */
+  #plain: ModelOffer | null = null;
 
   constructor(request: Asked) {
     this.#request = request;
@@ -78,8 +80,12 @@ export class ChoiceReader {
   /** Whether all text is content. */
   isPlain(offer: ModelOffer): boolean {
     if (this.#reader !== null) return false;
+    if (offer === this.#plain) return true;
     const reading = readingOf(this.#request, offer);
-    if (reading === null) return true;
+    if (reading === null) {
+      this.#plain = offer;
+      return true;
+    }
     this.#reader = new AnswerReader(reading);
     return false;
   }
