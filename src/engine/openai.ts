@@ -4,7 +4,7 @@
  * with the text of an answer that it left off: behind a prompt of text always, in chats where it was found to do so.
  */
 import type { Embedded, EmbedRequest } from "../protocol/embed.ts";
-import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
+import type { Constraint, GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
 import { continuesByText } from "../protocol/offer.ts";
 import { sha256, toHex, utf8 } from "../util/bytes.ts";
 import type { Clock } from "../util/clock.ts";
@@ -77,13 +77,14 @@ export async function createOpenAiEngine(
 
   async function* generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
     const { emitted, prompt, constraint, logprobs } = request;
-    if (logprobs !== null || (constraint !== null && constraint.responseFormat === null)) {
+    if (logprobs !== null || (constraint !== null && isGrammar(constraint))) {
       throw new SkeinError(
         "unsupported_parameter",
         "This engine knows no log probabilities and no grammars.",
       );
     }
-    const canContinue = continuesByText({ continuesText }, prompt);
+    // Who stopped while it thought has said nothing yet that could be gone on with.
+    const canContinue = continuesByText({ continuesText }, prompt) && !isThinking(emitted.text);
     if (emitted.tokenIds.length > 0 || (emitted.text !== "" && !canContinue)) {
       throw new SkeinError("invalid_request", "This engine cannot continue an answer.", {
         retry: "elsewhere",
@@ -123,7 +124,9 @@ export async function createOpenAiEngine(
       forwardsPrompts: true,
       continuesText,
       // Those it refuses, it refuses with a reason.
-      features: ["json", "embeddings", "infill"],
+      features: ["json", "embeddings", "infill", "tools"],
+      toolFormat: "hermes",
+      thoughtFormat: "tags",
     },
     generate,
     embed,
@@ -143,6 +146,15 @@ export async function createOpenAiEngine(
       admission.refuseAll(error);
     },
   };
+}
+
+function isThinking(text: string): boolean {
+  return text.startsWith("<think>") && !text.includes("</think>");
+}
+
+/** It has neither of the forms that an upstream understands. */
+function isGrammar({ responseFormat, toolChoice }: Constraint): boolean {
+  return responseFormat === null && toolChoice === undefined;
 }
 
 /** Of provider, server and name: nobody else's model is ever considered equal. */

@@ -201,7 +201,7 @@ async function observed(
     deps.metrics.answered(operation, request.model, bill, ends);
     return ends;
   } catch (error) {
-    const failure = inWordsOf(request.endpoint, toSkeinError(error));
+    const failure = inWordsOf(request, toSkeinError(error));
     errorCode = failure.code;
     if (failure.code === "internal_error") deps.log.error({ error: String(error) }, "request failed");
     throw failure;
@@ -213,13 +213,19 @@ async function observed(
   }
 }
 
-/** Providers call every prompt `messages`, for they do not know how it was asked. */
-function inWordsOf(endpoint: CompletionRequest["endpoint"], error: SkeinError): SkeinError {
-  if (endpoint === "chat" || error.param !== "messages") return error;
-  const { code, message, hint, retry } = error;
+/** Providers call every prompt `messages`, and every grammar `response_format`, for they do not know how it was asked. */
+function inWordsOf({ endpoint, toolUse }: CompletionRequest, error: SkeinError): SkeinError {
+  const { code, message, hint, retry, param } = error;
+  const own =
+    param === "messages" && endpoint === "text"
+      ? "prompt"
+      : param === "response_format" && toolUse !== undefined
+        ? "tools"
+        : null;
+  if (own === null) return error;
   return new SkeinError(code, message, {
     ...(hint === undefined ? {} : { hint }),
-    param: "prompt",
+    param: own,
     retry,
     cause: error,
   });

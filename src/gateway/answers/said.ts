@@ -63,8 +63,8 @@ export function callId(requestId: string, choice: number, index: number): string
 export class ChoiceReader {
   readonly #request: Asked;
   #reader: AnswerReader | null = null;
-  /** Whose text was found to be plain: it is asked for every token. */
-  #plain: ModelOffer | null = null;
+  /** Null: nothing came yet. */
+  #isPlain: boolean | null = null;
 
   constructor(request: Asked) {
     this.#request = request;
@@ -79,15 +79,11 @@ export class ChoiceReader {
 
   /** Whether all text is content. */
   isPlain(offer: ModelOffer): boolean {
-    if (this.#reader !== null) return false;
-    if (offer === this.#plain) return true;
+    // Once for all: who goes on with an answer has the same formats.
+    if (this.#isPlain !== null) return this.#isPlain;
     const reading = readingOf(this.#request, offer);
-    if (reading === null) {
-      this.#plain = offer;
-      return true;
-    }
-    this.#reader = new AnswerReader(reading);
-    return false;
+    if (reading !== null) this.#reader = new AnswerReader(reading);
+    return (this.#isPlain = reading === null);
   }
 
   /** What was held back, and how the answer ended. */
