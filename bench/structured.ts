@@ -1,6 +1,6 @@
 /**
  * What a form costs: milliseconds per token of answers that must match a JSON schema, against free text of the same
- * model in the same run, and what log probabilities cost. Both engines, the demo model, one answer at a time and four.
+ * model in the same run, what functions cost that may be called and are not, and what log probabilities cost. Both engines, the demo model, one answer at a time and four.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -12,6 +12,7 @@ import { createExactEngine } from "../src/engine/exact/index.ts";
 import { createLlamaEngine } from "../src/engine/llama/index.ts";
 import type { Engine } from "../src/engine/port.ts";
 import { jsonSchemaGrammar } from "../src/grammar/json-schema.ts";
+import { toolCallGrammar } from "../src/grammar/tool-calls.ts";
 import { type GenerateRequest, greedySampling } from "../src/protocol/generate.ts";
 import { systemClock } from "../src/util/clock.ts";
 import { silentLogger } from "../src/util/log.ts";
@@ -39,8 +40,11 @@ const schema = {
     required: ["name", "age", "mood", "nearby"],
   },
 };
+const functions = [{ name: "describe", parameters: schema.items, isStrict: true }];
+const mayCall = toolCallGrammar({ functions, isRequired: false, isParallel: true }, "hermes", null)!;
 const kinds = {
   free: {},
+  tools: { constraint: { grammar: mayCall, responseFormat: null } },
   structured: { constraint: { grammar: jsonSchemaGrammar(schema), responseFormat: null } },
   logprobs: { logprobs: 5 },
 } satisfies Record<string, Partial<GenerateRequest>>;
@@ -70,7 +74,7 @@ async function answer(engine: Engine, kind: Kind, seed: number): Promise<number>
 /** Median per token when `together` answers run at a time. */
 async function measure(engine: Engine, together: number): Promise<Record<Kind, number>> {
   const names = Object.keys(kinds) as Kind[];
-  const samples: Record<Kind, number[]> = { free: [], structured: [], logprobs: [] };
+  const samples: Record<Kind, number[]> = { free: [], tools: [], structured: [], logprobs: [] };
   for (const kind of names) await answer(engine, kind, 0);
   for (let run = 1; run <= runs; run++) {
     for (const kind of names) {
@@ -80,6 +84,7 @@ async function measure(engine: Engine, together: number): Promise<Record<Kind, n
   }
   return {
     free: median(samples.free),
+    tools: median(samples.tools),
     structured: median(samples.structured),
     logprobs: median(samples.logprobs),
   };
@@ -101,16 +106,20 @@ const engines: Record<string, Engine> = {
   }),
 };
 const result: Record<string, number | string> = { bench: "structured", runs, tokens: outputTokensMax };
-const table = new Table({ head: ["engine", "answers at a time", "free ms/token", "structured", "logprobs"] });
+const table = new Table({
+  head: ["engine", "answers at a time", "free ms/token", "tools", "structured", "logprobs"],
+});
 try {
   for (const [name, engine] of Object.entries(engines)) {
     for (const together of [1, 4]) {
-      const { free, structured, logprobs } = await measure(engine, together);
+      const { free, tools, structured, logprobs } = await measure(engine, together);
       const key = `${name}_${together}`;
       result[`${key}_free_ms_per_token`] = round(free);
+      result[`${key}_tools_ratio`] = round(tools / free);
       result[`${key}_structured_ratio`] = round(structured / free);
       result[`${key}_logprobs_ratio`] = round(logprobs / free);
-      table.push([name, together, round(free), `${round(structured / free)}×`, `${round(logprobs / free)}×`]);
+      const ratios = [tools, structured, logprobs].map((value) => `${round(value / free)}×`);
+      table.push([name, together, round(free), ...ratios]);
     }
   }
 } finally {

@@ -4,7 +4,8 @@ import fc from "fast-check";
 import { fromHex, toHex } from "../util/bytes.ts";
 import { SkeinError } from "../util/errors.ts";
 import { decodeFrame, encodeFrame, type Frame } from "./frames.ts";
-import { greedySampling } from "./generate.ts";
+import { greedySampling, toolCallsMax, toolParametersCharsMax, toolsMax } from "./generate.ts";
+import { promptSchema } from "./messages.ts";
 
 const u32 = fc.nat(0xffff_ffff);
 const stream = u32;
@@ -269,4 +270,30 @@ test("lengths that lie about themselves allocate nothing", () => {
     assert.throws(() => decodeFrame(fromHex(hex)), isViolation);
   }
   assert.throws(() => decodeFrame(fromHex("2100000001000000020001ffff")), isViolation);
+});
+
+test("functions and calls in a prompt are bounded, and one way to say that there are none", () => {
+  const message = { role: "user" as const, content: "a" };
+  const tool = { name: "f", parameters: "{}" };
+  const call = { id: "1", name: "f", arguments: "{}" };
+  const isTaken = (more: object, inMessage: object = {}): boolean =>
+    promptSchema.safeParse({ kind: "chat", messages: [{ ...message, ...inMessage }], ...more }).success;
+  assert.ok(isTaken({ tools: [tool], thinks: false }, { toolCalls: [call], toolCallId: "1" }));
+  const manyTools = Array.from({ length: toolsMax + 1 }, (_, i) => ({ ...tool, name: `f${i}` }));
+  assert.ok(isTaken({ tools: manyTools.slice(1) }));
+  for (const more of [
+    { tools: [] },
+    { tools: [tool, tool] },
+    { tools: manyTools },
+    { tools: [{ ...tool, parameters: " ".repeat(toolParametersCharsMax + 1) }] },
+    { tools: [{ ...tool, name: "f".repeat(65) }] },
+    { tools: [{ ...tool, strict: true }] },
+    { thinks: true },
+  ]) {
+    assert.ok(!isTaken(more));
+  }
+  const manyCalls = Array.from({ length: toolCallsMax + 1 }, () => call);
+  for (const inMessage of [{ toolCalls: [] }, { toolCalls: manyCalls }, { toolCallId: "" }]) {
+    assert.ok(!isTaken({}, inMessage));
+  }
 });

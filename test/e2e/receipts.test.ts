@@ -122,6 +122,26 @@ test("an answer of a form is computed again within that form", async () => {
   assert.equal(code, 0, output);
 });
 
+test("an answer with tools is computed again, its calls and what the model was told of them included", async () => {
+  const call = { id: "call_1", type: "function", function: { name: "listen", arguments: '{"to": "a cow"}' } };
+  const messages = [
+    { role: "user", content: "What sound does a cow make?" },
+    { role: "assistant", content: null, tool_calls: [call] },
+    { role: "tool", tool_call_id: "call_1", content: "moo" },
+  ];
+  const parameters = { type: "object", properties: { loud: { type: "boolean" } }, required: ["loud"] };
+  const tools = [{ type: "function", function: { name: "answer", parameters } }];
+  const body = { messages, tools, tool_choice: "required", parallel_tool_calls: false };
+  const file = await fetchReceipt((await chat("tiny-exact", body)).id);
+  const told = await verify(file, "--model", tinyModel);
+  assert.equal(told.code, 0, told.output);
+  // Other words of a function are another prompt.
+  const document = readFileSync(file, "utf8");
+  assert.ok(document.includes("a cow"));
+  writeFileSync(file, document.replace("a cow", "a dog"));
+  assert.equal((await verify(file)).code, 1);
+});
+
 test("an answer of llama.cpp fits its model; another prompt's does not", async () => {
   const { id } = await chat("tiny", { stop: ["zzz"] });
   const file = await fetchReceipt(id);

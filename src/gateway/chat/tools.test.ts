@@ -237,6 +237,30 @@ test("wrong tools are refused by name, and models that cannot call say so", asyn
   own.gateway.close();
 });
 
+test("what is nested too deep for any schema is refused, wherever it stands", async () => {
+  const own = testGateway();
+  await own.add("p1", { ...long, features });
+  const nested = (levels: number): string => '{"items":'.repeat(levels) + "{}" + "}".repeat(levels);
+  const messages = JSON.stringify(question.messages);
+  const bodyOf = (levels: number): Record<string, string> => ({
+    "/v1/chat/completions": `{"model":"naive","stream":true,"messages":${messages},"tools":[{"type":"function","function":{"name":"f","parameters":${nested(levels)}}}]}`,
+    "/v1/responses": `{"model":"naive","input":"a","tools":[{"type":"function","name":"f","parameters":${nested(levels)}}]}`,
+    "/v1/messages": `{"model":"naive","max_tokens":4,"messages":${messages},"tools":[{"name":"f","input_schema":${nested(levels)}}]}`,
+  });
+  for (const [levels, status] of [
+    [20, 200],
+    [200, 200],
+    [300, 400],
+    [100_000, 400],
+  ] as const) {
+    for (const [path, body] of Object.entries(bodyOf(levels))) {
+      const response = await own.post(path, body, { "x-skein-resume": "true" });
+      assert.equal(response.status, status, `${path} ${levels} ${await response.text()}`);
+    }
+  }
+  own.gateway.close();
+});
+
 test("nonsense in tools, in any of the three surfaces, is a client's error: never a 500", async () => {
   const own = testGateway();
   await own.add("p1", { ...long, features, toolFormat: "hermes", thoughtFormat: "tags", answerTokens: 2 });

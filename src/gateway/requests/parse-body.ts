@@ -29,7 +29,28 @@ export async function parseBody(request: Request): Promise<Record<string, unknow
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new SkeinError("invalid_request", "The body must be a JSON object.");
   }
+  checkDepth(value);
   return value as Record<string, unknown>;
+}
+
+/** Levels of a body; schemas, the deepest of all, have at most 64. Whoever writes JSON again needs a stack for all of them. */
+const depthMax = 256;
+
+/** @throws SkeinError `invalid_request` */
+function checkDepth(body: object): void {
+  let level: object[] = [body];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth === depthMax) {
+      throw new SkeinError("invalid_request", `The body is nested deeper than ${depthMax} levels.`);
+    }
+    const next: object[] = [];
+    for (const each of level) {
+      for (const value of Array.isArray(each) ? (each as unknown[]) : Object.values(each)) {
+        if (typeof value === "object" && value !== null) next.push(value);
+      }
+    }
+    level = next;
+  }
 }
 
 /** Says where: the engine's message names a position, shows the surroundings, or means the end. */
