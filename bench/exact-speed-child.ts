@@ -3,6 +3,7 @@ import { loadModel } from "../src/engine/exact/load.ts";
 import { importNodeLlamaCpp } from "../src/engine/llama/binding.ts";
 import { CommitmentRecorder } from "../src/exact/commitment/recorder.ts";
 import { sha256 } from "../src/engine/sha256.ts";
+import { type Mark, markNow } from "./lib/mark.ts";
 
 export interface SpeedSetup {
   readonly side: "exact" | "llama";
@@ -15,6 +16,7 @@ export interface SpeedSetup {
 export interface SpeedLoaded {
   /** By the clock, from opening the file on. */
   readonly loadMs: number;
+  readonly loadCpuMs: number;
 }
 
 export interface SpeedTask {
@@ -37,17 +39,16 @@ type Run = (task: SpeedTask) => Promise<SpeedReply>;
 
 /** All threads of the process together; on one thread of an idle machine this is what a clock shows. */
 function cpuMs(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1000;
+  return markNow().cpuMs;
 }
 
 async function prepareExact({ modelPath, contextTokens }: SpeedSetup): Promise<[Run, SpeedLoaded]> {
-  const startMs = performance.now();
+  const start = markNow();
   const { executor } = await loadModel(
     { modelPath, modelId: null, parallel: 1, contextTokens, threads: 1 },
     () => undefined,
   );
-  const loaded = { loadMs: performance.now() - startMs };
+  const loaded = loadedSince(start);
   const run: Run = async ({ prompt, outputTokens, commits }) => {
     const sequence = executor.newSequence();
     const recorder = new CommitmentRecorder(sha256);
@@ -96,7 +97,7 @@ async function prepareLlama({
     logLevel: "error",
     gpu: false,
   });
-  const loadingMs = performance.now();
+  const start = markNow();
   const model = await llama.loadModel({ modelPath });
   const { _ctx: context } = await model.createContext({
     contextSize: contextTokens,
@@ -104,7 +105,7 @@ async function prepareLlama({
     batchSize: 512,
     threads: 1,
   });
-  const loaded = { loadMs: performance.now() - loadingMs };
+  const loaded = loadedSince(start);
   const sampler = new llama._bindings.AddonSampler(model._model);
   sampler.applyConfig({ temperature: 0 });
   const run: Run = async ({ prompt, outputTokens }) => {
@@ -127,6 +128,11 @@ async function prepareLlama({
     return reply(promptedMs - startMs, endMs - promptedMs, []);
   };
   return [run, loaded];
+}
+
+function loadedSince(start: Mark): SpeedLoaded {
+  const end = markNow();
+  return { loadMs: end.wallMs - start.wallMs, loadCpuMs: end.cpuMs - start.cpuMs };
 }
 
 function reply(prefillMs: number, decodeMs: number, tokenMs: readonly number[]): SpeedReply {

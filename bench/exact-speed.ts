@@ -5,7 +5,7 @@
  * What commitments cost is measured within answers: every second token is committed to, and its CPU time (all threads)
  * compared with that of its two neighbours. The figure is the median of all of these.
  *
- *   npm run bench -- exact-speed [--quick] [--model path.gguf]
+ *   npm run bench -- exact-speed [--quick] [--model path.gguf] [--only load]
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
@@ -23,7 +23,9 @@ import { cachedFile } from "./lib/model-cache.ts";
 import { openModelFile, writeChangedModel } from "./lib/model-file.ts";
 import type { SpeedLoaded, SpeedReply, SpeedSetup, SpeedTask } from "./exact-speed-child.ts";
 
-const { values } = parseArgs({ options: { quick: { type: "boolean" }, model: { type: "string" } } });
+const { values } = parseArgs({
+  options: { quick: { type: "boolean" }, model: { type: "string" }, only: { type: "string" } },
+});
 const runs = values.quick ? 2 : 5;
 const promptTokens = 384;
 const outputTokens = values.quick ? 32 : 96;
@@ -78,25 +80,33 @@ async function start(side: SpeedSetup["side"], modelPath: string): Promise<[Chil
   return [child, loaded];
 }
 
-/** Loads in processes of their own, in turns. */
-async function measureLoads(path: string, rivalPath: string): Promise<number> {
-  const ratios: number[] = [];
+/** Loads in processes of their own, in turns: until the first token can leave, by the clock and in CPU time. */
+async function measureLoads(path: string, rivalPath: string): Promise<Record<string, number>> {
+  const rounds: (readonly [own: SpeedLoaded, rival: SpeedLoaded])[] = [];
   for (let run = -1; run < runs; run++) {
-    const times: number[] = [];
-    for (const [side, file] of [
-      ["exact", path],
-      ["llama", rivalPath],
-    ] as const) {
-      const [child, { loadMs }] = await start(side, file);
-      child.disconnect();
-      await once(child, "exit");
-      times.push(loadMs);
-    }
+    const own = await measureLoad("exact", path);
+    const rival = await measureLoad("llama", rivalPath);
     // The first round brings the files into the system's cache.
-    if (run >= 0) ratios.push(times[1]! / times[0]!);
-    console.error(`loading: exact ${times[0]!.toFixed(0)} ms, llama.cpp ${times[1]!.toFixed(0)} ms`);
+    if (run >= 0) rounds.push([own, rival]);
+    const told = (one: SpeedLoaded): string =>
+      `${one.loadMs.toFixed(0)} ms (CPU ${one.loadCpuMs.toFixed(0)} ms)`;
+    console.error(`loading: exact ${told(own)}, llama.cpp ${told(rival)}`);
   }
-  return median(ratios);
+  const ratio = (key: keyof SpeedLoaded): number =>
+    median(rounds.map(([own, rival]) => rival[key] / own[key]));
+  return {
+    loadRatio: round(ratio("loadMs")),
+    loadCpuRatio: round(ratio("loadCpuMs")),
+    exactLoadMs: round(median(rounds.map(([own]) => own.loadMs))),
+    exactLoadCpuMs: round(median(rounds.map(([own]) => own.loadCpuMs))),
+  };
+}
+
+async function measureLoad(side: SpeedSetup["side"], path: string): Promise<SpeedLoaded> {
+  const [child, loaded] = await start(side, path);
+  child.disconnect();
+  await once(child, "exit");
+  return loaded;
 }
 
 async function ask(child: ChildProcess, task: SpeedTask): Promise<SpeedReply> {
@@ -185,19 +195,23 @@ function round(x: number): number {
 }
 
 const modelPath = await benchmarkModel();
+const loads = await measureLoads(await convertedModel(modelPath, "int8-row"), modelPath);
+if (values.only === "load") {
+  console.log(JSON.stringify({ runs, ...loads }));
+  process.exit(0);
+}
 const eight = await measure("int8-row", modelPath, modelPath);
 show("Q8_0", eight);
 const four = await measure("int4-group32", modelPath, await fourBitModel(modelPath));
 show("Q4_0", four);
 const overhead = 100 * median(eight.flatMap(({ committed }) => overheads(committed.tokenMs)));
-const loadRatio = await measureLoads(await convertedModel(modelPath, "int8-row"), modelPath);
 console.log(
   JSON.stringify({
     runs,
     model: modelPath.split("/").at(-1),
     ...figuresOf(eight, 8),
     commitOverheadPercent: round(overhead),
-    loadRatio: round(loadRatio),
+    ...loads,
     ...figuresOf(four, 4),
   }),
 );

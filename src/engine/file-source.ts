@@ -1,3 +1,4 @@
+import { readSync } from "node:fs";
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { throwIfAborted } from "../util/abort.ts";
 import type { SkeinError } from "../util/errors.ts";
@@ -8,6 +9,8 @@ import { invalidModelFile } from "../formats/errors.ts";
 const pieceBytes: number = 64 * 2 ** 20;
 
 export interface FileSource extends ByteSource {
+  /** The open file, for threads that read beside this one. */
+  readonly descriptor: number;
   close(): Promise<void>;
 }
 
@@ -38,7 +41,7 @@ function fileSource(path: string, file: FileHandle, size: number, openedMtimeNs:
     for (let done = 0; done < length;) {
       throwIfAborted(signal);
       const { bytesRead } = await file.read(bytes, done, Math.min(length - done, pieceBytes), start + done);
-      if (bytesRead === 0) throw invalidModelFile(path, "became shorter while it was read");
+      if (bytesRead === 0) throw shortened(path);
       done += bytesRead;
     }
     const now = await file.stat({ bigint: true });
@@ -47,18 +50,44 @@ function fileSource(path: string, file: FileHandle, size: number, openedMtimeNs:
     }
     return bytes;
   }
+  const check = (start: number, length: number, signal: AbortSignal): void => {
+    throwIfAborted(signal);
+    checkRange(path, size, start, length);
+  };
+  const named = (error: unknown): unknown => (isSystemError(error) ? unreadable(path, error) : error);
   return {
     name: path,
     size,
+    descriptor: file.fd,
     close: () => file.close(),
     read: async (start, length, signal) => {
-      throwIfAborted(signal);
-      checkRange(path, size, start, length);
+      check(start, length, signal);
       return readWhole(start, length, signal).catch((error: unknown) => {
-        throw isSystemError(error) ? unreadable(path, error) : error;
+        throw named(error);
       });
     },
+    readInto: async (start, into, signal) => {
+      check(start, into.length, signal);
+      try {
+        if (!readFully(file.fd, start, into)) throw shortened(path);
+      } catch (error) {
+        throw named(error);
+      }
+    },
   };
+}
+
+/** At once: to wait for another thread takes longer than to copy a few pages. Returns whether the file has so many bytes. */
+function readFully(descriptor: number, start: number, into: Uint8Array): boolean {
+  for (let done = 0, read = 0; done < into.length; done += read) {
+    read = readSync(descriptor, into, done, into.length - done, start + done);
+    if (read === 0) return false;
+  }
+  return true;
+}
+
+function shortened(path: string): SkeinError {
+  return invalidModelFile(path, "became shorter while it was read");
 }
 
 function unreadable(path: string, error: NodeJS.ErrnoException): SkeinError {

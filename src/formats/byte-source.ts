@@ -11,17 +11,24 @@ export interface ByteSource {
    * @throws SkeinError `invalid_model_file` when the source does not have them (any more), or changed; `cancelled`
    */
   read(start: number, length: number, signal: AbortSignal): Promise<Uint8Array>;
+  /**
+   * Fills `into`, which should be small, with the bytes from `start` on. For who checks them by their hash: a source that changes meanwhile may not be
+   * noticed. @throws SkeinError as `read`
+   */
+  readInto(start: number, into: Uint8Array, signal: AbortSignal): Promise<void>;
 }
 
 export function memorySource(name: string, bytes: Uint8Array): ByteSource {
+  const read: ByteSource["read"] = async (start, length, signal) => {
+    throwIfAborted(signal);
+    checkRange(name, bytes.length, start, length);
+    return bytes.subarray(start, start + length);
+  };
   return {
     name,
     size: bytes.length,
-    read: async (start, length, signal) => {
-      throwIfAborted(signal);
-      checkRange(name, bytes.length, start, length);
-      return bytes.subarray(start, start + length);
-    },
+    read,
+    readInto: async (start, into, signal) => into.set(await read(start, into.length, signal)),
   };
 }
 

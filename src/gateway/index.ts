@@ -37,6 +37,7 @@ import { Responses } from "./responses/responses.ts";
 import { rateLimitHeaders, RateLimits } from "./http/rate-limits.ts";
 import { createIdempotency } from "./http/idempotency.ts";
 import { mountEmbeddings } from "./embeddings/index.ts";
+import { isMessagesPath } from "./messages/path.ts";
 import { mountMessages } from "./messages/index.ts";
 import { mountUnoffered } from "./http/unoffered.ts";
 import { ModelAccess } from "./requests/model-access.ts";
@@ -59,6 +60,8 @@ const openaiVersion = "2020-10-01";
 export interface Gateway {
   /** Answers one HTTP request; never rejects. */
   readonly fetch: (request: Request) => Promise<Response>;
+  /** What is served, but for what only refuses. */
+  readonly endpoints: readonly { readonly method: string; readonly path: string }[];
   /** Takes in a provider whose session is established. */
   addSession(session: ProviderSession): void;
   /** Ends all sessions; running requests fail. */
@@ -170,6 +173,8 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     await next();
     c.header("openai-processing-ms", String(Math.round(deps.clock.monotonicMs() - startMs)));
     c.header("openai-version", openaiVersion);
+    // As Anthropic's clients look for it.
+    if (isMessagesPath(c.req.path)) c.header("request-id", `req_${c.get("requestId")}`);
     // A handler's own Response does not have what was prepared here.
     c.header("x-request-id", `req_${c.get("requestId")}`);
   });
@@ -285,6 +290,9 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
 
   return {
     fetch: async (request) => app.fetch(request),
+    endpoints: app.routes
+      .filter(({ method }) => method !== "ALL")
+      .map(({ method, path: served }) => ({ method, path: served })),
     addSession: (session) => directory.add(session),
     close: () => {
       journals.freeze();

@@ -31,7 +31,7 @@ const body = fc.record({
   model: fc.constant("naive"),
   messages: fc.array(
     fc.record({
-      role: fc.constantFrom("system", "developer", "user", "assistant", "tool"),
+      role: fc.constantFrom("system", "developer", "user", "assistant"),
       content: fc.oneof(
         anyText,
         fc.array(fc.record({ type: fc.constant("text"), text: anyText }), { minLength: 1 }),

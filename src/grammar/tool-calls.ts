@@ -48,7 +48,6 @@ export function toolCallGrammar(
     further === null
       ? call
       : `${call} ${repeated(writer.rule(`${literal(further)} ${call}`), 0, callsMax - 1)}`;
-  const body = writer.rule(`${literal(syntax.open)} ${calls} ${literal(syntax.close)}`);
   if (!isRequired) {
     const { mark } = syntax;
     if (mark === null) return null;
@@ -61,6 +60,7 @@ export function toolCallGrammar(
       `TagDispatch((${literal(mark)}, ${behindMark}), stop_eos=true, stop_str=(), loop_after_dispatch=${isLooped})`,
     );
   }
+  const body = writer.rule(`${literal(syntax.open)} ${calls} ${literal(syntax.close)}`);
   return writer.text(thoughts === null ? body : `${thoughtRules(writer, thoughts)} ${body}`);
 }
 

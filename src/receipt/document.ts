@@ -162,6 +162,7 @@ export function parseDocument(json: unknown): ReceiptDocument {
     const where = issue === undefined ? "" : ` at ${issue.path.join(".")}: ${issue.message}`;
     throw new SkeinError("invalid_request", `This is not a receipt${where.slice(0, 200)}.`, {
       hint: "skein receipt <id> fetches one from the gateway.",
+      param: issue?.path[0] === undefined ? "object" : issue.path.join(".").slice(0, 100),
     });
   }
   const { request_id: requestId, choices } = result.data;

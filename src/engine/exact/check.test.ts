@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { headerBytes, layout } from "../../exact/container/container.ts";
 import { smallTokenizer } from "../../exact/container/fixture.suite.ts";
-import { manifestOf } from "../../exact/model/manifest.ts";
+import { manifestOf, tokenizerBytes } from "../../exact/model/manifest.ts";
 import { tensorsOf } from "../../exact/model/sink.ts";
 import { diceOfSeed, randomShape } from "../../exact/random-model.suite.ts";
 import type { SkeinError } from "../../util/errors.ts";
@@ -31,7 +31,7 @@ test("a model that does not fit is refused before a weight is read", async () =>
     const parts = {
       shape,
       quantization: "int8-row" as const,
-      tokenizer: smallTokenizer("gpt2", 8),
+      tokenizerBytes: tokenizerBytes(smallTokenizer("gpt2", 8)),
       chatTemplate: null,
       tensorRoots: tensorsOf(shape).map(() => new Uint8Array(32)),
     };

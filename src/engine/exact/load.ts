@@ -1,13 +1,15 @@
 /** Loads a converted model: checks every hash, places the weights, and builds what prompts need. */
 import { equalBytes } from "../../exact/commitment/commitment.ts";
-import { type ContainerInfo, openContainer, readContainer } from "../../exact/container/container.ts";
+import {
+  type ContainerHeader,
+  type ContainerInfo,
+  readHeader,
+  tokenizerOf,
+} from "../../exact/container/container.ts";
 import type { PagedExecutor } from "../../exact/executor.ts";
 import { createTokenizer, type ExactTokenizer } from "../../exact/tokenizer/tokenizer.ts";
-import {
-  createWasmExecutor,
-  type WasmExecutor,
-  type WasmExecutorOptions,
-} from "../../exact/wasm/executor.ts";
+import type { WasmExecutor, WasmExecutorOptions } from "../../exact/wasm/executor.ts";
+import { type LoadHelpers, loadWasmExecutor } from "../../exact/wasm/load.ts";
 import { SkeinError } from "../../util/errors.ts";
 import { invalidModelFile } from "../../formats/errors.ts";
 import type { Emitted } from "../../protocol/generate.ts";
@@ -18,6 +20,7 @@ import type { PieceTable } from "../piece-decoder.ts";
 import { checkTextLength, type PromptModel } from "../prompt.ts";
 import { sharedWork, threadsReady } from "./compute-threads.ts";
 import { machineBytes, type MemoryPlan, planMemory, rowsMaxFor, weightBytes } from "./memory-plan.ts";
+import { idleProcessors, withLoadThreads } from "./load-threads.ts";
 import type { ExactLoadOptions, LoadedFacts } from "./messages.ts";
 import { sha256 } from "../sha256.ts";
 
@@ -46,21 +49,43 @@ export async function loadModel(
 ): Promise<LoadedModel> {
   const source = await openFileSource(options.modelPath);
   try {
-    const info = await openContainer(source, sha256, never);
-    if (options.modelId !== null && info.modelId !== options.modelId) {
-      throw invalidModelFile(options.modelPath, "is another model than before", "Start the provider again.");
-    }
-    const { shape, quantization } = info.manifest;
-    const plan = planMemory(shape, quantization, options, machineBytes());
-    const executor = await openExecutor(source, info, plan, sharedWork(options.threads, onFailure));
-    const draft = await loadDraft(options, info, plan, sharedWork(options.threads, onFailure));
-    const { modelId, name } = info;
-    const text = textOf(info, plan.contextTokensMax);
+    return await withLoadThreads(source, idleProcessors(), (helpers) =>
+      loadFrom(source, options, helpers, onFailure),
+    );
+  } finally {
+    await source.close();
+  }
+}
+
+async function loadFrom(
+  source: FileSource,
+  options: ExactLoadOptions,
+  helpers: LoadHelpers | undefined,
+  onFailure: (reason: string) => void,
+): Promise<LoadedModel> {
+  const header = await readHeader(source, sha256, never);
+  const { manifest, modelId, name } = header;
+  if (options.modelId !== null && modelId !== options.modelId) {
+    throw invalidModelFile(options.modelPath, "is another model than before", "Start the provider again.");
+  }
+  const plan = planMemory(manifest.shape, manifest.quantization, options, machineBytes());
+  const ending = new AbortController();
+  const opening = openExecutor(source, header, plan, {
+    threads: sharedWork(options.threads, onFailure),
+    helpers,
+    signal: ending.signal,
+  });
+  try {
+    // What is between text and tokens is made while others load.
+    const makeText = async () =>
+      textOf({ ...header, tokenizer: tokenizerOf(source.name, header) }, plan.contextTokensMax);
+    const [executor, text] = await Promise.all([opening, makeText()]);
+    const draft = await loadDraft(options, header, plan, sharedWork(options.threads, onFailure));
     const hasInfill = text.prompt.infill != null;
     const dialect = offeredDialect(text.prompt.chatTemplate);
     return { ...text, facts: { modelId, name, dialect, hasInfill, ...plan }, executor, draft };
   } finally {
-    await source.close();
+    ending.abort();
   }
 }
 
@@ -68,15 +93,21 @@ type Threads = Pick<WasmExecutorOptions, "threads">;
 
 async function openExecutor(
   source: FileSource,
-  info: ContainerInfo,
+  header: ContainerHeader,
   { parallelMax, contextTokensMax, cacheTokensMax }: MemoryPlan,
-  threads: Threads,
+  given: {
+    readonly threads: Threads;
+    readonly helpers: LoadHelpers | undefined;
+    readonly signal: AbortSignal;
+  },
 ): Promise<WasmExecutor> {
   const rowsMax = rowsMaxFor(parallelMax);
-  const options = { contextTokensMax, cacheTokensMax, rowsMax, ...threads };
-  const wasm = createWasmExecutor(info.manifest.shape, options);
-  await readContainer(source, info, sha256, wasm.sink, { signal: never });
-  const executor = wasm.executor();
+  const { threads, helpers, signal } = given;
+  const executor = await loadWasmExecutor(source, header, sha256, {
+    executor: { contextTokensMax, cacheTokensMax, rowsMax, ...threads },
+    signal,
+    ...(helpers === undefined ? {} : { helpers }),
+  });
   await threadsReady(executor);
   return executor;
 }
@@ -84,15 +115,15 @@ async function openExecutor(
 /** The model that guesses ahead, with as many contexts. @throws SkeinError as `loadModel`; `unsupported_model` for another tokenizer */
 async function loadDraft(
   { draftPath = null }: ExactLoadOptions,
-  { manifest }: ContainerInfo,
+  { manifest }: ContainerHeader,
   { parallelMax, contextTokensMax }: MemoryPlan,
   threads: Threads,
 ): Promise<PagedExecutor | null> {
   if (draftPath === null) return null;
   const source = await openFileSource(draftPath);
   try {
-    const info = await openContainer(source, sha256, never);
-    const { shape, quantization, tokenizer } = info.manifest;
+    const header = await readHeader(source, sha256, never);
+    const { shape, quantization, tokenizer } = header.manifest;
     if (!equalBytes(tokenizer, manifest.tokenizer)) {
       throw new SkeinError("unsupported_model", `The draft model ${draftPath} has another tokenizer.`, {
         hint: "Choose a smaller model of the same family.",
@@ -101,7 +132,9 @@ async function loadDraft(
     const room = machineBytes() - weightBytes(manifest.shape, manifest.quantization);
     const contextTokens = Math.min(shape.contextTokensMax, contextTokensMax);
     const plan = planMemory(shape, quantization, { parallel: parallelMax, contextTokens }, room);
-    return await openExecutor(source, info, plan, threads);
+    return await withLoadThreads(source, idleProcessors(), (helpers) =>
+      openExecutor(source, header, plan, { threads, helpers, signal: never }),
+    );
   } finally {
     await source.close();
   }

@@ -6,21 +6,20 @@
  *     chain(t)   = H(0x04 | chain(t − 1) | token | row(t))
  *     execRoot   = root of row(0 … T − 1)
  */
+import { chainTag, hashBytes, logitsTag, nodeTag, tokenTag } from "./tags.ts";
 
 /** SHA-256 of the parts one after the other: injected, because the quickest one differs from place to place. */
 export type Sha256 = (...parts: readonly Uint8Array[]) => Uint8Array;
 
-export const hashBytes = 32;
+export { hashBytes };
 /** Places in a tree are 31-bit numbers. */
 const leavesMax: number = 2 ** 31 - 1;
 
-/** First byte of what is hashed, 0x01 being that of layers: nothing of one kind can be taken for another. */
 const tags = {
-  logits: Uint8Array.of(0x02),
-  token: Uint8Array.of(0x03),
-  chain: Uint8Array.of(0x04),
-  /** Inner nodes and leaves of Merkle trees (RFC 6962, section 2.1). */
-  node: Uint8Array.of(0x11),
+  logits: Uint8Array.of(logitsTag),
+  token: Uint8Array.of(tokenTag),
+  chain: Uint8Array.of(chainTag),
+  node: Uint8Array.of(nodeTag),
 } as const;
 
 /** Merkle tree hash over hashes, as RFC 6962 shapes it: the left part is the largest power of two. */

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { concatBytes } from "../../util/bytes.ts";
 import type { Sha256 } from "../commitment/commitment.ts";
-import { manifestOf } from "../model/manifest.ts";
+import { manifestOf, tokenizerBytes } from "../model/manifest.ts";
 import type { ExactModel, ExactShape, Quantization } from "../model/model.ts";
 import type { ModelSink } from "../model/sink.ts";
 import { bytesOfMatrix, bytesOfNorm } from "../model/weight-bytes.ts";
@@ -23,6 +23,8 @@ export interface ContainerParts {
   readonly shape: ExactShape;
   readonly name: string;
   readonly tokenizer: TokenizerData;
+  /** Default: those of the tokenizer. */
+  readonly tokenizerBytes?: Uint8Array;
   readonly chatTemplate: string | null;
   /** Bytes of every tensor in canonical order. */
   readonly tensors: readonly Uint8Array[];
@@ -42,8 +44,13 @@ export async function tensorBytesOf(model: ExactModel): Promise<Uint8Array[]> {
 export function containerOf(parts: ContainerParts): Uint8Array {
   const { quantization = "int8-row", shape, name, tokenizer, chatTemplate, tensors } = parts;
   const tensorRoots = tensors.map((bytes) => weightRoot(sha256, [bytes]));
-  const manifest = manifestOf(sha256, { quantization, shape, tokenizer, chatTemplate, tensorRoots });
-  const header = headerBytes({ name, manifest, tokenizer, chatTemplate, tensorRoots });
+  const given = {
+    tokenizerBytes: parts.tokenizerBytes ?? tokenizerBytes(tokenizer),
+    chatTemplate,
+    tensorRoots,
+  };
+  const manifest = manifestOf(sha256, { ...given, quantization, shape });
+  const header = headerBytes({ ...given, name, manifest });
   const { offsets, fileBytes } = layout(shape, quantization, header.length);
   const file = new Uint8Array(fileBytes);
   file.set(header);

@@ -3,7 +3,7 @@ import type { ModelSource } from "../../formats/model-source.ts";
 import { hashBytes, type Sha256 } from "../commitment/commitment.ts";
 import { type ConversionLoss, convertModel, type ConvertOptions } from "../import/convert.ts";
 import { exactShapeOf } from "../import/shape.ts";
-import { manifestOf, modelIdOf } from "../model/manifest.ts";
+import { manifestOf, modelIdOf, tokenizerBytes } from "../model/manifest.ts";
 import { type ModelSink, tensorsOf } from "../model/sink.ts";
 import { bytesOfMatrix, bytesOfNorm } from "../model/weight-bytes.ts";
 import { weightRoot } from "../model/weight-root.ts";
@@ -33,11 +33,12 @@ export async function writeContainer(
   const shape = exactShapeOf(source.shape);
   const { chatTemplate } = source;
   const quantization = options.quantization ?? "int8-row";
-  const { tokenizer } = parts;
+  const { name } = parts;
+  const tokenizer = tokenizerBytes(parts.tokenizer);
   const count = tensorsOf(shape).length;
   const headerOf = (tensorRoots: readonly Uint8Array[]) => {
-    const manifest = manifestOf(sha256, { quantization, shape, tokenizer, chatTemplate, tensorRoots });
-    return { ...parts, manifest, chatTemplate, tensorRoots };
+    const given = { tokenizerBytes: tokenizer, chatTemplate, tensorRoots };
+    return { ...given, name, manifest: manifestOf(sha256, { ...given, quantization, shape }) };
   };
   // The header comes last, when all hashes are known, but takes the same room before.
   const start = headerBytes(headerOf(Array.from({ length: count }, () => new Uint8Array(hashBytes)))).length;

@@ -27,7 +27,8 @@ export interface Manifest {
 export interface ManifestParts {
   readonly quantization: Quantization;
   readonly shape: ExactShape;
-  readonly tokenizer: TokenizerData;
+  /** See `tokenizerBytes`. */
+  readonly tokenizerBytes: Uint8Array;
   readonly chatTemplate: string | null;
   readonly tensorRoots: readonly Uint8Array[];
 }
@@ -39,7 +40,7 @@ export function manifestOf(sha256: Sha256, parts: ManifestParts): Manifest {
     opsHash,
     quantization: parts.quantization,
     shape: parts.shape,
-    tokenizer: sha256(tokenizerBytes(parts.tokenizer)),
+    tokenizer: sha256(parts.tokenizerBytes),
     template: sha256(new TextEncoder().encode(parts.chatTemplate ?? "")),
     weights: merkleRoot(sha256, parts.tensorRoots),
   };

@@ -84,19 +84,26 @@ export function normOfBytes({ columns }: TensorExtent, bytes: Uint8Array): NormW
 
 /** Whether all numbers are such as the arithmetic allows; the import makes no others, but anybody can write a file. */
 export function isMatrixInRange(matrix: Matrix): boolean {
-  const { multipliers, bias } = matrix;
-  const isRow = matrix.format === "int8-row";
-  const [least, below] = isRow ? [2 ** 14, 2 ** 15] : [2 ** 12, 2 ** 13];
+  // Of four bits every pattern is a weight.
+  const numbers = matrix.format === "int8-row" ? matrix.weights : matrix.scales;
+  return !numbers.includes(-128) && areRowsInRange(matrix);
+}
+
+/** The same without weights and scales. */
+export function areRowsInRange({
+  format,
+  multipliers,
+  bias,
+}: Pick<Matrix, "format" | "multipliers" | "bias">): boolean {
+  const [least, below] = format === "int8-row" ? [2 ** 14, 2 ** 15] : [2 ** 12, 2 ** 13];
   const biasMax = 2 ** qkvBits - 1;
   return (
-    // Of four bits every pattern is a weight.
-    !(isRow ? matrix.weights : matrix.scales).includes(-128) &&
     multipliers.every((multiplier) => multiplier >= least && multiplier < below) &&
     (bias === null || bias.every((value) => Math.abs(value) <= biasMax))
   );
 }
 
-export function isNormInRange({ mantissas }: NormWeights): boolean {
+export function isNormInRange({ mantissas }: Pick<NormWeights, "mantissas">): boolean {
   return mantissas.every((mantissa) => Math.abs(mantissa) < 2 ** 23);
 }
 

@@ -4,7 +4,8 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { concatBytes } from "../../util/bytes.ts";
 import { merkleRoot } from "../commitment/commitment.ts";
-import { weightChunkBytes, weightRoot } from "./weight-root.ts";
+import { weightChunkBytes } from "../commitment/tags.ts";
+import { weightRoot } from "./weight-root.ts";
 
 function sha256(...parts: readonly Uint8Array[]): Uint8Array {
   const hash = createHash("sha256");

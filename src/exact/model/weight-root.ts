@@ -1,8 +1,8 @@
-/** The Merkle tree over a tensor's bytes in chunks of 512: small enough for a contract to be shown one. */
+/** The Merkle tree over a tensor's bytes in chunks of 512. */
+import { chunkTag, weightChunkBytes } from "../commitment/tags.ts";
 import { merkleRoot, type Sha256 } from "../commitment/commitment.ts";
 
-export const weightChunkBytes = 512;
-const chunkTag: Uint8Array = Uint8Array.of(0x10);
+const tag: Uint8Array = Uint8Array.of(chunkTag);
 
 /** Root of the concatenated parts; the last chunk may be shorter. */
 export function weightRoot(sha256: Sha256, parts: readonly Uint8Array[]): Uint8Array {
@@ -17,14 +17,14 @@ export function weightRoot(sha256: Sha256, parts: readonly Uint8Array[]): Uint8A
       carried.push(part.subarray(0, at));
       carriedBytes += at;
       if (carriedBytes < weightChunkBytes) continue;
-      leaves.push(sha256(chunkTag, ...carried));
+      leaves.push(sha256(tag, ...carried));
     }
     for (; at + weightChunkBytes <= part.length; at += weightChunkBytes) {
-      leaves.push(sha256(chunkTag, part.subarray(at, at + weightChunkBytes)));
+      leaves.push(sha256(tag, part.subarray(at, at + weightChunkBytes)));
     }
     carried = [part.subarray(at)];
     carriedBytes = part.length - at;
   }
-  if (carriedBytes > 0) leaves.push(sha256(chunkTag, ...carried));
+  if (carriedBytes > 0) leaves.push(sha256(tag, ...carried));
   return merkleRoot(sha256, leaves);
 }

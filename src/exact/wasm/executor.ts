@@ -9,7 +9,9 @@ import type { ProgramRow } from "./program.ts";
 import { noPages, pageLayout, PagePool, pagesFor } from "./pages.ts";
 import { Sequences, type WasmSequence } from "./sequences.ts";
 import { controlBytes, meetTimeoutMsDefault, type StartThreads, Team, type TeamMember } from "./team.ts";
-import { firstOfRow, type PlacedModel, placeModel } from "./weights.ts";
+import { placeModel } from "./place-model.ts";
+import { kernelTables } from "./tables.ts";
+import { type AllocatedTensors, firstOfRow, placedModel, type PlacedModel } from "./weights.ts";
 import { placeAngles, placeWorkspace, residualAt, type Workspace } from "./workspace.ts";
 
 export interface WasmExecutorOptions {
@@ -44,18 +46,36 @@ export function createWasmExecutor(
   shape: ExactShape,
   options: WasmExecutorOptions = {},
 ): { readonly sink: ModelSink; readonly executor: () => WasmExecutor } {
+  const setup = prepare(shape, options, false);
+  const placing = placeModel(setup);
+  return { sink: placing.sink, executor: () => executorOf(setup, placing.tensors) };
+}
+
+/** Memory for a model that comes. */
+export interface ExecutorSetup {
+  readonly memory: KernelMemory;
+  readonly shape: ExactShape;
+  readonly range: LayerRange;
+  readonly threads: number;
+  readonly options: WasmExecutorOptions;
+}
+
+/** @param isShared whether others work in its memory before threads compute in it */
+export function prepare(shape: ExactShape, options: WasmExecutorOptions, isShared: boolean): ExecutorSetup {
   const range = options.range ?? { start: 0, end: shape.layers };
   checkRange(shape, range);
   checkCount("The context", options.contextTokensMax ?? 1, 1);
   checkCount("The number of rows", options.rowsMax ?? 1, 1);
   checkCount("The number of positions", options.cacheTokensMax ?? 1, 1);
   const threads = options.threads?.count ?? 1;
-  const memory = new KernelMemory({ shared: threads > 1 });
-  const placing = placeModel(memory, shape, range, threads);
-  return {
-    sink: placing,
-    executor: () => new TeamExecutor(memory, { shape, range, model: placing.placed(), options }),
-  };
+  const memory = new KernelMemory({ shared: isShared || threads > 1, tables: kernelTables });
+  return { memory, shape, range, threads, options };
+}
+
+/** When the numbers of all tensors are in memory. */
+export function executorOf(setup: ExecutorSetup, tensors: AllocatedTensors): WasmExecutor {
+  const { memory, shape, range, options } = setup;
+  return new TeamExecutor(memory, { shape, range, model: placedModel(memory, tensors, range), options });
 }
 
 interface Parts {

@@ -1,6 +1,5 @@
 /** The compiled kernels and the memory they work in. */
 import { SkeinError } from "../../util/errors.ts";
-import { exp2Table, sigmoidTable } from "../ops/tables.ts";
 import { kernelsBase64 } from "./kernels.wasm.ts";
 
 /** Addresses and sizes are bytes in the module's memory, or counts; 64-bit values are bigints. */
@@ -46,6 +45,20 @@ export interface Kernels {
     exp2: number,
     scratch: number,
   ): void;
+  /** Pieces of a tensor's bytes to where kernels look for them; whether they hold a number that is too small. */
+  placeRows(from: number, bytes: number, at: number, columns: number, weights: number): number;
+  placeGroups(from: number, bytes: number, at: number, columns: number, weights: number): void;
+  placeScales(from: number, bytes: number, at: number, columns: number, scales: number): number;
+  /** SHA-256 of many messages of one length. */
+  hashEach(
+    tag: number,
+    from: number,
+    length: number,
+    count: number,
+    into: number,
+    constants: number,
+    scratch: number,
+  ): void;
   keepHead(
     key: number,
     value: number,
@@ -82,36 +95,49 @@ const alignmentBytes = 64;
 
 const compiled = new Map<boolean, WebAssembly.Module>();
 
-/** What another thread needs to work in the same memory. */
-export interface SharedKernels {
-  readonly memory: WebAssembly.Memory;
-  readonly exp2: number;
-  readonly sigmoid: number;
+/** What kernels look numbers up in. */
+export interface KernelTables {
+  readonly exp2: Int32Array;
+  readonly sigmoid: Int32Array;
+  /** Constants of SHA-256. */
+  readonly hashWords: Int32Array;
 }
+
+/** What another thread needs to work in the same memory: that, and where the tables are. */
+export type SharedKernels = {
+  readonly module: WebAssembly.Module;
+  readonly memory: WebAssembly.Memory;
+} & Readonly<Record<keyof KernelTables, number>>;
 
 /** Grows as things are allocated; nothing is given back one by one. */
 export class KernelMemory {
+  readonly #module: WebAssembly.Module;
   readonly #memory: WebAssembly.Memory;
   #end: number = alignmentBytes;
   readonly kernels: Kernels;
   readonly exp2: number;
   readonly sigmoid: number;
+  readonly hashWords: number;
 
   /** @param from the memory of another thread; else a new one, `shared` with threads or not */
-  constructor(from: SharedKernels | { readonly shared: boolean }) {
+  constructor(from: SharedKernels | { readonly shared: boolean; readonly tables: KernelTables }) {
     this.#memory =
       "memory" in from
         ? from.memory
         : new WebAssembly.Memory({ initial: 16, maximum: pagesMax, shared: from.shared });
-    const isShared = "memory" in from || from.shared;
-    const instance = new WebAssembly.Instance(kernelModule(isShared), { env: { memory: this.#memory } });
+    this.#module = "memory" in from ? from.module : kernelModule(from.shared);
+    const instance = new WebAssembly.Instance(this.#module, { env: { memory: this.#memory } });
     this.kernels = instance.exports as unknown as Kernels;
-    this.exp2 = "memory" in from ? from.exp2 : this.place(exp2Table);
-    this.sigmoid = "memory" in from ? from.sigmoid : this.place(sigmoidTable);
+    const addressOf = (table: keyof KernelTables): number =>
+      "memory" in from ? from[table] : this.place(from.tables[table]);
+    this.exp2 = addressOf("exp2");
+    this.sigmoid = addressOf("sigmoid");
+    this.hashWords = addressOf("hashWords");
   }
 
   share(): SharedKernels {
-    return { memory: this.#memory, exp2: this.exp2, sigmoid: this.sigmoid };
+    const { exp2, sigmoid, hashWords } = this;
+    return { module: this.#module, memory: this.#memory, exp2, sigmoid, hashWords };
   }
 
   get usedBytes(): number {

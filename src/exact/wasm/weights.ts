@@ -1,15 +1,7 @@
-/** Puts the weights of a model into the kernels' memory as they arrive. */
+/** Where the weights of a model are in the kernels' memory. */
 import type { LayerTensor, TensorRef } from "../../formats/model-source.ts";
-import {
-  type ExactShape,
-  type GroupMatrix,
-  groupColumns,
-  type LayerRange,
-  type Matrix,
-  type NormWeights,
-  type RowMatrix,
-} from "../model/model.ts";
-import { isInRange, type ModelSink } from "../model/sink.ts";
+import { groupColumns, type LayerRange, type Matrix } from "../model/model.ts";
+import type { TensorExtent } from "../model/weight-bytes.ts";
 import type { KernelMemory } from "./kernels.ts";
 
 /** The rows of a matrix that one thread computes. */
@@ -20,22 +12,39 @@ export interface MatrixSlice {
   readonly count: number;
 }
 
-/** Addresses of a matrix. */
+/** Addresses of a matrix. Weights and scales are in the order of the kernels, the others in that of the rows. */
 export interface PlacedMatrix {
+  readonly isNorm: false;
   readonly format: Matrix["format"];
   /** One for each thread; some may be empty. */
   readonly slices: readonly MatrixSlice[];
   readonly weights: number;
   readonly columns: number;
   readonly rows: number;
+  /** 0: none. */
+  readonly scales: number;
   readonly multipliers: number;
   readonly exponents: number;
+  /** 0: none. */
+  readonly bias: number;
 }
 
 export interface PlacedNorm {
   readonly mantissas: number;
   readonly exponent: number;
 }
+
+/** Of a norm, whose exponent comes with its bytes: it follows the mantissas. */
+interface AllocatedNorm {
+  readonly isNorm: true;
+  readonly mantissas: number;
+  readonly columns: number;
+}
+
+export type AllocatedTensor = PlacedMatrix | AllocatedNorm;
+
+/** Those of a range, in canonical order. */
+export type AllocatedTensors = readonly (readonly [TensorRef, AllocatedTensor])[];
 
 export type PlacedLayer = Record<"q" | "k" | "v" | "attnOutput" | "gate" | "up" | "down", PlacedMatrix> &
   Record<"attnNorm" | "ffnNorm", PlacedNorm> &
@@ -48,47 +57,25 @@ export interface PlacedModel {
   readonly output: PlacedMatrix | undefined;
 }
 
-/** A sink into memory; `placed()` is complete when every tensor of the range has come. */
-export function placeModel(
-  memory: KernelMemory,
-  shape: ExactShape,
-  range: LayerRange,
-  threads: number,
-): ModelSink & { placed(): PlacedModel } {
-  const globals: Partial<Record<TensorRef["kind"], PlacedMatrix | PlacedNorm>> = {};
-  const layers: Partial<Record<LayerTensor, PlacedMatrix | PlacedNorm>>[] = [];
-  const keep = (tensor: TensorRef, value: PlacedMatrix | PlacedNorm): void => {
-    if ("layer" in tensor) (layers[tensor.layer - range.start] ??= {})[tensor.kind] = value;
-    else globals[tensor.kind] = value;
-  };
-  return {
-    norm(tensor: TensorRef, { mantissas, exponent }: NormWeights) {
-      if (!isInRange(tensor, shape, range)) return;
-      keep(tensor, { mantissas: memory.place(mantissas), exponent });
-    },
-    matrix(tensor: TensorRef, matrix: Matrix) {
-      if (isInRange(tensor, shape, range)) keep(tensor, placeMatrix(memory, matrix, threads));
-    },
-    placed: () => ({
-      layers: layers as PlacedLayer[],
-      embedding: globals["embedding"] as PlacedMatrix | undefined,
-      outputNorm: globals["outputNorm"] as PlacedNorm | undefined,
-      output: globals["output"] as PlacedMatrix | undefined,
-    }),
-  };
-}
+/** Rows that lie side by side, and columns of one of them that follow each other; see assembly/linear.ts. */
+const tileRows = 4;
+const tileColumns = 16;
 
-export function placeMatrix(memory: KernelMemory, matrix: Matrix, threads: number): PlacedMatrix {
-  const { rows, columns } = matrix;
-  const weights = matrix.format === "int8-row" ? placeTiles(memory, matrix) : placeGroups(memory, matrix);
-  const scales = matrix.format === "int8-row" ? 0 : placeScales(memory, matrix);
-  const multipliers = memory.place(matrix.multipliers);
-  const exponents = memory.place(matrix.exponents);
-  const bias = matrix.bias === null ? 0 : memory.place(matrix.bias);
-  const { format } = matrix;
-  /** Weights of a byte. */
-  const packed = format === "int8-row" ? 1 : 2;
-  const groups = columns / groupColumns;
+/** Memory for a tensor's numbers, which are still missing. */
+export function allocateTensor(
+  memory: KernelMemory,
+  { rows, columns, hasBias, isNorm, format }: Omit<TensorExtent, "bytes">,
+  threads: number,
+): AllocatedTensor {
+  if (isNorm) return { isNorm, mantissas: memory.allocate(4 * columns + 1), columns };
+  const wholeRows = Math.ceil(rows / tileRows) * tileRows;
+  const isGrouped = format === "int4-group32";
+  const packed = weightsPerByte(format);
+  const weights = memory.allocate((wholeRows * columns) / packed);
+  const scales = isGrouped ? memory.allocate((wholeRows * columns) / groupColumns) : 0;
+  const multipliers = memory.allocate(2 * rows);
+  const exponents = memory.allocate(rows);
+  const bias = hasBias ? memory.allocate(4 * rows) : 0;
   const share = tileRows * Math.ceil(rows / tileRows / threads);
   const slices = Array.from({ length: threads }, (_, thread): MatrixSlice => {
     const first = Math.min(rows, thread * share);
@@ -98,85 +85,75 @@ export function placeMatrix(memory: KernelMemory, matrix: Matrix, threads: numbe
         weights + (first * columns) / packed,
         multipliers + 2 * first,
         exponents + first,
-        bias === 0 ? 0 : bias + 4 * first,
+        hasBias ? bias + 4 * first : 0,
         count,
         columns,
-        scales === 0 ? 0 : scales + first * groups,
+        isGrouped ? scales + first * (columns / groupColumns) : 0,
       ),
     );
     return { record, first, count };
   });
-  return { format, slices, weights, columns, rows, multipliers, exponents };
+  return { isNorm, format, slices, weights, columns, rows, scales, multipliers, exponents, bias };
 }
 
-/** Rows that lie side by side, and columns of one of them that follow each other; see assembly/linear.ts. */
-const tileRows = 4;
-const tileColumns = 16;
-
-function placeTiles(memory: KernelMemory, { rows, columns, weights }: RowMatrix): number {
-  const address = memory.allocate(Math.ceil(rows / tileRows) * tileRows * columns);
-  // By words: views of sixteen bytes would cost more than what they copy.
-  const into = new Int32Array(memory.buffer);
-  const from = wordsOf(weights);
-  const tileWords = tileColumns / 4;
-  for (let row = 0; row < rows; row++) {
-    let at = (row * columns) / 4;
-    const end = at + columns / 4;
-    for (let to = firstOfRow(address, columns, row) / 4; at < end; to += tileRows * tileWords) {
-      for (let i = 0; i < tileWords; i++) into[to + i] = from[at++]!;
-    }
-  }
-  return address;
-}
-
-function wordsOf(bytes: Int8Array): Int32Array {
-  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
-  return new Int32Array(aligned.buffer, aligned.byteOffset, aligned.length / 4);
-}
-
-/** Address of a row's first weight; its next sixteen lie four times as far. */
+/** Address of a row's first weight of 8 bits; its next sixteen lie four times as far. */
 export function firstOfRow(address: number, columns: number, row: number): number {
   const inTile = row % tileRows;
   return address + (row - inTile) * columns + inTile * tileColumns;
 }
 
-/** See assembly/grouped.ts: 32 bits hold eight columns of a row, and four rows follow one another. */
-function placeGroups(memory: KernelMemory, { rows, columns, weights }: GroupMatrix): number {
-  const address = memory.allocate((Math.ceil(rows / tileRows) * tileRows * columns) / 2);
-  const into = new DataView(memory.buffer);
-  const from = new DataView(weights.buffer, weights.byteOffset, weights.byteLength);
-  for (let row = 0; row < rows; row++) {
-    const start = (row * columns) / 2;
-    const inTile = row % tileRows;
-    const tile = address + ((row - inTile) * columns) / 2 + 4 * inTile;
-    for (let at = 0; at < columns / 2; at += 4) {
-      into.setUint32(tile + tileRows * at, spreadWeights(from.getUint32(start + at, true)), true);
-    }
+/** What follows one another in a tensor's bytes (model/weight-bytes.ts), and where it goes. */
+export interface Section {
+  /** Numbers that kernels have in another order, or the bytes as they are. */
+  readonly kind: "rows" | "groups" | "scales" | "plain";
+  readonly address: number;
+  readonly bytes: number;
+  readonly columns: number;
+}
+
+export function sectionsOf(tensor: AllocatedTensor): Section[] {
+  const { columns } = tensor;
+  const plain = (address: number, bytes: number): Section => ({ kind: "plain", address, bytes, columns });
+  if (tensor.isNorm) return [plain(tensor.mantissas, 4 * columns + 1)];
+  const { format, rows, weights, scales, multipliers, exponents, bias } = tensor;
+  const all: Section[] = [
+    {
+      kind: format === "int8-row" ? "rows" : "groups",
+      address: weights,
+      bytes: (rows * columns) / weightsPerByte(format),
+      columns,
+    },
+  ];
+  if (scales !== 0)
+    all.push({ kind: "scales", address: scales, bytes: (rows * columns) / groupColumns, columns });
+  all.push(plain(multipliers, 2 * rows), plain(exponents, rows));
+  if (bias !== 0) all.push(plain(bias, 4 * rows));
+  return all;
+}
+
+function weightsPerByte(format: Matrix["format"]): number {
+  return format === "int8-row" ? 1 : 2;
+}
+
+/** The model of a range from its tensors, whose numbers are there. */
+export function placedModel(memory: KernelMemory, tensors: AllocatedTensors, range: LayerRange): PlacedModel {
+  const view = new DataView(memory.buffer);
+  const globals: Partial<Record<TensorRef["kind"], PlacedMatrix | PlacedNorm>> = {};
+  const layers: Partial<Record<LayerTensor, PlacedMatrix | PlacedNorm>>[] = [];
+  for (const [tensor, allocated] of tensors) {
+    const placed = allocated.isNorm
+      ? {
+          mantissas: allocated.mantissas,
+          exponent: view.getInt8(allocated.mantissas + 4 * allocated.columns),
+        }
+      : allocated;
+    if ("layer" in tensor) (layers[tensor.layer - range.start] ??= {})[tensor.kind] = placed;
+    else globals[tensor.kind] = placed;
   }
-  return address;
-}
-
-/** Adds 8 to eight four-bit numbers and puts those of even columns first, then those of odd ones. */
-function spreadWeights(packed: number): number {
-  const plain = packed ^ 0x88888888;
-  return everySecond(plain) | (everySecond(plain >>> 4) << 16);
-}
-
-function everySecond(packed: number): number {
-  const single = packed & 0x0f0f0f0f;
-  const pairs = (single | (single >>> 4)) & 0x00ff00ff;
-  return (pairs | (pairs >>> 8)) & 0xffff;
-}
-
-function placeScales(memory: KernelMemory, { rows, columns, scales }: GroupMatrix): number {
-  const groups = columns / groupColumns;
-  const address = memory.allocate(Math.ceil(rows / tileRows) * tileRows * groups);
-  const into = new Int8Array(memory.buffer, address);
-  for (let row = 0; row < rows; row++) {
-    const inTile = row % tileRows;
-    for (let g = 0; g < groups; g++) {
-      into[(row - inTile) * groups + tileRows * g + inTile] = scales[row * groups + g]!;
-    }
-  }
-  return address;
+  return {
+    layers: layers as PlacedLayer[],
+    embedding: globals["embedding"] as PlacedMatrix | undefined,
+    outputNorm: globals["outputNorm"] as PlacedNorm | undefined,
+    output: globals["output"] as PlacedMatrix | undefined,
+  };
 }

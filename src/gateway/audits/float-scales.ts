@@ -3,6 +3,7 @@ import type { CalibrationRecord } from "../../audit/calibration.ts";
 import type { Scoring } from "../../audit/honest-streams.ts";
 import type { AnswerScores, Engine, ScoreRequest } from "../../engine/port.ts";
 import type { Clock } from "../../util/clock.ts";
+import { SkeinError } from "../../util/errors.ts";
 
 export interface FloatScales {
   /** What honest answers of a model look like here; null: it is not here. */
@@ -17,7 +18,7 @@ export interface FloatScales {
   close(): Promise<void>;
 }
 
-type ScoringEngine = Scoring & Pick<Engine, "close">;
+export type ScoringEngine = Scoring & Pick<Engine, "close">;
 
 /** Then the engine is closed and gives its memory back. */
 const idleMs = 60_000;
@@ -49,6 +50,11 @@ export function createFloatScales(
       await unload();
       const room = Math.max(contextTokensMin, contextTokens);
       loaded = { modelId, contextTokens: room, engine: await open(modelId, room) };
+    }
+    // It may have been closed while the model was loaded.
+    if (isClosed) {
+      await unload();
+      throw new SkeinError("engine_unavailable", "The gateway is closing.");
     }
     return loaded.engine;
   };

@@ -1,8 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { CalibrationRecord } from "../../audit/calibration.ts";
-import type { Scoring } from "../../audit/honest-streams.ts";
-import type { Engine } from "../../engine/port.ts";
 import { createNaiveEngine, naiveDefaults } from "../../engine/naive.ts";
 import type { AuditView, ProviderView } from "../../protocol/gateway-api.ts";
 import type { GenerateEvent, GenerateRequest } from "../../protocol/generate.ts";
@@ -13,7 +11,7 @@ import type { Store } from "../../store/port.ts";
 import { ManualClock, systemClock } from "../../util/clock.ts";
 import { FakeSession, type TestGateway, testGateway } from "../fixture.suite.ts";
 import { settled } from "./detect.suite.ts";
-import { createFloatScales } from "./float-scales.ts";
+import { createFloatScales, type ScoringEngine } from "./float-scales.ts";
 
 const engineOptions = { ...naiveDefaults, answerTokens: 30, contextTokensMax: 4_096 };
 const calibration: CalibrationRecord = {
@@ -31,7 +29,7 @@ const calibration: CalibrationRecord = {
 };
 const newEngine = () => createNaiveEngine({ clock: systemClock }, engineOptions);
 const newScales = () =>
-  createFloatScales(systemClock, [calibration], async () => newEngine() as Engine & Scoring);
+  createFloatScales(systemClock, [calibration], async () => newEngine() as ScoringEngine);
 
 async function floatGateway(store?: Store): Promise<TestGateway> {
   const checker = { has: () => false, check: () => assert.fail("exact"), close: async () => undefined };

@@ -110,7 +110,10 @@ export function toolUseOf(body: Body): ToolUse | null {
   };
   // Schemas are wrong or right whatever the model's format: whoever sent them hears of it before anybody is asked.
   compiled({ ...form, isRequired: true }, "generic", null);
-  const wish = body.tool_choice ?? "auto";
+  const [only] = allowed === null ? [] : [...allowed];
+  const named =
+    only === undefined || allowed?.size !== 1 ? null : { type: "function", function: { name: only } };
+  const wish = isRequired ? (named ?? "required") : "auto";
   const toolChoice = JSON.stringify({ tool_choice: wish, parallel_tool_calls: isParallel });
   const known = new Map<string, Constraint | null>();
   return {
@@ -196,7 +199,7 @@ function functionOf(
 }
 
 /** Null: nested deeper than the stack. */
-function jsonOf(value: object): string | null {
+export function jsonOf(value: object): string | null {
   try {
     return JSON.stringify(value);
   } catch {
@@ -263,6 +266,12 @@ export function toolFieldsOf(
     });
   });
   return { toolCalls };
+}
+
+/** A message as chat completions have it. */
+export function chatJsonOf({ role, content, name, toolCalls, toolCallId }: ChatMessage): object {
+  const calls = toolCalls?.map(({ id, ...called }) => ({ id, type: "function", function: called }));
+  return { role, content, name, tool_calls: calls, tool_call_id: toolCallId };
 }
 
 /** Each tool's message must answer a call before it. @throws SkeinError `invalid_request` */

@@ -8,13 +8,12 @@ import type { CompletionRequest } from "../requests/parse-request.ts";
 import { eachJson, putJson } from "../kept/records.ts";
 import { sseBody, sseHeaders } from "../http/sse.ts";
 import { type ResponseEvent, responseEvents } from "./events.ts";
+import { answerMessages, type InputItem, messagesOf } from "./input.ts";
 import { failedObject, type ResponseObject, responseObject } from "./object.ts";
 import {
   chatRequestOf,
   conversationOf,
-  type InputItem,
   inResponseWords,
-  messagesOf,
   parseResponseRequest,
   type ResponseRequest,
 } from "./parse.ts";
@@ -211,9 +210,7 @@ export class Responses {
     if (request.isBackground && this.#running.get(response.id)?.signal.aborted !== false) return;
     const isFailedInSight = response.status === "failed" && !request.isBackground && !request.isStream;
     if (!request.isStored || isFailedInSight || this.#isClosed) return;
-    const answer = response.output[0]?.content[0]?.text;
-    const messages: ChatMessage[] =
-      answer === undefined ? [...conversation] : [...conversation, { role: "assistant", content: answer }];
+    const messages: ChatMessage[] = [...conversation, ...answerMessages(response.output)];
     const { inputItems, body } = request;
     const stored: StoredResponse = { response, inputItems, messages, createdMs, body };
     const also = request.isBackground ? [{ type: "delete" as const, key: activeKey(response.id) }] : [];

@@ -6,7 +6,8 @@ import type { Block } from "../../../src/exact/ops/integers.ts";
 import { linear } from "../../../src/exact/ops/operations.ts";
 import { type Dice, diceOfSeed } from "../../../src/exact/random-model.suite.ts";
 import { KernelMemory } from "../../../src/exact/wasm/kernels.ts";
-import { placeMatrix } from "../../../src/exact/wasm/weights.ts";
+import { placeMatrix } from "../../../src/exact/wasm/place-model.ts";
+import { kernelTables } from "../../../src/exact/wasm/tables.ts";
 import { createGpuLinear, type GpuLinear, openGpu } from "../../../src/exact/webgpu/linear.ts";
 import { memorySource } from "../../../src/formats/byte-source.ts";
 
@@ -83,7 +84,7 @@ async function compare(
 
 function inWasm(matrix: RowMatrix, blocks: readonly Block[], fraction: number, bits: number): Int32Array[] {
   const { rows, columns } = matrix;
-  const memory = new KernelMemory({ shared: false });
+  const memory = new KernelMemory({ shared: false, tables: kernelTables });
   const [slice] = placeMatrix(memory, matrix, 1).slices;
   const x = memory.allocate(2 * columns * blocks.length);
   for (const [i, { mantissas }] of blocks.entries()) {

@@ -3,3 +3,5 @@ export { matmul } from "./linear";
 export { matmulGrouped } from "./grouped";
 export { addTo, embed, gatedBlock, normHead, normToBlock, rotate, toBlock } from "./vectors";
 export { attend, keepHead } from "./attention";
+export { placeGroups, placeRows, placeScales } from "./placing";
+export { hashEach } from "./sha256";
