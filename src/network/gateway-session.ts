@@ -12,10 +12,13 @@ import { greetProvider } from "./handshake.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import type { Connection } from "./port.ts";
 import { type AnswerFrame, type RequestStream, RequestStreams } from "./request-streams.ts";
-import type { JoinPolicy, ProviderSession, SessionDeps } from "./session.ts";
+import { creditEvents, type JoinPolicy, type ProviderSession, type SessionDeps } from "./session.ts";
 
 /** An offer that expired without a renewal is withdrawn within this time. */
 const expiryCheckMs = 5_000;
+
+/** From a cancellation to the receipt: what is on its way, a signature and a write to the provider's disk. */
+const lateReceiptMs = 2_000;
 
 const idleStatus: ProviderStatus = { active: 0, queued: 0, ready: false, reason: "no status yet" };
 
@@ -147,7 +150,11 @@ class GatewaySideSession implements ProviderSession {
     });
   }
 
-  async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
+  async *generate(
+    request: GenerateRequest,
+    signal: AbortSignal,
+    onLate: ((event: GenerateEvent) => void) | null = null,
+  ): AsyncGenerator<GenerateEvent> {
     const wantsReceipt = request.terms !== undefined;
     const stream = this.#openStream(wantsReceipt);
     const checker = new EventChecker(request);
@@ -168,8 +175,34 @@ class GatewaySideSession implements ProviderSession {
       }
     } finally {
       release();
+      const isCut = isSent && wantsReceipt && !stream.ended && !this.closed;
       this.#closeStream(stream, isSent);
+      if (isCut && onLate !== null) this.#listenOn(stream, checker, onLate);
     }
+  }
+
+  /** The provider signs for what it sent until it heard of the cancellation: that, and its receipt. */
+  #listenOn(stream: RequestStream, checker: EventChecker, onLate: (event: GenerateEvent) => void): void {
+    // What credit let the provider send, and a checkpoint behind some of it.
+    let left = 2 * creditEvents;
+    const hear = ({ frame }: { frame: AnswerFrame }): void => {
+      if (left-- === 0) return stop();
+      try {
+        const event = checker.check(frame);
+        onLate(event);
+        if (event.type === "receipt") stop();
+      } catch {
+        // Nobody relies on it.
+        stop();
+      }
+    };
+    const stop = (): void => {
+      cancel();
+      this.#streams.listenNoMore(stream);
+    };
+    const cancel = this.#deps.clock.schedule(lateReceiptMs, stop);
+    this.#streams.listenOn(stream, (frame) => hear({ frame }));
+    for (const waiting of stream.queue.take()) hear(waiting);
   }
 
   #grant(stream: RequestStream, bytes: number): void {

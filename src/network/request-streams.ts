@@ -14,6 +14,8 @@ const unreadBytesMax: number = creditBytes + frameBytesMax;
 const unreadSessionBytesMax: number = 64 * 1024 * 1024;
 /** Requests that are remembered after their end, to notice frames that come behind it. */
 const endedMax = 1_024;
+/** Cancelled requests whose receipts are waited for. */
+const lateMax = 256;
 
 export type AnswerFrame = Exclude<
   StreamFrame | TokensFrame,
@@ -64,6 +66,8 @@ export class RequestStream {
 export class RequestStreams {
   readonly #open = new Map<number, RequestStream>();
   readonly #ended = new Set<number>();
+  /** Cancelled ones whose receipt is on its way. */
+  readonly #late = new Map<number, (frame: AnswerFrame) => void>();
   #unreadBytes = 0;
   #lastId = 0;
 
@@ -91,7 +95,7 @@ export class RequestStreams {
     }
     if (stream === undefined) {
       // One that is gone was cancelled while this frame was on its way.
-      if (frame.stream > 0 && frame.stream <= this.#lastId) return;
+      if (frame.stream > 0 && frame.stream <= this.#lastId) return this.#late.get(frame.stream)?.(frame);
       throw violation(`a ${frame.type} frame came for request ${frame.stream}, which was never sent`);
     }
     stream.saw(frame.type);
@@ -122,6 +126,16 @@ export class RequestStreams {
     if (!stream.ended) return;
     this.#ended.add(stream.id);
     if (this.#ended.size > endedMax) this.#ended.delete(this.#ended.values().next().value!);
+  }
+
+  /** Hears frames of a request that is closed; of too many the oldest hears no more. */
+  listenOn({ id }: RequestStream, hear: (frame: AnswerFrame) => void): void {
+    this.#late.set(id, hear);
+    if (this.#late.size > lateMax) this.#late.delete(this.#late.keys().next().value!);
+  }
+
+  listenNoMore({ id }: RequestStream): void {
+    this.#late.delete(id);
   }
 
   failAll(error: SkeinError): void {

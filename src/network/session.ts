@@ -40,8 +40,15 @@ export interface ProviderSession {
   readonly jitterMs?: number | null;
   readonly closed: boolean;
 
-  /** Opens a stream for one attempt. Leaving the loop or aborting cancels at the provider. */
-  generate(request: GenerateRequest, signal: AbortSignal): AsyncIterable<GenerateEvent>;
+  /**
+   * Opens a stream for one attempt. Leaving the loop or aborting cancels at the provider.
+   * @param onLate hears what comes behind that, up to the receipt, for a moment
+   */
+  generate(
+    request: GenerateRequest,
+    signal: AbortSignal,
+    onLate?: (event: GenerateEvent) => void,
+  ): AsyncIterable<GenerateEvent>;
   countPromptTokens(modelId: string, prompt: Prompt, signal: AbortSignal): Promise<number>;
   /** Commitments of an earlier answer, made again. Absent: it gives none. @throws SkeinError `overloaded`, `invalid_request` */
   trace?(request: TraceRequest, signal: AbortSignal): Promise<Traced>;

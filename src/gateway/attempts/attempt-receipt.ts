@@ -20,6 +20,9 @@ export class AttemptReceipt {
   #encoded: Uint8Array | null = null;
   #checkpoint: CheckpointEvent | null = null;
   #differs = false;
+  /** Tokens that were on their way when it was cancelled: its provider signs for them. */
+  readonly #late = { tokenIds: [] as number[], text: "" };
+  #onSigned = (): void => undefined;
 
   constructor(request: RequestWithTerms, providerId: string, before: Part | null) {
     this.#asked = askedOf(sha256, request);
@@ -35,6 +38,33 @@ export class AttemptReceipt {
 
   receipt(encoded: Uint8Array): void {
     this.#encoded = encoded;
+  }
+
+  /** What comes behind the cancellation. */
+  late(event: GenerateEvent): void {
+    if (event.type === "tokens") {
+      for (const id of event.tokenIds) this.#late.tokenIds.push(id);
+      this.#late.text += event.text;
+    } else if (event.type === "receipt") {
+      this.receipt(event.encoded);
+      this.#onSigned();
+    }
+  }
+
+  /**
+   * Completes a part that was cancelled, once its receipt is there. One that is not right is no better than none: the provider may have
+   * lost some of it on the way.
+   */
+  whenSigned(history: ReceiptHistory, part: Part, then: () => void): void {
+    const take = async (): Promise<void> => {
+      const tokenIds = part.tokenIds === null ? null : [...part.tokenIds, ...this.#late.tokenIds];
+      const settled = await this.settle(history, tokenIds, part.text + this.#late.text);
+      if (settled.problem !== null) return;
+      Object.assign(part, settled);
+      then();
+    };
+    this.#onSigned = () => void take().catch(() => undefined);
+    if (this.#encoded !== null) this.#onSigned();
   }
 
   /** Nobody waits for the rest of it. */

@@ -73,20 +73,15 @@ function takeOver(held: Held, { runner, repeatedMs, end }: Taken): string {
   progress.slices = [...first.slices, ...own.map((slice) => ({ ...slice, outputTokens, durationMs: 0 }))];
   progress.repeatedMs = end === null ? repeatedMs : 0;
   progress.parts = joinedParts(first, runner);
+  progress.textFrom = end === null ? runner.startText.length : null;
   Object.assign(held, { to: runner.to, progress, moves: held.moves + 1 });
   return progress.text.slice(first.text.length);
 }
 
-/** The first attempt up to where the second one began; what follows the second one signs for. */
-function joinedParts(first: Progress, { progress, startPosition, startText }: Runner): Part[] {
+/** What both delivered stands in both: the second one says where it began. */
+function joinedParts(first: Progress, { progress, startText }: Runner): Part[] {
   const own = progress.parts.filter((part) => !first.parts.includes(part));
-  const before = first.parts.slice(0, -1);
-  const cut = first.parts.slice(-1).map((part) => ({
-    ...part,
-    tokenIds: part.tokenIds?.slice(0, startPosition - part.asked.emitted.tokens) ?? null,
-    text: part.text.slice(0, part.text.length + startText.length - first.text.length),
-  }));
-  return [...before, ...cut, ...own];
+  return [...first.parts, ...own.map((part) => ({ ...part, textFrom: startText.length }))];
 }
 
 /** Watches one attempt, and tries others beside it when it is slow. */

@@ -25,7 +25,10 @@ export interface JournalEntry {
   readonly tokenIds: readonly number[];
   readonly text: string;
   /** As a whole, up to here. */
-  readonly state: Omit<Progress, "tokenIds" | "text" | "repeatedMs" | "logprobs" | "parts">;
+  readonly state: Omit<
+    Progress,
+    "tokenIds" | "text" | "repeatedMs" | "logprobs" | "parts" | "textFrom" | "late"
+  >;
   readonly end: ChoiceEnd | null;
 }
 
