@@ -67,6 +67,17 @@ export class AttemptReceipt {
     if (this.#encoded !== null) this.#onSigned();
   }
 
+  /** As far as it is: whoever goes on with the answer in another process has this of it. Its checkpoint is not checked. */
+  unfinished(): Part {
+    const signed = this.#checkpoint;
+    return {
+      ...this.#facts([], ""),
+      receipt: null,
+      checkpoint: signed === null ? null : this.#checkpointOf(signed),
+      problem: "its gateway was stopped",
+    };
+  }
+
   /** Nobody waits for the rest of it. */
   abandoned(tokenIds: readonly number[] | null, text: string): Part {
     return { ...this.#facts(tokenIds, text), receipt: null, checkpoint: null, problem: "it was cancelled" };
@@ -103,21 +114,27 @@ export class AttemptReceipt {
     return { providerId: this.#providerId, asked: this.#asked, tokenIds, text };
   }
 
-  async #validCheckpoint(): Promise<SignedCheckpoint | null> {
-    if (this.#checkpoint === null) return null;
-    const { position, positions, chain, signature } = this.#checkpoint;
+  #checkpointOf({ position, positions, chain, signature }: CheckpointEvent): SignedCheckpoint {
     const hash = requestHash(sha256, this.#asked);
-    const signed = {
+    return {
       checkpoint: { requestHash: hash, providerId: this.#providerId, position, positions, chain },
       signature,
     };
+  }
+
+  async #validCheckpoint(): Promise<SignedCheckpoint | null> {
+    if (this.#checkpoint === null) return null;
+    const signed = this.#checkpointOf(this.#checkpoint);
     return (await isSignedCheckpoint(sha256, signed)) ? signed : null;
   }
 }
 
-/** What the next attempt's receipt refers to. */
-export function linkOf(part: Part | undefined): Uint8Array | null {
-  if (part === undefined) return null;
+/** What the next attempt's receipt refers to: the last one that signed something. */
+export function linkOf(parts: readonly Part[]): Uint8Array | null {
+  return parts.reduce<Uint8Array | null>((link, part) => linkTo(part) ?? link, null);
+}
+
+function linkTo(part: Part): Uint8Array | null {
   if (part.receipt !== null && part.problem === null) return receiptDigest(sha256, part.receipt.receipt);
   return part.checkpoint === null ? null : checkpointDigest(sha256, part.checkpoint.checkpoint);
 }

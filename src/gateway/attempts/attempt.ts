@@ -63,6 +63,8 @@ export interface Progress {
   textFrom: number | null;
   /** Hears of receipts that came after their attempt was cancelled; copies of a progress share it. */
   readonly late: { onPart: ((part: Part) => void) | null };
+  /** The attempt that runs, as far as it has signed; null: none does, or none signs. */
+  open: { readonly receipt: AttemptReceipt; readonly startText: string } | null;
   /** Time of the attempt that runs in which it only repeated what came from another: nobody pays for it. */
   repeatedMs: number;
 }
@@ -80,6 +82,7 @@ export function emptyProgress(): Progress {
     parts: [],
     textFrom: null,
     late: { onPart: null },
+    open: null,
     repeatedMs: 0,
   };
 }
@@ -189,6 +192,7 @@ async function* receive(deps: ChoiceDeps, run: Run): AsyncGenerator<string, void
   const asked = askedFrom(deps, request, to, progress, timeoutMs);
   run.signed = deps.receipts?.open(asked, providerId, progress.parts.at(-1)) ?? null;
   const { signed } = run;
+  progress.open = signed === null ? null : { receipt: signed, startText: progress.text };
   const onLate = (event: GenerateEvent): void => signed?.late(event);
   for await (const event of to.entry.session.generate(asked, guard.signal, onLate)) {
     if (guard.signal.aborted) onLate(event);
@@ -251,7 +255,7 @@ function abandon({ receipts }: ChoiceDeps, run: Run): void {
 /** Where it stands in the answer. */
 function placed(progress: Progress, part: Part): Part {
   const { textFrom } = progress;
-  progress.textFrom = null;
+  progress.textFrom = progress.open = null;
   return textFrom === null ? part : { ...part, textFrom };
 }
 
