@@ -99,6 +99,7 @@ function probe(template: ChatTemplate): ChatDialect {
   const isNative =
     format !== undefined && render({ tools }).includes(name) && called.includes("probe_result");
   const thoughtFormat = /<think>\s*$/.test(plain) ? "opened" : source.includes("</think>") ? "tags" : null;
+  const silent = render(withoutThoughts);
   return {
     toolFormat: isNative ? format : "generic",
     knowsTools: isNative,
@@ -106,6 +107,6 @@ function probe(template: ChatTemplate): ChatDialect {
       "probe_system",
     ),
     thoughtFormat,
-    canSkipThoughts: thoughtFormat === null || render(withoutThoughts) !== plain,
+    canSkipThoughts: thoughtFormat === null || silent !== plain || /<\/think>\s*$/.test(silent),
   };
 }

@@ -30,10 +30,29 @@ export function chatValues(
   // Templates test `tools is not none`; undefined would pass.
   if (!dialect.knowsTools) return { messages: inWords(dialect, messages, tools), tools: null };
   const idOf = dialect.toolFormat.startsWith("mistral") ? shortId : (id: string): string => id;
+  const known = dialect.toolFormat === "llama3" ? oneByOne(messages) : messages;
   return {
-    messages: messages.map((message) => asTemplate(message, idOf)),
+    messages: known.map((message) => asTemplate(message, idOf)),
     tools: tools.length === 0 ? null : tools.map(describedTool),
   };
+}
+
+/** Llama's templates take one call in a message: each is followed by its answer. */
+function oneByOne(messages: readonly ChatMessage[]): ChatMessage[] {
+  const answers = new Map(messages.map((message) => [message.toolCallId, message]));
+  const told = new Set<ChatMessage>();
+  return messages.flatMap((message) => {
+    if (told.has(message)) return [];
+    const { toolCalls = [], content } = message;
+    if (toolCalls.length < 2) return [message];
+    return toolCalls.flatMap((call, i): ChatMessage[] => {
+      const own = { ...message, content: i === 0 ? content : "", toolCalls: [call] };
+      const answer = answers.get(call.id);
+      if (answer === undefined || told.has(answer)) return [own];
+      told.add(answer);
+      return [own, answer];
+    });
+  });
 }
 
 function asTemplate(

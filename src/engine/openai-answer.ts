@@ -5,6 +5,7 @@ import type { Clock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { type Chunk, type ChunkLimits, readChunks } from "./openai-chunks.ts";
 import type { Upstream } from "./openai-upstream.ts";
+import { CallWriter } from "./openai-tools.ts";
 import { StopMatcher } from "./stop-matcher.ts";
 
 export interface AnswerLimits extends ChunkLimits {
@@ -76,8 +77,8 @@ export async function* streamAnswer(
   yield answer.end({ queueMs: outer.queueMs, prefillMs, decodeMs });
 }
 
-function hasToken({ content, hasReasoning }: Chunk): boolean {
-  return content !== "" || hasReasoning;
+function hasToken({ content, calls, hasReasoning }: Chunk): boolean {
+  return content !== "" || calls.length > 0 || hasReasoning;
 }
 
 /** Counts and cuts what comes in. Usually a piece is a token; the upstream's own count corrects that at the end. */
@@ -85,7 +86,9 @@ class Answer {
   promptTokens: number;
   isCut = false;
   readonly #limit: number;
-  readonly #stop: StopMatcher;
+  readonly #stops: readonly string[];
+  #stop: StopMatcher;
+  readonly #calls = new CallWriter();
   #pieces = 0;
   #outputTokens: number | null = null;
   #finishReason: FinishReason | null = null;
@@ -93,6 +96,7 @@ class Answer {
   constructor({ prompt, outputTokensMax, stop }: GenerateRequest) {
     this.promptTokens = estimateTokens(prompt);
     this.#limit = outputTokensMax ?? Number.POSITIVE_INFINITY;
+    this.#stops = stop;
     this.#stop = new StopMatcher(stop);
   }
 
@@ -102,7 +106,7 @@ class Answer {
   }
 
   *take(chunk: Chunk): Generator<GenerateEvent> {
-    const { content, finishReason, usage } = chunk;
+    const { finishReason, usage } = chunk;
     if (usage !== null) {
       this.promptTokens = usage.promptTokens;
       this.#outputTokens = usage.outputTokens;
@@ -110,12 +114,23 @@ class Answer {
     if (hasToken(chunk)) {
       const position = Math.min(this.#pieces, this.#limit);
       this.#pieces += 1;
-      const { text, stopped } = this.#stop.push(content);
+      const { text, stopped } = this.#said(chunk);
       yield { type: "tokens", position, tokenIds: [], tokenCount: this.#pieces > this.#limit ? 0 : 1, text };
       if (stopped) this.#cut("stop");
       else if (this.#pieces > this.#limit + surplusPiecesMax) this.#cut("length");
     }
     if (finishReason !== null) this.#finishReason ??= finishReason === "length" ? "length" : "stop";
+  }
+
+  /** Its text; stop sequences are looked for in words only, not in calls. */
+  #said({ content, calls }: Chunk): { readonly text: string; readonly stopped: boolean } {
+    const closing = content === "" ? "" : this.#calls.close();
+    const said = this.#stop.push(content);
+    if (calls.length === 0 || said.stopped) return { ...said, text: closing + said.text };
+    const last = this.#stop.flush();
+    this.#stop = new StopMatcher(this.#stops);
+    const written = calls.map((call) => this.#calls.write(call)).join("");
+    return { text: closing + said.text + last.text + (last.stopped ? "" : written), stopped: last.stopped };
   }
 
   *rest(): Generator<GenerateEvent> {
@@ -127,7 +142,8 @@ class Answer {
     const { text, stopped } = this.#stop.flush();
     if (stopped) this.#finishReason = "stop";
     const position = Math.min(this.#pieces, this.#limit);
-    if (text !== "") yield { type: "tokens", position, tokenIds: [], tokenCount: 0, text };
+    const all = text + (stopped || this.#finishReason === "length" ? "" : this.#calls.close());
+    if (all !== "") yield { type: "tokens", position, tokenIds: [], tokenCount: 0, text: all };
   }
 
   end(timings: Extract<GenerateEvent, { type: "end" }>["timings"]): GenerateEvent {

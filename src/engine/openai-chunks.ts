@@ -3,8 +3,13 @@ import { EventSourceParserStream } from "eventsource-parser/stream";
 import { z } from "zod";
 import { SkeinError } from "../util/errors.ts";
 import { abortError } from "../util/abort.ts";
+import type { CallPiece } from "./openai-tools.ts";
 import { reasonIn } from "./openai-upstream.ts";
 
+const callSchema = z.looseObject({
+  index: z.number().nullish(),
+  function: z.looseObject({ name: z.string().nullish(), arguments: z.string().nullish() }).nullish(),
+});
 const choiceSchema = z.looseObject({
   delta: z
     .looseObject({
@@ -12,6 +17,7 @@ const choiceSchema = z.looseObject({
       // Thoughts come under either name. Their text is not passed on yet, but they are tokens.
       reasoning_content: z.unknown().optional(),
       reasoning: z.unknown().optional(),
+      tool_calls: z.array(callSchema).nullish(),
     })
     .nullish(),
   text: z.string().nullish(),
@@ -30,6 +36,7 @@ const chunkSchema = z.looseObject({
 
 export interface Chunk {
   readonly content: string;
+  readonly calls: readonly CallPiece[];
   readonly hasReasoning: boolean;
   readonly finishReason: string | null;
   readonly usage: { readonly promptTokens: number; readonly outputTokens: number } | null;
@@ -84,6 +91,11 @@ function parseChunk(data: string): Chunk {
   const thoughts = delta?.reasoning_content ?? delta?.reasoning;
   return {
     content: delta?.content ?? choice?.text ?? "",
+    calls: (delta?.tool_calls ?? []).map(({ index, function: called }) => ({
+      index: index ?? null,
+      name: called?.name ?? null,
+      arguments: called?.arguments ?? "",
+    })),
     hasReasoning: typeof thoughts === "string" && thoughts !== "",
     finishReason: choice?.finish_reason ?? null,
     usage:

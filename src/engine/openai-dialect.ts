@@ -1,4 +1,5 @@
 /** How one upstream wants a completion asked: what OpenAI once defined is not what every model takes today. */
+import { openaiMessage, openaiTool } from "./openai-tools.ts";
 import type { GenerateRequest } from "../protocol/generate.ts";
 
 export interface Asked {
@@ -49,9 +50,12 @@ export class Dialect {
       ...(outputTokensMax === null ? {} : { [limitName]: outputTokensMax }),
     };
     if (prompt.kind === "chat") {
+      const before = prompt.messages.map(openaiMessage);
+      const tools = prompt.tools === undefined ? {} : { tools: prompt.tools.map(openaiTool) };
+      const choice = JSON.parse(constraint?.toolChoice ?? "{}") as object;
       if (emitted.text === "")
-        return { path: "/chat/completions", body: { ...common, messages: prompt.messages } };
-      const messages = [...prompt.messages, { role: "assistant", content: emitted.text }];
+        return { path: "/chat/completions", body: { ...common, ...tools, ...choice, messages: before } };
+      const messages = [...before, { role: "assistant", content: emitted.text }];
       // As vLLM and SGLang call it.
       const flags =
         this.continuation === "continue_final_message"

@@ -4,7 +4,7 @@
  * with the text of an answer that it left off: behind a prompt of text always, in chats where it was found to do so.
  */
 import type { Embedded, EmbedRequest } from "../protocol/embed.ts";
-import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
+import type { Constraint, GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
 import { continuesByText } from "../protocol/offer.ts";
 import { sha256, toHex, utf8 } from "../util/bytes.ts";
 import type { Clock } from "../util/clock.ts";
@@ -77,7 +77,7 @@ export async function createOpenAiEngine(
 
   async function* generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
     const { emitted, prompt, constraint, logprobs } = request;
-    if (logprobs !== null || (constraint !== null && constraint.responseFormat === null)) {
+    if (logprobs !== null || (constraint !== null && isGrammar(constraint))) {
       throw new SkeinError(
         "unsupported_parameter",
         "This engine knows no log probabilities and no grammars.",
@@ -123,7 +123,8 @@ export async function createOpenAiEngine(
       forwardsPrompts: true,
       continuesText,
       // Those it refuses, it refuses with a reason.
-      features: ["json", "embeddings", "infill"],
+      features: ["json", "embeddings", "infill", "tools"],
+      toolFormat: "hermes",
     },
     generate,
     embed,
@@ -143,6 +144,11 @@ export async function createOpenAiEngine(
       admission.refuseAll(error);
     },
   };
+}
+
+/** It has neither of the forms that an upstream understands. */
+function isGrammar({ responseFormat, toolChoice }: Constraint): boolean {
+  return responseFormat === null && toolChoice === undefined;
 }
 
 /** Of provider, server and name: nobody else's model is ever considered equal. */

@@ -10,12 +10,13 @@ import type { ReceiptDocumentView } from "../receipt/document.ts";
 import { PrefixCache } from "../router/prefix-cache.ts";
 import { toHex } from "../util/bytes.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
+import { ignore } from "../util/sink.ts";
 import { type App, type Asker, errorResponse, unknownPath, wrongMethod } from "./http/app.ts";
 import { mountAudits } from "./audits/endpoints.ts";
 import { canaryOwner } from "./audits/index.ts";
 import { openAudits } from "./audits/open.ts";
 import { Reputations } from "./audits/reputations.ts";
-import { complete, type CompleteDeps, endsOf, startAnswer } from "./answers/complete.ts";
+import { complete, type CompleteDeps, startAnswer } from "./answers/complete.ts";
 import { Cloud } from "./search/cloud.ts";
 import { Decisions } from "./search/decisions.ts";
 import { Directory } from "./directory/directory.ts";
@@ -156,7 +157,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   }
   opened.startCanaries(async (request, requestId) => {
     const asking = { requestId, owner: canaryOwner };
-    await endsOf(startAnswer(path, request, asking, new AbortController()).events);
+    await startAnswer(path, request, asking, new AbortController()).run(ignore);
   });
   const app: App = new Hono();
 
@@ -171,12 +172,14 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     checkOrigin(c.req.raw, options);
     const startMs = deps.clock.monotonicMs();
     await next();
-    c.header("openai-processing-ms", String(Math.round(deps.clock.monotonicMs() - startMs)));
-    c.header("openai-version", openaiVersion);
+    // Not by `c.header`, which makes another Response each time.
+    const { headers } = c.res;
+    headers.set("openai-processing-ms", String(Math.round(deps.clock.monotonicMs() - startMs)));
+    headers.set("openai-version", openaiVersion);
     // As Anthropic's clients look for it.
-    if (isMessagesPath(c.req.path)) c.header("request-id", `req_${c.get("requestId")}`);
+    if (isMessagesPath(c.req.path)) headers.set("request-id", `req_${c.get("requestId")}`);
     // A handler's own Response does not have what was prepared here.
-    c.header("x-request-id", `req_${c.get("requestId")}`);
+    headers.set("x-request-id", `req_${c.get("requestId")}`);
   });
   if (options.corsOrigins.length > 0) {
     app.use(

@@ -93,7 +93,7 @@ const syntaxes: Readonly<Record<ToolFormat, Syntax>> = {
     mark: null,
     open: "",
     call: objectCall("parameters"),
-    between: "; ",
+    between: null,
     close: "",
     isRepeated: false,
   },
@@ -125,13 +125,15 @@ const syntaxes: Readonly<Record<ToolFormat, Syntax>> = {
 
 function argumentsRule(json: JsonText, { name, parameters, isStrict }: CallableFunction): string {
   try {
-    return schemaRules(json, parameters);
+    // Alone first: what cannot be said leaves rules behind that are not whole.
+    schemaRules(new JsonText(new GrammarWriter()), parameters);
   } catch (error) {
     if (!(error instanceof SkeinError)) throw error;
     if (!isStrict) return schemaRules(json, { type: "object" });
     const { code, message, hint } = error;
     throw new SkeinError(code, `The function '${name}': ${message}`, hint === undefined ? {} : { hint });
   }
+  return schemaRules(json, parameters);
 }
 
 /** Thoughts up to their end, and the empty line behind it; where the model opens them itself, also none. */

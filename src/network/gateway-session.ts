@@ -1,17 +1,19 @@
 /** The gateway's end of a session: verifies offers, watches the heartbeat, multiplexes requests. */
-import type { Frame, StreamFrame, TokensFrame } from "../protocol/frames.ts";
+import type { Frame } from "../protocol/frames.ts";
 import type { Embedded, EmbedRequest } from "../protocol/embed.ts";
 import type { GenerateEvent, GenerateRequest, Prompt, Traced, TraceRequest } from "../protocol/generate.ts";
 import type { Counted, CountRequest, Failure } from "../protocol/messages.ts";
 import type { Offer, ProviderStatus, SignedEnvelope } from "../protocol/offer.ts";
 import { openOffer } from "../protocol/signing.ts";
+import { abortError, throwIfAborted } from "../util/abort.ts";
 import { isErrorCode, SkeinError, toSkeinError } from "../util/errors.ts";
+import type { Sink } from "../util/sink.ts";
 import { EventChecker } from "./event-checker.ts";
 import { FrameWriter } from "./frame-writer.ts";
 import { greetProvider } from "./handshake.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import type { Connection } from "./port.ts";
-import { type AnswerFrame, type RequestStream, RequestStreams } from "./request-streams.ts";
+import { type AnswerFrame, type RequestStream, RequestStreams, type TakeFrame } from "./request-streams.ts";
 import { creditEvents, type JoinPolicy, type ProviderSession, type SessionDeps } from "./session.ts";
 
 /** An offer that expired without a renewal is withdrawn within this time. */
@@ -40,6 +42,19 @@ interface Replies {
   counted: Counted;
   traced: Traced;
   embedded: Embedded;
+}
+
+type Question =
+  | { readonly type: "generate"; readonly body: GenerateRequest }
+  | { readonly type: "count"; readonly body: CountRequest }
+  | { readonly type: "trace"; readonly body: TraceRequest }
+  | { readonly type: "embed"; readonly body: EmbedRequest };
+
+interface ExchangeOptions {
+  readonly signal: AbortSignal;
+  readonly wantsReceipt: boolean;
+  /** It was cancelled in the middle. */
+  readonly onCut?: (stream: RequestStream) => void;
 }
 
 class GatewaySideSession implements ProviderSession {
@@ -150,43 +165,39 @@ class GatewaySideSession implements ProviderSession {
     });
   }
 
-  async *generate(
+  generate(
     request: GenerateRequest,
     signal: AbortSignal,
+    sink: Sink<GenerateEvent>,
     onLate: ((event: GenerateEvent) => void) | null = null,
-  ): AsyncGenerator<GenerateEvent> {
+  ): Promise<void> {
     const wantsReceipt = request.terms !== undefined;
-    const stream = this.#openStream(wantsReceipt);
     const checker = new EventChecker(request);
-    const release = this.#bind(stream, signal);
-    let isSent = false;
     let isEnded = false;
-    try {
-      this.#writer.writeRequest({ type: "generate", stream: stream.id, body: request });
-      isSent = true;
-      for await (const { frame, bytes } of stream.queue) {
-        this.#streams.read(stream, bytes);
-        if (frame.type === "error") throw failureError(frame.body);
-        const event = this.#check(checker, frame);
-        yield event;
-        isEnded ||= event.type === "end";
-        if (isEnded && (event.type === "receipt" || !wantsReceipt)) return;
-        if (event.type === "tokens") this.#grant(stream, bytes);
-      }
-    } finally {
-      release();
-      const isCut = isSent && wantsReceipt && !stream.ended && !this.closed;
-      this.#closeStream(stream, isSent);
-      if (isCut && onLate !== null) this.#listenOn(stream, checker, onLate);
-    }
+    const ask = { type: "generate", body: request } as const;
+    const onCut = (stream: RequestStream): void => {
+      if (onLate !== null && wantsReceipt) this.#listenOn(stream, checker, onLate);
+    };
+    const take = (stream: RequestStream, frame: AnswerFrame, bytes: number): ReturnType<TakeFrame> => {
+      if (frame.type === "error") throw failureError(frame.body);
+      const event = this.#check(checker, stream, frame);
+      isEnded ||= event.type === "end";
+      const read = (): undefined => {
+        if (isEnded && (event.type === "receipt" || !wantsReceipt)) stream.finish();
+        else if (event.type === "tokens") this.#grant(stream, bytes);
+      };
+      const room = sink(event);
+      return room === undefined ? read() : room.then(read);
+    };
+    return this.#exchange(ask, { signal, wantsReceipt, onCut }, take);
   }
 
   /** The provider signs for what it sent until it heard of the cancellation: that, and its receipt. */
   #listenOn(stream: RequestStream, checker: EventChecker, onLate: (event: GenerateEvent) => void): void {
     // What credit let the provider send, and a checkpoint behind some of it.
     let left = 2 * creditEvents;
-    const hear = ({ frame }: { frame: AnswerFrame }): void => {
-      if (left-- === 0) return stop();
+    const hear = (frame: AnswerFrame): void => {
+      if (left-- <= 0) return stop();
       try {
         const event = checker.check(frame);
         onLate(event);
@@ -198,11 +209,12 @@ class GatewaySideSession implements ProviderSession {
     };
     const stop = (): void => {
       cancel();
+      left = 0;
       this.#streams.listenNoMore(stream);
     };
     const cancel = this.#deps.clock.schedule(lateReceiptMs, stop);
-    this.#streams.listenOn(stream, (frame) => hear({ frame }));
-    for (const waiting of stream.queue.take()) hear(waiting);
+    this.#streams.listenOn(stream, hear);
+    for (const frame of stream.leftover) hear(frame);
   }
 
   #grant(stream: RequestStream, bytes: number): void {
@@ -210,10 +222,12 @@ class GatewaySideSession implements ProviderSession {
     if (events > 0) this.#writer.write({ type: "credit", stream: stream.id, body: { events } });
   }
 
-  #check(checker: EventChecker, frame: StreamFrame | TokensFrame): GenerateEvent {
+  #check(checker: EventChecker, stream: RequestStream, frame: AnswerFrame): GenerateEvent {
     try {
       return checker.check(frame);
     } catch (error) {
+      // Its own fault: it is not only told that the session is over.
+      stream.abort(error);
       this.close(toSkeinError(error).message);
       throw error;
     }
@@ -236,53 +250,46 @@ class GatewaySideSession implements ProviderSession {
 
   /** One frame there, one back. */
   async #ask<T extends keyof Replies>(
-    request:
-      | { type: "count"; body: CountRequest }
-      | { type: "trace"; body: TraceRequest }
-      | { type: "embed"; body: EmbedRequest },
+    request: Question,
     expected: T,
     signal: AbortSignal,
   ): Promise<Replies[T]> {
-    const stream = this.#openStream(false);
-    const release = this.#bind(stream, signal);
+    const reply = Promise.withResolvers<Replies[T]>();
+    await this.#exchange(request, { signal, wantsReceipt: false }, (stream, frame) => {
+      if (frame.type === "error") throw failureError(frame.body);
+      if (frame.type !== expected) {
+        throw new SkeinError("protocol_violation", `Expected ${expected}, not ${frame.type}.`);
+      }
+      reply.resolve(frame.body as Replies[T]);
+      stream.finish();
+      return undefined;
+    });
+    return reply.promise;
+  }
+
+  /** Sends a request, and hands on what comes for it until `take` finishes the stream. */
+  async #exchange(
+    request: Question,
+    { signal, wantsReceipt, onCut }: ExchangeOptions,
+    take: (stream: RequestStream, ...frame: Parameters<TakeFrame>) => ReturnType<TakeFrame>,
+  ): Promise<void> {
+    if (this.closed) throw disconnected(this.#closeReason);
+    throwIfAborted(signal);
+    const stream = this.#streams.open(wantsReceipt, (frame, bytes) => take(stream, frame, bytes));
+    const onAbort = (): void => stream.abort(abortError(signal));
+    signal.addEventListener("abort", onAbort, { once: true });
     let isSent = false;
     try {
       this.#writer.writeRequest({ ...request, stream: stream.id });
       isSent = true;
-      for await (const { frame, bytes } of stream.queue) {
-        this.#streams.read(stream, bytes);
-        if (frame.type === "error") throw failureError(frame.body);
-        if (frame.type === expected) return frame.body as Replies[T];
-        throw new SkeinError("protocol_violation", `Expected ${expected}, not ${frame.type}.`);
-      }
-      throw new SkeinError("provider_failed", "The provider gave no answer.");
+      await stream.over;
     } finally {
-      release();
-      this.#closeStream(stream, isSent);
-    }
-  }
-
-  #openStream(wantsReceipt: boolean): RequestStream {
-    if (this.closed) throw disconnected(this.#closeReason);
-    return this.#streams.open({ wantsReceipt });
-  }
-
-  #bind({ queue }: RequestStream, signal: AbortSignal): () => void {
-    const onAbort = (): void =>
-      queue.fail(
-        signal.reason instanceof SkeinError
-          ? signal.reason
-          : new SkeinError("cancelled", "The request was cancelled."),
-      );
-    if (signal.aborted) onAbort();
-    signal.addEventListener("abort", onAbort, { once: true });
-    return () => signal.removeEventListener("abort", onAbort);
-  }
-
-  #closeStream(stream: RequestStream, isSent: boolean): void {
-    this.#streams.close(stream);
-    if (isSent && !stream.ended && !this.closed) {
-      this.#writer.write({ type: "cancel", stream: stream.id, body: {} });
+      signal.removeEventListener("abort", onAbort);
+      this.#streams.close(stream);
+      if (isSent && !stream.ended && !this.closed) {
+        this.#writer.write({ type: "cancel", stream: stream.id, body: {} });
+        onCut?.(stream);
+      }
     }
   }
 

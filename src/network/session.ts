@@ -20,6 +20,7 @@ import type { Offer, ProviderStatus, SignedEnvelope } from "../protocol/offer.ts
 import type { Clock } from "../util/clock.ts";
 import type { Logger } from "../util/log.ts";
 import type { Random } from "../util/random.ts";
+import type { Sink } from "../util/sink.ts";
 
 export interface SessionDeps {
   readonly clock: Clock;
@@ -41,14 +42,16 @@ export interface ProviderSession {
   readonly closed: boolean;
 
   /**
-   * Opens a stream for one attempt. Leaving the loop or aborting cancels at the provider.
-   * @param onLate hears what comes behind that, up to the receipt, for a moment
+   * One attempt: tells its events as they arrive, and resolves behind the last one. While the sink has no room the provider
+   * is made to wait. Aborting, or a sink that throws, cancels at the provider.
+   * @param onLate hears what comes behind a cancellation, up to the receipt, for a moment
    */
   generate(
     request: GenerateRequest,
     signal: AbortSignal,
+    sink: Sink<GenerateEvent>,
     onLate?: (event: GenerateEvent) => void,
-  ): AsyncIterable<GenerateEvent>;
+  ): Promise<void>;
   countPromptTokens(modelId: string, prompt: Prompt, signal: AbortSignal): Promise<number>;
   /** Commitments of an earlier answer, made again. Absent: it gives none. @throws SkeinError `overloaded`, `invalid_request` */
   trace?(request: TraceRequest, signal: AbortSignal): Promise<Traced>;

@@ -175,6 +175,8 @@ export interface ProviderView {
     /** Whether prompts leave the provider's machine. */
     forwards_prompts: boolean;
     features: readonly string[];
+    tool_format: string;
+    thought_format: string;
     price: PriceView;
   }[];
   /** Only in GET /skein/v1/providers/{id}, of a gateway that audits. */

@@ -66,6 +66,8 @@ export function continuesByText(
   prompt: Prompt,
 ): boolean {
   if (prompt.kind === "text") return continuesText !== undefined;
+  // Calls are no text for an upstream.
+  if (prompt.kind === "chat" && prompt.tools !== undefined) return false;
   // Behind an assistant's own words a server may take the two messages for one, or for two.
   return continuesText === "all" && prompt.kind === "chat" && prompt.messages.at(-1)?.role !== "assistant";
 }

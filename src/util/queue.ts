@@ -30,11 +30,6 @@ export class BoundedQueue<T> implements AsyncIterable<T> {
     this.#wake();
   }
 
-  /** All items that wait, at once. */
-  take(): T[] {
-    return this.#items.splice(0);
-  }
-
   /** No more items will come; those already queued are still delivered. */
   end(): void {
     this.#ended = true;

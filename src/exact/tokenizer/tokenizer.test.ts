@@ -186,6 +186,15 @@ test("bytes of tokens: half characters stay bytes, special tokens are nothing", 
   assert.ok(tinyData.tokens.every((_, token) => tiny.tokenBytes(token).length <= tiny.tokenBytesMax));
 });
 
+test("marks of thoughts and calls are text, also where they are control tokens; in a prompt they are not", () => {
+  const id = tinyData.tokens.indexOf("<|im_start|>");
+  const tokens = tinyData.tokens.map((text, i) => (i === id ? "[TOOL_CALLS]" : text));
+  const marked = createTokenizer({ ...tinyData, tokens });
+  assert.equal(marked.decode([id]), "[TOOL_CALLS]");
+  assert.ok(marked.specialTexts().includes("[TOOL_CALLS]"));
+  assert.ok(!marked.encode("[TOOL_CALLS]", asUser).includes(id));
+});
+
 test("tokens that end an answer: the file's, and those known by their text", () => {
   const ends = tinyData.tokens.filter((_, id) => tiny.isEndOfGeneration(id));
   assert.deepEqual(ends, ["<|endoftext|>", "<|im_end|>"]);

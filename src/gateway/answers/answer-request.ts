@@ -1,6 +1,7 @@
 /** All choices of one request, side by side, as one stream of events. */
 import { fee } from "../../protocol/price.ts";
-import { SkeinError } from "../../util/errors.ts";
+import { SkeinError, toSkeinError } from "../../util/errors.ts";
+import type { Sink } from "../../util/sink.ts";
 import { answerChoice, type Choice, type ChoiceEnd } from "./answer-choice.ts";
 import { type Answer, answerReplicated } from "../replication/answer-replicated.ts";
 import type { Home, Together } from "../search/search.ts";
@@ -21,21 +22,20 @@ export interface Bill {
   readonly feeAmount: bigint;
 }
 
-type Texts = AsyncGenerator<Piece, ChoiceEnd>;
-
 /**
- * Runs the choices concurrently and yields their events as they come. The first failure ends all.
+ * Runs the choices concurrently and tells their events as they come. The first failure ends all.
  *
  * @param lives one per choice where somebody writes down how they go; what they have already comes first
  * @throws SkeinError the first choice's failure
  */
-export async function* answerRequest(
+export async function answerRequest(
   deps: ChoiceDeps,
   { requestId, owner, isBatch = false }: { requestId: string; owner: string; isBatch?: boolean },
   request: CompletionRequest,
   signal: AbortSignal,
-  lives: readonly LiveChoice[] | null = null,
-): AsyncGenerator<AnswerEvent> {
+  lives: readonly LiveChoice[] | null,
+  tell: Sink<AnswerEvent>,
+): Promise<ChoiceEnd[]> {
   const abort = new AbortController();
   const onAbort = (): void => abort.abort(signal.reason);
   if (signal.aborted) onAbort();
@@ -50,64 +50,38 @@ export async function* answerRequest(
     hints: request.hints,
     restartable: !request.stream,
   };
-  const one: Answer = (shared, choice, ended) => answerChoice(deps, shared, choice, ended);
+  const one: Answer = (...given) => answerChoice(deps, ...given);
   const { trust } = request.hints;
   const answer: Answer =
     trust?.level === "replicated"
-      ? (shared, choice, ended) =>
-          answerReplicated(deps, shared, choice, { replicas: trust.replicas, answer: one }, ended)
+      ? (...given) => answerReplicated(deps, { replicas: trust.replicas, answer: one }, ...given)
       : one;
-  const choices = choicesOf(requestId, request, lives).map((choice) =>
-    told(choice, (again) => answer(again ?? together, choice, abort.signal), together),
-  );
-  try {
-    if (choices.length > 1) return yield* merge(choices);
-    // Not by another generator: every token would pass through it.
-    for (const choice = choices[0]!; ;) {
-      const { done, value } = await choice.next();
-      if (done === true) return yield { type: "end", choice: 0, end: value };
-      yield { type: "text", choice: 0, ...value };
+  /** No provider is to blame when somebody cannot be told. */
+  const tellOrEnd: Sink<AnswerEvent> = (event) => {
+    try {
+      return tell(event);
+    } catch (error) {
+      abort.abort(toSkeinError(error));
+      throw error;
     }
+  };
+  let failure: { readonly error: unknown } | null = null;
+  const ends = choicesOf(requestId, request, lives).map(async (choice) => {
+    try {
+      return await answerOne(answer, together, choice, abort.signal, tellOrEnd);
+    } catch (error) {
+      failure ??= { error };
+      abort.abort(new SkeinError("cancelled", "Another choice of the request failed."));
+      throw error;
+    }
+  });
+  try {
+    // Every provider has its slot back before anybody hears of a failure.
+    await Promise.allSettled(ends);
+    throwIfFailed(failure);
+    return await Promise.all(ends);
   } finally {
     signal.removeEventListener("abort", onAbort);
-    abort.abort(new SkeinError("cancelled", "The request ended."));
-    // Closing the iterators gives every provider its slot back.
-    await Promise.allSettled(choices.map((choice) => choice.return(undefined as never)));
-  }
-}
-
-/** Each choice is asked for its next event only after the one before was taken: back-pressure reaches all. */
-async function* merge(choices: readonly Texts[]): AsyncGenerator<AnswerEvent> {
-  const ready: AnswerEvent[] = [];
-  let failure: { readonly error: unknown } | null = null;
-  let wake = (): void => undefined;
-  const advance = (index: number): void => {
-    choices[index]!.next().then(
-      ({ done, value }) => {
-        ready.push(
-          done === true
-            ? { type: "end", choice: index, end: value }
-            : { type: "text", choice: index, ...value },
-        );
-        wake();
-      },
-      (error: unknown) => {
-        failure ??= { error };
-        wake();
-      },
-    );
-  };
-  choices.forEach((_, index) => advance(index));
-  for (let open = choices.length; open > 0;) {
-    throwIfFailed(failure);
-    const event = ready.shift();
-    if (event === undefined) {
-      await new Promise<void>((resolve) => (wake = resolve));
-      continue;
-    }
-    yield event;
-    if (event.type === "end") open -= 1;
-    else advance(event.choice);
   }
 }
 
@@ -115,30 +89,34 @@ function throwIfFailed(failure: { readonly error: unknown } | null): void {
   if (failure !== null) throw failure.error;
 }
 
+/** What there is of a choice already, then how it goes on. */
+async function answerOne(
+  answer: Answer,
+  together: Together,
+  choice: Choice,
+  signal: AbortSignal,
+  tell: Sink<AnswerEvent>,
+): Promise<ChoiceEnd> {
+  const { index, live } = choice;
+  const from = live?.from ?? null;
+  const tellPiece = ({ text, logprobs, offer }: Piece): Promise<void> | undefined =>
+    tell({ type: "text", choice: index, text, logprobs, offer });
+  if (from !== null && from.progress.text !== "") {
+    const { text, slices } = from.progress;
+    await tellPiece({ text, logprobs: null, offer: slices.at(-1)?.offer ?? null });
+  }
+  // Where the request allows other identities, choices may have begun with different ones.
+  const own =
+    live === null || from === null ? together : { ...together, modelId: modelIdOf(live) ?? together.modelId };
+  const end = from?.end ?? (await answer(own, choice, signal, tellPiece));
+  if (live !== null) live.end = end;
+  await tell({ type: "end", choice: index, end });
+  return end;
+}
+
 /** The identity that a choice began with, in an earlier process. */
 function modelIdOf({ from }: LiveChoice): string | null {
   return from?.progress.slices.at(-1)?.offer.modelId ?? null;
-}
-
-/** What there is of a choice already, then how it goes on. */
-function told({ live }: Choice, goOn: (together: Together | null) => Texts, together: Together): Texts {
-  const from = live?.from ?? null;
-  // Not by another generator: every token would pass through it.
-  return live === null || from === null ? goOn(null) : toldFirst(live, from, goOn, together);
-}
-
-async function* toldFirst(
-  live: LiveChoice,
-  from: NonNullable<LiveChoice["from"]>,
-  goOn: (together: Together | null) => Texts,
-  together: Together,
-): Texts {
-  if (from.progress.text !== "") {
-    yield { text: from.progress.text, logprobs: null, offer: from.progress.slices.at(-1)?.offer ?? null };
-  }
-  if (from.end !== null) return from.end;
-  // Where the request allows other identities, choices may have begun with different ones.
-  return yield* goOn({ ...together, modelId: modelIdOf(live) ?? together.modelId });
 }
 
 function choicesOf(

@@ -63,6 +63,8 @@ export function callId(requestId: string, choice: number, index: number): string
 export class ChoiceReader {
   readonly #request: Asked;
   #reader: AnswerReader | null = null;
+  /** Null: nothing came yet. */
+  #isPlain: boolean | null = null;
 
   constructor(request: Asked) {
     this.#request = request;
@@ -77,11 +79,11 @@ export class ChoiceReader {
 
   /** Whether all text is content. */
   isPlain(offer: ModelOffer): boolean {
-    if (this.#reader !== null) return false;
+    // Once for all: who goes on with an answer has the same formats.
+    if (this.#isPlain !== null) return this.#isPlain;
     const reading = readingOf(this.#request, offer);
-    if (reading === null) return true;
-    this.#reader = new AnswerReader(reading);
-    return false;
+    if (reading !== null) this.#reader = new AnswerReader(reading);
+    return (this.#isPlain = reading === null);
   }
 
   /** What was held back, and how the answer ended. */

@@ -174,7 +174,7 @@ export async function cheatingSession(models: CheatModels, cheat: Cheat): Promis
     const { rows, leaves } = traces.get(sequence)!;
     return { rows: concatBytes(rows), leaves: position === null ? null : concatBytes(leaves[position]!) };
   };
-  session.generate = async function* (request: GenerateRequest): AsyncGenerator<GenerateEvent> {
+  session.events = async function* (request: GenerateRequest): AsyncGenerator<GenerateEvent> {
     const { terms, ...rest } = request;
     if (terms === undefined) return yield* answerAs(models, {}, rest, random, () => undefined);
     const asked: RequestWithTerms = { ...rest, terms };

@@ -18,7 +18,7 @@ export interface FloatScales {
   close(): Promise<void>;
 }
 
-export type ScoringEngine = Scoring & Pick<Engine, "close">;
+type ScoringEngine = Scoring & Pick<Engine, "close">;
 
 /** Then the engine is closed and gives its memory back. */
 const idleMs = 60_000;

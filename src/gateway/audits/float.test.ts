@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { CalibrationRecord } from "../../audit/calibration.ts";
+import type { Scoring } from "../../audit/honest-streams.ts";
+import type { Engine } from "../../engine/port.ts";
 import { createNaiveEngine, naiveDefaults } from "../../engine/naive.ts";
 import type { AuditView, ProviderView } from "../../protocol/gateway-api.ts";
 import type { GenerateEvent, GenerateRequest } from "../../protocol/generate.ts";
@@ -11,7 +13,7 @@ import type { Store } from "../../store/port.ts";
 import { ManualClock, systemClock } from "../../util/clock.ts";
 import { FakeSession, type TestGateway, testGateway } from "../fixture.suite.ts";
 import { settled } from "./detect.suite.ts";
-import { createFloatScales, type ScoringEngine } from "./float-scales.ts";
+import { createFloatScales } from "./float-scales.ts";
 
 const engineOptions = { ...naiveDefaults, answerTokens: 30, contextTokensMax: 4_096 };
 const calibration: CalibrationRecord = {
@@ -29,7 +31,7 @@ const calibration: CalibrationRecord = {
 };
 const newEngine = () => createNaiveEngine({ clock: systemClock }, engineOptions);
 const newScales = () =>
-  createFloatScales(systemClock, [calibration], async () => newEngine() as ScoringEngine);
+  createFloatScales(systemClock, [calibration], async () => newEngine() as Engine & Scoring);
 
 async function floatGateway(store?: Store): Promise<TestGateway> {
   const checker = { has: () => false, check: () => assert.fail("exact"), close: async () => undefined };
@@ -56,11 +58,11 @@ async function join(
   const signer = await makeSigner();
   const deps = { sha256, signer, clock: systemClock, chain: memoryChain() };
   const session = new FakeSession(signer.providerId, newEngine());
-  const plain = session.generate.bind(session);
+  const plain = session.events.bind(session);
   async function* edited(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
     for await (const event of plain(change(request), signal)) yield edit(event);
   }
-  session.generate = ({ terms, ...rest }, signal) =>
+  session.events = ({ terms, ...rest }, signal) =>
     terms === undefined
       ? plain(rest, signal)
       : withReceipt(deps, { engine: "naive", opsHash: null }, { ...rest, terms }, edited(rest, signal));

@@ -1,6 +1,7 @@
 /** Function tools on /v1/chat/completions, as the official client uses them. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import fc from "fast-check";
 import type OpenAI from "openai";
 import type { GenerateRequest } from "../../protocol/generate.ts";
 import type { ToolFormat } from "../../protocol/offer.ts";
@@ -170,6 +171,7 @@ test("wrong tools are refused by name, and models that cannot call say so", asyn
   const own = testGateway();
   await own.add("p1", { features });
   await own.add("p2", { modelId: "plain:1", name: "plain" });
+  await own.add("p3", { modelId: "long:1", name: "long", features, contextTokensMax: 400_000 });
   const f = { type: "function", function: { name: "f" } };
   const call = { id: "c1", type: "function", function: { name: "f", arguments: "{}" } };
   const cases: [object, string][] = [
@@ -214,5 +216,127 @@ test("wrong tools are refused by name, and models that cannot call say so", asyn
   // A schema that no grammar can say is no hindrance where it need not be kept.
   const loose = { type: "function", function: { name: "f", parameters: { type: "object", not: {} } } };
   assert.equal((await own.post("/v1/chat/completions", { ...question, tools: [loose] })).status, 200);
+  // Nor are many functions, which together are too much for one.
+  const properties = Object.fromEntries(
+    Array.from({ length: 40 }, (_, i) => [
+      `property_${i}`,
+      { type: "array", items: { enum: [`${i}`.repeat(40)] } },
+    ]),
+  );
+  const many = Array.from({ length: 100 }, (_, i) => {
+    const named = Object.fromEntries(
+      Object.entries(properties).map(([name, value]) => [`${name}_${i}`, value]),
+    );
+    return {
+      type: "function",
+      function: { name: `f${i}`, parameters: { type: "object", properties: named } },
+    };
+  });
+  const big = await own.post("/v1/chat/completions", { ...question, tools: many, model: "long" });
+  assert.equal(big.status, 200, await big.text());
+  own.gateway.close();
+});
+
+test("nonsense in tools, in any of the three surfaces, is a client's error: never a 500", async () => {
+  const own = testGateway();
+  await own.add("p1", { ...long, features, toolFormat: "hermes", thoughtFormat: "tags", answerTokens: 2 });
+  const name = fc.oneof(
+    { weight: 5, arbitrary: fc.constant("f") },
+    fc.constantFrom("g", "a b", "", 7, null, {}),
+  );
+  const schema = fc.oneof(
+    { weight: 5, arbitrary: fc.constant({ type: "object" }) },
+    fc.constantFrom({ type: "string" }, [], null, { $ref: "#" }, { not: {} }),
+    fc.jsonValue(),
+  );
+  const loose = (keys: string[]): fc.Arbitrary<unknown> =>
+    fc.dictionary(fc.constantFrom(...keys), fc.oneof(name, schema, fc.boolean()), { maxKeys: 5 });
+  const type = fc.oneof(
+    { weight: 5, arbitrary: fc.constant("function") },
+    fc.constantFrom("custom", "tool", "any", "allowed_tools", "web_search", null),
+  );
+  const described = fc.record(
+    { name, parameters: schema, input_schema: schema, strict: fc.constantFrom(true, false, 1) },
+    { requiredKeys: ["name"] },
+  );
+  const tool = fc.oneof(
+    fc.record({ type, function: described }),
+    fc.tuple(type, described).map(([kind, rest]) => ({ type: kind, ...rest })),
+    loose(["type", "function", "name"]),
+  );
+  const call = fc.record(
+    { id: name, type, function: fc.record({ name, arguments: fc.constantFrom("{}", "{", 1, null) }) },
+    { requiredKeys: [] },
+  );
+  const block = fc.record(
+    {
+      type: fc.constantFrom(
+        "text",
+        "tool_use",
+        "tool_result",
+        "thinking",
+        "function_call",
+        "function_call_output",
+      ),
+      text: name,
+      id: name,
+      call_id: name,
+      name,
+      input: schema,
+      arguments: name,
+      output: schema,
+      tool_use_id: name,
+      content: schema,
+    },
+    { requiredKeys: ["type"] },
+  );
+  const message = fc.record(
+    {
+      role: fc.constantFrom("user", "assistant", "tool"),
+      content: fc.oneof(fc.constantFrom("a", null), fc.array(block, { maxLength: 3 })),
+      tool_calls: fc.oneof(fc.array(call, { maxLength: 2 }), name),
+      tool_call_id: name,
+    },
+    { requiredKeys: ["role"] },
+  );
+  const choice = fc.oneof(
+    fc.constantFrom("auto", "none", "required", "x"),
+    fc.record({ type, name, function: fc.record({ name }) }),
+    loose(["type", "name", "mode", "tools", "allowed_tools"]),
+  );
+  const body: fc.Arbitrary<Record<string, unknown>> = fc.record(
+    {
+      tools: fc.oneof({ weight: 4, arbitrary: fc.array(tool, { maxLength: 2 }) }, schema),
+      tool_choice: choice,
+      parallel_tool_calls: fc.constantFrom(true, false, 1),
+      reasoning_effort: name,
+      reasoning: loose(["effort", "summary"]),
+      thinking: loose(["type", "budget_tokens"]),
+      messages: fc.array(message, { minLength: 1, maxLength: 3 }),
+      input: fc.array(fc.oneof(block, message), { minLength: 1, maxLength: 3 }),
+    },
+    { requiredKeys: [] },
+  );
+  const bodyKeys =
+    "tools tool_choice parallel_tool_calls reasoning_effort reasoning thinking messages input".split(" ");
+  // Few things at a time: else nothing of them is right.
+  const sparse = fc
+    .tuple(body, fc.subarray(bodyKeys, { minLength: 1, maxLength: 3 }))
+    .map(([all, keys]) => Object.fromEntries(keys.map((key) => [key, all[key]])));
+  const paths = fc.constantFrom("/v1/chat/completions", "/v1/responses", "/v1/messages");
+  let answers = 0;
+  await fc.assert(
+    fc.asyncProperty(paths, sparse, async (path, given) => {
+      const common = { ...question, input: "a", store: false, max_tokens: 4 };
+      const response = await own.post(path, { ...common, ...given });
+      const text = await response.text();
+      if (response.status === 200) return void (answers += 1);
+      assert.ok(response.status < 500, `${path} ${response.status} ${text}`);
+      const { error } = JSON.parse(text) as { error: { message: unknown; param: unknown } };
+      assert.ok(typeof error.message === "string" && error.param !== undefined);
+    }),
+    { numRuns: 600 },
+  );
+  assert.ok(answers > 20, `only ${answers} were answered`);
   own.gateway.close();
 });

@@ -2,9 +2,9 @@
 import { type SkeinError, toSkeinError } from "../../util/errors.ts";
 import { type AnswerEvent, billOf } from "../answers/answer-request.ts";
 import type { ChoiceEnd } from "../answers/answer-choice.ts";
+import type { Events } from "../answers/complete.ts";
 import { ChoiceReader, type Said, saidIn } from "../answers/said.ts";
 import { Blocks, blocksOf } from "./blocks.ts";
-import type { Events } from "../answers/event-stream.ts";
 import { type Frame, servedView, usageView } from "../answers/format.ts";
 
 /** What all but its content is the same from the beginning on. */

@@ -4,7 +4,7 @@ import type { ChatMessage } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { Random } from "../../util/random.ts";
 import { checkShape } from "../requests/check-shape.ts";
-import { chatJsonOf } from "../requests/parse-tools.ts";
+import { openaiMessage } from "../../engine/openai-tools.ts";
 import { content, messagesOf, textOf } from "./content.ts";
 import { chatTools, toolParam, toolsShape } from "./tools.ts";
 import { type CompletionRequest, parseChatRequest } from "../requests/parse-request.ts";
@@ -87,7 +87,7 @@ function chatRequest(
 ): CompletionRequest {
   const { model, temperature, top_p, top_k, stream, skein } = body;
   try {
-    const chat = { model, messages: messages.map(chatJsonOf), temperature, top_p, top_k, stream, skein };
+    const chat = { model, messages: messages.map(openaiMessage), temperature, top_p, top_k, stream, skein };
     return parseChatRequest({ ...chat, ...chatTools(body), ...more }, random);
   } catch (error) {
     if (!(error instanceof SkeinError) || error.param === undefined) throw error;

@@ -4,6 +4,7 @@
  */
 import type { Part } from "../../receipt/document.ts";
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
+import type { Sink } from "../../util/sink.ts";
 import type { Choice, ChoiceEnd } from "../answers/answer-choice.ts";
 import type { Piece } from "../answers/logprobs.ts";
 import type { ChoiceDeps } from "../attempts/attempt.ts";
@@ -21,7 +22,8 @@ export type Answer = (
   together: Together,
   choice: Choice,
   signal: AbortSignal,
-) => AsyncGenerator<Piece, ChoiceEnd>;
+  tell: Sink<Piece>,
+) => Promise<ChoiceEnd>;
 
 /** One more provider is asked where the others cannot be told apart. */
 const tiebreakersMax = 1;
@@ -31,17 +33,18 @@ interface Ended extends Answered {
 }
 
 /**
- * Yields text that all replicas have delivered, and returns the answer that enough of them gave.
+ * Tells text that all replicas have delivered, and resolves with the answer that enough of them gave.
  *
  * @throws SkeinError `no_provider` when there are too few providers, `provider_failed` when they do not agree and nobody can tell who is right
  */
-export async function* answerReplicated(
+export async function answerReplicated(
   deps: ChoiceDeps,
+  { replicas, answer }: { readonly replicas: number; readonly answer: Answer },
   together: Together,
   choice: Choice,
-  { replicas, answer }: { readonly replicas: number; readonly answer: Answer },
   signal: AbortSignal,
-): AsyncGenerator<Piece, ChoiceEnd> {
+  tell: Sink<Piece>,
+): Promise<ChoiceEnd> {
   // 1. Enough providers of one identity, each asked by itself.
   const enough = enoughProviders(deps, together, replicas);
   const { requestId, prompt } = choice.request;
@@ -57,7 +60,7 @@ export async function* answerReplicated(
     // 2. What all have delivered, as it comes. Whoever restarts unseen must not be seen.
     for (let tiebreakers = 0; ; tiebreakers++) {
       while (!run.isOver) {
-        if (!together.restartable) yield* run.agreed.take();
+        if (!together.restartable) await tellAll(tell, run.agreed.take());
         await run.change();
       }
       if (signal.aborted) throw signal.reason;
@@ -71,7 +74,7 @@ export async function* answerReplicated(
     const told = judgement.right[0]!;
     const rest = together.restartable ? [] : run.agreed.takeAll(told.replica);
     if (rest === null) throw run.failure(replicas);
-    yield* rest;
+    await tellAll(tell, rest);
     return replicatedEnd(told, judgement, run, replicas);
   } finally {
     signal.removeEventListener("abort", onAbort);
@@ -79,6 +82,10 @@ export async function* answerReplicated(
     await run.settled();
     keepReceipts(deps, question, run, judgement?.outcomes);
   }
+}
+
+async function tellAll(tell: Sink<Piece>, pieces: readonly Piece[]): Promise<void> {
+  for (const piece of pieces) await tell(piece);
 }
 
 interface RunFacts {
@@ -188,17 +195,13 @@ class ReplicaRun {
       apart: this.#apart.add(),
     };
     const onParts = (parts: readonly Part[]): void => void (this.parts[replica] = parts);
-    const texts = answer(own, { ...choice, home: null, live: null, onParts }, this.#abort.signal);
+    const hear = (piece: Piece): undefined => {
+      this.agreed.add(replica, piece);
+      this.#tell();
+    };
     try {
-      for (;;) {
-        const { done, value } = await texts.next();
-        if (done === true) {
-          this.#ends[replica] = value;
-          break;
-        }
-        this.agreed.add(replica, value);
-        this.#tell();
-      }
+      const asked = { ...choice, home: null, live: null, onParts };
+      this.#ends[replica] = await answer(own, asked, this.#abort.signal, hear);
     } catch (error) {
       this.#failure ??= toSkeinError(error);
     } finally {

@@ -99,7 +99,7 @@ export function toolUseOf(body: Body): ToolUse | null {
   if (given.length === 0 || body.tool_choice === "none") return null;
   const isParallel = body.parallel_tool_calls ?? true;
   const functions = given.filter(({ tool }) => allowed === null || allowed.has(tool.name));
-  const form: CallForm = {
+  const form = usableForm({
     functions: functions.map(({ tool, schema, isStrict }) => ({
       name: tool.name,
       parameters: schema,
@@ -107,9 +107,7 @@ export function toolUseOf(body: Body): ToolUse | null {
     })),
     isRequired,
     isParallel,
-  };
-  // Schemas are wrong or right whatever the model's format: whoever sent them hears of it before anybody is asked.
-  compiled({ ...form, isRequired: true }, "generic", null);
+  });
   const [only] = allowed === null ? [] : [...allowed];
   const named =
     only === undefined || allowed?.size !== 1 ? null : { type: "function", function: { name: only } };
@@ -132,6 +130,21 @@ export function toolUseOf(body: Body): ToolUse | null {
       return constraint;
     },
   };
+}
+
+/**
+ * Schemas are wrong or right whatever the model's format: whoever sent them hears of it before anybody is asked. Where
+ * none is strict, and all together are too much for a grammar, the arguments are any objects.
+ */
+function usableForm(form: CallForm): CallForm {
+  try {
+    compiled({ ...form, isRequired: true }, "hermes", null);
+    return form;
+  } catch (error) {
+    if (form.functions.some(({ isStrict }) => isStrict)) throw error;
+    const functions = form.functions.map((each) => ({ ...each, parameters: { type: "object" } }));
+    return { ...form, functions };
+  }
 }
 
 /** For engines that take no grammar, and have nothing to keep to but the choice. */
@@ -266,12 +279,6 @@ export function toolFieldsOf(
     });
   });
   return { toolCalls };
-}
-
-/** A message as chat completions have it. */
-export function chatJsonOf({ role, content, name, toolCalls, toolCallId }: ChatMessage): object {
-  const calls = toolCalls?.map(({ id, ...called }) => ({ id, type: "function", function: called }));
-  return { role, content, name, tool_calls: calls, tool_call_id: toolCallId };
 }
 
 /** Each tool's message must answer a call before it. @throws SkeinError `invalid_request` */

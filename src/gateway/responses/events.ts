@@ -1,7 +1,7 @@
 /** One response as the events of its stream. Whoever wants no stream takes the last one's response. */
 import { toSkeinError } from "../../util/errors.ts";
 import type { AnswerEvent } from "../answers/answer-request.ts";
-import type { Events } from "../answers/event-stream.ts";
+import type { Events } from "../answers/complete.ts";
 import type { Frame } from "../answers/format.ts";
 import { ChoiceReader } from "../answers/said.ts";
 import { answeredObject, failedObject, type ResponseObject } from "./object.ts";

@@ -4,7 +4,7 @@ import type { ChatMessage } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { Random } from "../../util/random.ts";
 import { checkShape } from "../requests/check-shape.ts";
-import { chatJsonOf } from "../requests/parse-tools.ts";
+import { openaiMessage } from "../../engine/openai-tools.ts";
 import { type InputItem, inputItem, messagesOf } from "./input.ts";
 import { metadataOf } from "../requests/metadata.ts";
 import { type CompletionRequest, parseChatRequest } from "../requests/parse-request.ts";
@@ -132,7 +132,7 @@ export function chatRequestOf(
   const format = formatOf(text);
   const chat = {
     model,
-    messages: messages.map(chatJsonOf),
+    messages: messages.map(openaiMessage),
     tools: Array.isArray(tools) ? tools.map(functionTool) : tools,
     tool_choice: chatChoice(tool_choice),
     parallel_tool_calls,

@@ -1,5 +1,6 @@
 /** Puts a mark into the events of an answer that is told again: behind it comes what a client does not have yet. */
 import type { AnswerEvent } from "../answers/answer-request.ts";
+import type { Events } from "../answers/complete.ts";
 import type { Cursor } from "./cursor.ts";
 
 export class Cut {
@@ -16,7 +17,7 @@ export class Cut {
   }
 
   /** The same events: texts are cut at the mark, and what belongs behind it waits until all choices are there. */
-  async *apply(events: AsyncIterable<AnswerEvent>): AsyncGenerator<AnswerEvent, void> {
+  async *apply(events: AsyncIterable<AnswerEvent>): Events {
     if (this.#isComplete()) yield* this.#reach();
     for await (const event of events) {
       if (this.isReached) yield event;

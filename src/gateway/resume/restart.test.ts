@@ -63,8 +63,8 @@ inWorld("each life goes on where the one before was written down", async (world)
     gateway = world.start();
     session = await gateway.add(`p${life}`, long);
     const begun: number[] = [];
-    const generate = session.generate.bind(session);
-    session.generate = (request, signal) => {
+    const generate = session.events.bind(session);
+    session.events = (request, signal) => {
       if (request.requestId !== "probe") begun.push(request.emitted.tokenIds.length);
       return generate(request, signal);
     };

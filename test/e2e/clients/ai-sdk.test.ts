@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { APICallError, embed, embedMany, generateText, Output, streamText } from "ai";
+import { APICallError, embed, embedMany, generateText, isStepCount, Output, streamText, tool } from "ai";
 import { z } from "zod";
 import { localNetwork } from "../local-network.ts";
 
@@ -71,6 +71,38 @@ for (const name of ["tiny", "tiny-exact"]) {
     assert.ok(Math.abs(dot - 1) < 1e-3, `cosine ${dot}`);
   });
 }
+
+test("tools: an agent of several steps, whole and streamed", async () => {
+  const turns: string[] = [];
+  const turn = tool({
+    description: "Turns the fox.",
+    inputSchema: z.object({ to: z.enum(["left", "right"]), steps: z.int().min(1).max(5) }),
+    execute: ({ to, steps }) => {
+      turns.push(`${to} ${steps}`);
+      return "done";
+    },
+  });
+  const asked = {
+    model: provider()("tiny"),
+    tools: { turn },
+    prompt: "Find the goose.",
+    maxOutputTokens: 80,
+    providerOptions: { skein: { parallel_tool_calls: false } },
+    stopWhen: isStepCount(3),
+    prepareStep: ({ stepNumber }: { stepNumber: number }) => ({
+      toolChoice: stepNumber < 2 ? ("required" as const) : ("none" as const),
+    }),
+    maxRetries: 0,
+  };
+  const { steps } = await generateText(asked);
+  assert.deepEqual(steps.map(({ finishReason }) => finishReason).slice(0, 2), ["tool-calls", "tool-calls"]);
+  assert.equal(turns.length, 2);
+  const streamed = streamText(asked);
+  const parts: string[] = [];
+  for await (const { type } of streamed.fullStream) if (parts.at(-1) !== type) parts.push(type);
+  assert.equal(parts.filter((type) => type === "tool-result").length, 2);
+  assert.equal(turns.length, 4);
+});
 
 test("the older endpoint, and its suffix where no model fills in", async () => {
   const model = provider().completionModel("tiny");

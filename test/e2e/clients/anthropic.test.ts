@@ -52,6 +52,39 @@ test("tokens are counted before", async () => {
   assert.equal(counted, usage.input_tokens + (usage.cache_read_input_tokens ?? 0));
 });
 
+test("tools are used, answered, and streamed", async () => {
+  const tool: Anthropic.Tool = {
+    name: "turn",
+    description: "Turns the fox.",
+    input_schema: {
+      type: "object",
+      properties: { to: { enum: ["left", "right"] }, steps: { type: "integer", minimum: 1, maximum: 5 } },
+      required: ["to", "steps"],
+    },
+  };
+  const choice = { type: "any" as const, disable_parallel_tool_use: true };
+  const body = { ...shared, max_tokens: 80, tools: [tool], tool_choice: choice };
+  const first = await client.messages.create(body);
+  assert.equal(first.stop_reason, "tool_use");
+  const [use] = first.content;
+  assert.ok(use?.type === "tool_use" && use.name === "turn");
+  const { to, steps } = use.input as { to: string; steps: number };
+  assert.ok(["left", "right"].includes(to) && steps >= 1 && steps <= 5);
+  const streamed = await client.messages.stream(body).finalMessage();
+  assert.deepEqual((streamed.content[0] as Anthropic.ToolUseBlock).input, use.input);
+  const next = await client.messages.create({
+    ...shared,
+    tools: [tool],
+    tool_choice: { type: "none" },
+    messages: [
+      ...cow,
+      { role: "assistant", content: first.content },
+      { role: "user", content: [{ type: "tool_result", tool_use_id: use.id, content: "done" }] },
+    ],
+  });
+  assert.ok(textOf(next).length > 0);
+});
+
 test("errors are the client's own kinds", async () => {
   const refused = async (body: object, kind: new (...args: never[]) => APIError): Promise<void> => {
     await assert.rejects(

@@ -1,9 +1,10 @@
 /** LangChain.js over real processes of both engines. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { HumanMessage } from "@langchain/core/messages";
+import { type AIMessageChunk, HumanMessage } from "@langchain/core/messages";
 import { StringOutputParser } from "@langchain/core/output_parsers";
 import { ChatPromptTemplate } from "@langchain/core/prompts";
+import { tool } from "@langchain/core/tools";
 import { ChatOpenAI, OpenAI, OpenAIEmbeddings } from "@langchain/openai";
 import { z } from "zod";
 import { localNetwork } from "../local-network.ts";
@@ -65,6 +66,28 @@ for (const model of ["tiny", "tiny-exact"]) {
     assert.ok(Math.abs(dot - 1) < 1e-3, `cosine ${dot}`);
   });
 }
+
+test("tools are bound, called, and answered", async () => {
+  const turn = tool(({ to, steps }) => `You went ${steps} steps to the ${to}.`, {
+    name: "turn",
+    description: "Turns the fox.",
+    schema: z.object({ to: z.enum(["left", "right"]), steps: z.int().min(1).max(5) }),
+  });
+  const chat = chatOf("tiny", { maxTokens: 60, temperature: 1 });
+  const question = new HumanMessage("Find the goose.");
+  const asking = chat.bindTools([turn], { tool_choice: "required", parallel_tool_calls: false });
+  const called = await asking.invoke([question]);
+  const [call] = called.tool_calls ?? [];
+  assert.equal(call?.name, "turn");
+  const result = await turn.invoke({ ...call, type: "tool_call" });
+  assert.match(String(result.content), /^You went [1-5] steps to the (left|right)\.$/);
+  const last = await chat.bindTools([turn], { tool_choice: "none" }).invoke([question, called, result]);
+  assert.ok(last.text.length > 0);
+  const chunks: AIMessageChunk[] = [];
+  for await (const chunk of await asking.stream([question])) chunks.push(chunk);
+  const streamed = chunks.reduce((all, chunk) => all.concat(chunk));
+  assert.equal(streamed.tool_calls?.[0]?.name, "turn");
+});
 
 test("many at once, and log probabilities", async () => {
   const answers = await chatOf("tiny").batch(
