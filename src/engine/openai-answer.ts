@@ -5,7 +5,7 @@ import type { Clock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { type Chunk, type ChunkLimits, readChunks } from "./openai-chunks.ts";
 import type { Upstream } from "./openai-upstream.ts";
-import { CallWriter } from "./openai-tools.ts";
+import { CallWriter, ThoughtWriter } from "./openai-tools.ts";
 import { StopMatcher } from "./stop-matcher.ts";
 
 export interface AnswerLimits extends ChunkLimits {
@@ -77,8 +77,8 @@ export async function* streamAnswer(
   yield answer.end({ queueMs: outer.queueMs, prefillMs, decodeMs });
 }
 
-function hasToken({ content, calls, hasReasoning }: Chunk): boolean {
-  return content !== "" || calls.length > 0 || hasReasoning;
+function hasToken({ content, calls, reasoning }: Chunk): boolean {
+  return content !== "" || calls.length > 0 || reasoning !== "";
 }
 
 /** Counts and cuts what comes in. Usually a piece is a token; the upstream's own count corrects that at the end. */
@@ -89,11 +89,15 @@ class Answer {
   readonly #stops: readonly string[];
   #stop: StopMatcher;
   readonly #calls = new CallWriter();
+  readonly #thoughts: ThoughtWriter;
   #pieces = 0;
   #outputTokens: number | null = null;
   #finishReason: FinishReason | null = null;
 
-  constructor({ prompt, outputTokensMax, stop }: GenerateRequest) {
+  constructor({ prompt, emitted, constraint, outputTokensMax, stop }: GenerateRequest) {
+    // Text of a form has no room for them, nor has the middle of an answer.
+    const hasRoom = prompt.kind === "chat" && emitted.text === "" && constraint?.responseFormat == null;
+    this.#thoughts = new ThoughtWriter(hasRoom);
     this.promptTokens = estimateTokens(prompt);
     this.#limit = outputTokensMax ?? Number.POSITIVE_INFINITY;
     this.#stops = stop;
@@ -123,8 +127,10 @@ class Answer {
   }
 
   /** Its text; stop sequences are looked for in words only, not in calls. */
-  #said({ content, calls }: Chunk): { readonly text: string; readonly stopped: boolean } {
-    const closing = content === "" ? "" : this.#calls.close();
+  #said({ content, calls, reasoning }: Chunk): { readonly text: string; readonly stopped: boolean } {
+    const hasWords = content !== "" || calls.length > 0;
+    const thoughts = this.#thoughts.write(reasoning) + (hasWords ? this.#thoughts.close() : "");
+    const closing = thoughts + (content === "" ? "" : this.#calls.close());
     const said = this.#stop.push(content);
     if (calls.length === 0 || said.stopped) return { ...said, text: closing + said.text };
     const last = this.#stop.flush();
@@ -142,7 +148,8 @@ class Answer {
     const { text, stopped } = this.#stop.flush();
     if (stopped) this.#finishReason = "stop";
     const position = Math.min(this.#pieces, this.#limit);
-    const all = text + (stopped || this.#finishReason === "length" ? "" : this.#calls.close());
+    const isCut = stopped || this.#finishReason === "length";
+    const all = text + (isCut ? "" : this.#thoughts.close() + this.#calls.close());
     if (all !== "") yield { type: "tokens", position, tokenIds: [], tokenCount: 0, text: all };
   }
 

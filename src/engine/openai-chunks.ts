@@ -14,7 +14,7 @@ const choiceSchema = z.looseObject({
   delta: z
     .looseObject({
       content: z.string().nullish(),
-      // Thoughts come under either name. Their text is not passed on yet, but they are tokens.
+      // Thoughts come under either name. They are tokens, whatever becomes of their text.
       reasoning_content: z.unknown().optional(),
       reasoning: z.unknown().optional(),
       tool_calls: z.array(callSchema).nullish(),
@@ -37,7 +37,7 @@ const chunkSchema = z.looseObject({
 export interface Chunk {
   readonly content: string;
   readonly calls: readonly CallPiece[];
-  readonly hasReasoning: boolean;
+  readonly reasoning: string;
   readonly finishReason: string | null;
   readonly usage: { readonly promptTokens: number; readonly outputTokens: number } | null;
 }
@@ -96,7 +96,7 @@ function parseChunk(data: string): Chunk {
       name: called?.name ?? null,
       arguments: called?.arguments ?? "",
     })),
-    hasReasoning: typeof thoughts === "string" && thoughts !== "",
+    reasoning: typeof thoughts === "string" ? thoughts : "",
     finishReason: choice?.finish_reason ?? null,
     usage:
       usage == null ? null : { promptTokens: usage.prompt_tokens, outputTokens: usage.completion_tokens },

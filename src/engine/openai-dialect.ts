@@ -20,6 +20,11 @@ export type Continuation = "assistant_last" | "continue_final_message";
 /** Values that ask for nothing special: instead of them the parameter may be left out. */
 const neutral: Readonly<Record<string, number>> = { temperature: 1, top_p: 1 };
 
+/** Servers take an assistant's words without them. */
+function withoutThoughts(text: string): string {
+  return text.replace(/^<think>.*?<\/think>\s*/s, "");
+}
+
 export class Dialect {
   /** Parameters that this upstream has refused. */
   readonly #avoided = new Set<string>();
@@ -55,7 +60,7 @@ export class Dialect {
       const choice = JSON.parse(constraint?.toolChoice ?? "{}") as object;
       if (emitted.text === "")
         return { path: "/chat/completions", body: { ...common, ...tools, ...choice, messages: before } };
-      const messages = [...before, { role: "assistant", content: emitted.text }];
+      const messages = [...before, { role: "assistant", content: withoutThoughts(emitted.text) }];
       // As vLLM and SGLang call it.
       const flags =
         this.continuation === "continue_final_message"

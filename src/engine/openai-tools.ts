@@ -1,4 +1,7 @@
-/** Functions on the way to an upstream and back: its calls become text in Hermes' format, which gateways read like any model's. */
+/**
+ * Functions on the way to an upstream and back: its calls become text in Hermes' format, and its thoughts text in tags,
+ * which gateways read like any model's.
+ */
 import type { ChatMessage, Tool } from "../protocol/generate.ts";
 
 /** A message as chat completions have it. */
@@ -50,5 +53,30 @@ export class CallWriter {
     const missing = this.#hasArguments ? "" : "{}";
     this.#isOpen = this.#hasArguments = false;
     return `${missing}}\n</tool_call>\n`;
+  }
+}
+
+/** Thoughts before an answer, in the tags of models that write them themselves. */
+export class ThoughtWriter {
+  readonly #hasRoom: boolean;
+  #state: "none" | "open" | "over" = "none";
+
+  /** @param hasRoom false: they are left out */
+  constructor(hasRoom: boolean) {
+    this.#hasRoom = hasRoom;
+  }
+
+  write(text: string): string {
+    if (text === "" || !this.#hasRoom || this.#state === "over") return "";
+    const opening = this.#state === "none" ? "<think>\n" : "";
+    this.#state = "open";
+    return opening + text;
+  }
+
+  /** From here on the answer speaks. */
+  close(): string {
+    const closing = this.#state === "open" ? "\n</think>\n\n" : "";
+    this.#state = "over";
+    return closing;
   }
 }

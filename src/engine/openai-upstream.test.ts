@@ -223,14 +223,16 @@ test("garbage in the stream is refused", async () => {
   }
 });
 
-test("thoughts and unknown fields are no text, thoughts are tokens", async () => {
+test("thoughts stand in tags before the answer, where there is room for them, and are tokens; unknown fields are nothing", async () => {
   const thought = { choices: [{ index: 0, delta: { reasoning_content: "hm", extra: 1 } }], x: {} };
   streamOf({ hello: "world" }, thought, piece("Moo"), finish("length"), "[DONE]");
   await withEngine({}, async (engine) => {
     const answer = await answerOf(engine, requestOf("hi"));
-    assert.equal(answer.text, "Moo");
+    assert.equal(answer.text, "<think>\nhm\n</think>\n\nMoo");
     assert.equal(answer.outputTokens, 2);
     assert.equal(answer.finishReason, "length");
+    const formed = { constraint: { grammar: "x", responseFormat: '{"type": "json_object"}' } };
+    assert.equal((await answerOf(engine, requestOf("hi", formed))).text, "Moo");
   });
 });
 

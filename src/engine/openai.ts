@@ -83,7 +83,8 @@ export async function createOpenAiEngine(
         "This engine knows no log probabilities and no grammars.",
       );
     }
-    const canContinue = continuesByText({ continuesText }, prompt);
+    // Who stopped while it thought has said nothing yet that could be gone on with.
+    const canContinue = continuesByText({ continuesText }, prompt) && !isThinking(emitted.text);
     if (emitted.tokenIds.length > 0 || (emitted.text !== "" && !canContinue)) {
       throw new SkeinError("invalid_request", "This engine cannot continue an answer.", {
         retry: "elsewhere",
@@ -125,6 +126,7 @@ export async function createOpenAiEngine(
       // Those it refuses, it refuses with a reason.
       features: ["json", "embeddings", "infill", "tools"],
       toolFormat: "hermes",
+      thoughtFormat: "tags",
     },
     generate,
     embed,
@@ -144,6 +146,10 @@ export async function createOpenAiEngine(
       admission.refuseAll(error);
     },
   };
+}
+
+function isThinking(text: string): boolean {
+  return text.startsWith("<think>") && !text.includes("</think>");
 }
 
 /** It has neither of the forms that an upstream understands. */

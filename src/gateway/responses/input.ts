@@ -55,10 +55,13 @@ function callOf(item: InputItem, at: string): ToolCall {
 }
 
 function callOutput({ call_id: id, output }: InputItem, at: string): ChatMessage {
-  const isList = Array.isArray(output);
-  const content = isList
-    ? textOf(output as z.infer<typeof part>[], `${at}.output`)
-    : textField(output, `${at}.output`);
+  const parts = Array.isArray(output) ? z.array(part).safeParse(output) : null;
+  if (parts?.success === false) {
+    throw new SkeinError("invalid_request", `'${at}.output' must be a text, or a list of parts.`, {
+      param: `${at}.output`,
+    });
+  }
+  const content = parts === null ? textField(output, `${at}.output`) : textOf(parts.data, `${at}.output`);
   return { role: "tool", content, toolCallId: textField(id, `${at}.call_id`) };
 }
 

@@ -303,6 +303,8 @@ test("responses: wrong functions and items are refused by their own names", asyn
     [{ tools: [tool], tool_choice: { type: "allowed_tools", mode: "auto", tools: 1 } }, "tool_choice"],
     [{ input: [{ type: "function_call_output", call_id: "x", output: "y" }] }, "input.0.call_id"],
     [{ input: [{ type: "function_call_output", output: "y" }] }, "input.0.call_id"],
+    [{ input: [{ type: "function_call_output", call_id: "x", output: [{}] }] }, "input.0.output"],
+    [{ input: [{ type: "function_call_output", call_id: "x", output: [null] }] }, "input.0.output"],
     [{ input: [{ type: "function_call", call_id: "x", name: "f" }] }, "input.0.arguments"],
     [{ input: [{ type: "computer_call" }] }, "input.0.type"],
     [{ reasoning: { effort: "high" } }, "reasoning.effort"],

@@ -80,7 +80,7 @@ test("tools are bound, called, and answered", async () => {
   const [call] = called.tool_calls ?? [];
   assert.equal(call?.name, "turn");
   const result = await turn.invoke({ ...call, type: "tool_call" });
-  assert.match(String(result.content), /^You went [1-5] steps to the (left|right)\.$/);
+  assert.match(result.text, /^You went [1-5] steps to the (left|right)\.$/);
   const last = await chat.bindTools([turn], { tool_choice: "none" }).invoke([question, called, result]);
   assert.ok(last.text.length > 0);
   const chunks: AIMessageChunk[] = [];
