@@ -37,7 +37,7 @@ async function open(hasAudits: boolean): Promise<TestGateway> {
   const chain = { ...memoryChain(), find: async () => null };
   const deps = { sha256, signer: provider, clock: systemClock, chain, software: "bench" };
   const handler = createRequestHandler([{ engine, name: "sold", price }], () => false, deps);
-  session.generate = (request, signal) => handler.generate(request, signal);
+  session.events = (request, signal) => handler.generate(request, signal);
   it.gateway.addSession(session);
   await new Promise((resolve) => setTimeout(resolve, 200));
   return it;

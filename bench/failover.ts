@@ -1,7 +1,8 @@
 /**
  * What clients see when servers are killed (-9) at random moments while they stream: errors, cuts that look like ends,
  * altered bytes, and the gap in the text. Real processes, exact and llama.cpp engines; ours, then Portkey's gateway over
- * the same engines behind OpenAI-compatible servers. 1,000 kills each; `--quick`: 40; `--kills N`.
+ * the same engines behind OpenAI-compatible servers. 1,000 kills; `--quick`: 40; `--kills N`. The rival's are 100 at most
+ * (`--rival-kills N`): it fails at the first ones already.
  */
 import { parseArgs } from "node:util";
 import {
@@ -24,20 +25,22 @@ const { values } = parseArgs({
   options: {
     quick: { type: "boolean", default: false },
     kills: { type: "string" },
+    "rival-kills": { type: "string" },
     seed: { type: "string", default: "1" },
   },
 });
 const kills = Number(values.kills ?? (values.quick ? 40 : 1_000));
+const rivalKills = Number(values["rival-kills"] ?? Math.min(100, kills));
 const seed = Number(values.seed);
-if (!(kills >= 2 && Number.isInteger(seed))) throw new Error("--kills is at least 2, --seed a whole number.");
+if (!(kills >= 2 && rivalKills >= 2 && Number.isInteger(seed)))
+  throw new Error("--kills and --rival-kills are at least 2, --seed a whole number.");
 const seeds = 8;
 const tokens = 300;
 const clients = 12;
 const membersEach = 2;
-/** Half of the kills on each side: exact, and llama.cpp. */
-const until = { kills: Math.ceil(kills / 2) };
 /** Starting a killed process again takes most of it. */
-const timeoutMs = kills * 8_000;
+const killTimeoutMs = 8_000;
+const progressEveryMs = 10_000;
 /** How often a kill is looked for at the gateway. */
 const detectPollMs = 5;
 const detectMaxMs = 5_000;
@@ -62,7 +65,33 @@ const sum = (runs: readonly Havoc[], of: (one: Havoc) => number): number =>
   runs.reduce((total, one) => total + of(one), 0);
 
 const home = temporaryHome();
-const common = { clients, errorsMax: Number.POSITIVE_INFINITY, seeds, timeoutMs, until };
+const common = { clients, errorsMax: Number.POSITIVE_INFINITY, seeds };
+
+/** Half of the kills for each engine, with how far it is on stderr. */
+async function bothHavocs(
+  name: string,
+  total: number,
+  run: (options: {
+    until: { kills: number };
+    timeoutMs: number;
+    random: () => number;
+    onKill: () => void;
+  }) => Promise<Havoc[]>,
+): Promise<readonly Havoc[]> {
+  const random = seededRandom(seed);
+  let done = 0;
+  const progress = setInterval(() => console.error(`${name}: ${done} of ${total} kills`), progressEveryMs);
+  try {
+    return await run({
+      until: { kills: Math.ceil(total / 2) },
+      timeoutMs: total * killTimeoutMs,
+      random: () => random.next(),
+      onKill: () => (done += 1),
+    });
+  } finally {
+    clearInterval(progress);
+  }
+}
 
 interface Ours {
   readonly runs: readonly Havoc[];
@@ -92,14 +121,14 @@ async function measureOurs(): Promise<Ours> {
     }
     // 2. Killed at random.
     const detectMs: number[] = [];
-    const random = seededRandom(seed);
     const preyIn = (pool: Pool) =>
       preyOf(url, pool, tokens, (id) => void detectedMs(url, pool.model, id).then((ms) => detectMs.push(ms)));
-    const options = { ...common, random: () => random.next() };
-    const runs = await Promise.all([
-      havoc(preyIn(exact), { ...options, expected }),
-      havoc(preyIn(llama), { ...options, expected: null }),
-    ]);
+    const runs = await bothHavocs("ours", kills, (options) =>
+      Promise.all([
+        havoc(preyIn(exact), { ...common, ...options, expected }),
+        havoc(preyIn(llama), { ...common, ...options, expected: null }),
+      ]),
+    );
     return { runs, expected, detectMs, prefillMs, undisturbedGapsMs };
   } finally {
     await stop(gateway).catch(() => undefined);
@@ -148,11 +177,12 @@ async function measureRival(expected: readonly string[]): Promise<readonly Havoc
   ]);
   try {
     await eventually("an answer", async () => ((await pools[0].ask(0)).error === null ? true : null));
-    const options = { ...common, random: () => random.next() };
-    return await Promise.all([
-      havoc(pools[0], { ...options, expected }),
-      havoc(pools[1], { ...options, expected: null }),
-    ]);
+    return await bothHavocs("rival", rivalKills, (options) =>
+      Promise.all([
+        havoc(pools[0], { ...common, ...options, expected }),
+        havoc(pools[1], { ...common, ...options, expected: null }),
+      ]),
+    );
   } finally {
     for (const pool of pools) pool.close();
     portkey.stop();

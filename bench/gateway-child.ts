@@ -7,19 +7,22 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { createNaiveEngine, naiveDefaults } from "../src/engine/naive.ts";
+import type { Engine } from "../src/engine/port.ts";
 import { listen } from "../src/gateway/http/listen.ts";
 import { createSigner } from "../src/network/identity.ts";
 import { createLibp2pNetwork } from "../src/network/libp2p.ts";
+import type { TokenBias } from "../src/protocol/generate.ts";
 import { systemClock } from "../src/util/clock.ts";
 import { silentLogger } from "../src/util/log.ts";
 import { systemRandom } from "../src/util/random.ts";
 import { openGateway, providerOf } from "./lib/composition.ts";
-import { answerTokens, chunksOf, type Stepper, steppersFor, streamsPerMachine } from "./lib/pace.ts";
+import { answerTokensOf, chunksOf, type Stepper, steppersFor, streamsPerMachine } from "./lib/pace.ts";
 import { serveRawGateway, serveRawTokens } from "./lib/raw-mux.ts";
 
 const deps = { clock: systemClock, random: systemRandom, log: silentLogger };
 const [role, streamsText, ...addresses] = process.argv.slice(2);
 const streams = Number(streamsText);
+const answerTokens = answerTokensOf(streams);
 /** More than its share: streams do not divide evenly. */
 const slots = 2 * streamsPerMachine;
 
@@ -43,7 +46,17 @@ async function provide(stepper: Stepper): Promise<void> {
     contextTokensMax: 8_192,
     onToken: (_, position) => (position === 0 ? undefined : stepper.next()),
   });
-  providerOf(deps, await libp2p(seed, []), signer, engine).join(addresses[0]!);
+  providerOf(deps, await libp2p(seed, []), signer, sayingGoose(engine)).join(addresses[0]!);
+}
+
+/** Every token is a word, as those of the other sources: one of a part of a character would be no event. */
+function sayingGoose(engine: Engine): Engine {
+  const logitBias: TokenBias[] = [[1, 100]];
+  return {
+    ...engine,
+    generate: (request, signal) =>
+      engine.generate({ ...request, sampling: { ...request.sampling, logitBias } }, signal),
+  };
 }
 
 /** The upstream of a proxy: an OpenAI-compatible server without anything but the events. */
@@ -73,7 +86,9 @@ async function start(): Promise<readonly string[]> {
     case "http":
       return [`http://127.0.0.1:${await serveHttp(steppersFor(streams))}`];
     case "raw":
-      return Promise.all(steppersFor(streams).map(async (stepper) => String(await serveRawTokens(stepper))));
+      return Promise.all(
+        steppersFor(streams).map(async (stepper) => String(await serveRawTokens(stepper, answerTokens))),
+      );
     case "mux":
       return [`http://127.0.0.1:${await serveRawGateway(addresses.map(Number))}`];
     case "providers":

@@ -11,7 +11,7 @@ const node = requireNode24();
 // oxlint's type-aware mode starts its own helper through PATH.
 process.env.PATH = `${join(root, "node_modules", ".bin")}${process.platform === "win32" ? ";" : ":"}${process.env.PATH}`;
 
-const sources = ["src", "test", "bench", "scripts", "bin"];
+const sources = ["src", "test", "bench", "scripts", "bin", "examples"];
 const steps = [
   ["format", "oxfmt/bin/oxfmt", "--check", ...sources],
   ["types", "typescript/bin/tsc"],

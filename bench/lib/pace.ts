@@ -4,8 +4,13 @@ import type { CompletionRequest } from "../../src/gateway/requests/parse-request
 
 export const tokensPerSecond = 20;
 export const stepMs: number = 1000 / tokensPerSecond;
-/** Tokens of an answer: three seconds, so that streams begin and end all the time. */
-export const answerTokens = 60;
+/**
+ * Tokens of an answer: three seconds, so that streams begin and end all the time; of one stream alone only two, because it is
+ * measured for its first tokens.
+ */
+export function answerTokensOf(streams: number): number {
+  return streams === 1 ? 2 : 60;
+}
 export const modelName = "naive";
 /** Streams whose tokens come in the same step, as in a batch of one machine. */
 export const streamsPerMachine = 100;

@@ -93,14 +93,16 @@ export class PlainBalancer {
     const { session } = member;
     member.running += 1;
     try {
-      for await (const event of session.generate(request, new AbortController().signal)) {
+      let hasEnded = false;
+      await session.generate(request, new AbortController().signal, (event) => {
         if (event.type === "tokens") onTokens(event.tokenIds, event.text);
         else if (event.type === "start" && request.emitted.tokenIds.length === 0) {
           const { promptTokens, cachedTokens } = event;
           Object.assign(seen, { promptTokens, cachedTokens });
-        } else if (event.type === "end") return;
-      }
-      throw new SkeinError("provider_failed", "The answer had no end.");
+        } else if (event.type === "end") hasEnded = true;
+        return undefined;
+      });
+      if (!hasEnded) throw new SkeinError("provider_failed", "The answer had no end.");
     } finally {
       member.running -= 1;
     }

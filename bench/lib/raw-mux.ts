@@ -7,7 +7,7 @@
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { connect, createServer as createTlsServer, type TLSSocket } from "node:tls";
-import { answerTokens, chunksOf, type Stepper } from "./pace.ts";
+import { chunksOf, type Stepper } from "./pace.ts";
 
 const headerBytes = 6;
 const key = Buffer.alloc(32, 7);
@@ -39,18 +39,23 @@ function readFrames(socket: TLSSocket, onFrame: (stream: number, text: string) =
 }
 
 /** A machine: resolves with its port. */
-export function serveRawTokens(stepper: Stepper): Promise<number> {
+export function serveRawTokens(stepper: Stepper, answerTokens: number): Promise<number> {
   const server = createTlsServer({ ...secured, pskCallback: () => key }, (socket) => {
     socket.setNoDelay(true);
     socket.on("error", () => undefined);
-    readFrames(socket, (stream) => void answer(socket, stream, stepper));
+    readFrames(socket, (stream) => void answer(socket, stream, stepper, answerTokens));
   });
   return new Promise((resolve) => {
     server.listen(0, "127.0.0.1", () => resolve((server.address() as AddressInfo).port));
   });
 }
 
-async function answer(socket: TLSSocket, stream: number, stepper: Stepper): Promise<void> {
+async function answer(
+  socket: TLSSocket,
+  stream: number,
+  stepper: Stepper,
+  answerTokens: number,
+): Promise<void> {
   for (let position = 0; position < answerTokens; position++) {
     if (position > 0) await stepper.next();
     socket.write(frame(stream, "goose "));

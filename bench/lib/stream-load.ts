@@ -1,6 +1,6 @@
 /** Clients that keep a number of streams open, and what they and the process between see. */
 import { Agent, request as httpRequest } from "node:http";
-import { answerTokens, modelName, tokensPerSecond } from "./pace.ts";
+import { answerTokensOf, modelName, tokensPerSecond } from "./pace.ts";
 import { cpuUs, residentBytes } from "./process-usage.ts";
 
 export interface Measured {
@@ -19,8 +19,8 @@ const body = JSON.stringify({
   stream: true,
   temperature: 0,
 });
-const firstText = Buffer.from('"content":"g');
-const firstOther = Buffer.from('"content":"');
+/** Every source says the same word. */
+const token = Buffer.from('"content":"goose ');
 
 /**
  * @param processIds of what stands between; none: nothing does
@@ -37,7 +37,7 @@ export async function measureStreams(
   const agent = new Agent({ keepAlive: true, maxSockets: load.streams + 10 });
   const seen = { ttftMs: [] as number[], tokens: 0, errors: [] as string[] };
   const over = new AbortController();
-  const answerMs = (answerTokens / tokensPerSecond) * 1000;
+  const answerMs = (answerTokensOf(load.streams) / tokensPerSecond) * 1000;
   const client = async (number: number): Promise<void> => {
     await sleep((number / load.streams) * answerMs);
     while (!over.signal.aborted) {
@@ -91,11 +91,11 @@ function oneAnswer(
     };
     const request = httpRequest(`${url}/v1/chat/completions`, options, (response) => {
       response.on("data", (piece: Buffer) => {
-        if (isFirst && hasText(piece)) {
+        if (isFirst && piece.includes(token)) {
           isFirst = false;
           seen.ttftMs.push(performance.now() - startMs);
         }
-        for (let at = piece.indexOf("data: {"); at >= 0; at = piece.indexOf("data: {", at + 7))
+        for (let at = piece.indexOf(token); at >= 0; at = piece.indexOf(token, at + token.length))
           seen.tokens += 1;
         if (piece.includes("[DONE]")) isWhole = true;
       });
@@ -108,13 +108,6 @@ function oneAnswer(
     request.on("error", reject);
     request.end(body);
   });
-}
-
-/** An opening chunk has an empty text; every other one has some. */
-function hasText(piece: Buffer): boolean {
-  if (piece.includes(firstText)) return true;
-  const at = piece.indexOf(firstOther);
-  return at >= 0 && (piece[at + firstOther.length] !== 0x22 || piece.includes(firstOther, at + 1));
 }
 
 function sleep(ms: number): Promise<void> {

@@ -73,7 +73,9 @@ async function load(path: string, { rowsMax = 32, skipped }: LoadOptions): Promi
       name: info.name,
       contextTokensMax,
       parallelMax: 1,
+      hasInfill: false,
       cacheTokensMax: contextTokensMax,
+      dialect: { features: [] },
     };
     return { ...textOf(info, contextTokensMax), facts, executor: wasm.executor(), draft: null };
   } finally {

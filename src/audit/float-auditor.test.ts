@@ -43,11 +43,10 @@ function setup() {
   const auditor = createFloatAuditor({
     auditorId: "a",
     engine: {
-      generate: () => assert.fail("it only reads"),
       score: async () => {
         engine.asked += 1;
         if (engine.error !== null) throw engine.error;
-        return { margins: engine.margins, logProbabilities: [] };
+        return { margins: engine.margins, logProbabilities: [], text: "" };
       },
     },
     calibration,

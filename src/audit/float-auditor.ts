@@ -3,7 +3,7 @@ import type { AnswerScores } from "../engine/port.ts";
 import type { Clock } from "../util/clock.ts";
 import { type SkeinError, toSkeinError } from "../util/errors.ts";
 import { type CalibrationRecord, limitsFor, samplingClassOf } from "./calibration.ts";
-import { isFlagged, noEvidence, withMargins } from "./evidence.ts";
+import { type Evidence, isFlagged, noEvidence, withMargins } from "./evidence.ts";
 import type { EvidenceBook } from "./evidence-book.ts";
 import type { Scoring } from "./honest-streams.ts";
 import type { Auditor, AuditTask } from "./ports.ts";
@@ -12,10 +12,22 @@ import { type Inability, type Outcome, workRoot } from "./verdict.ts";
 export interface FloatAuditorDeps {
   readonly auditorId: string;
   /** Serves the model that `calibration` is of. */
-  readonly engine: Scoring;
+  readonly engine: Pick<Scoring, "score">;
   readonly calibration: CalibrationRecord;
-  readonly book: EvidenceBook;
+  readonly book: Pick<EvidenceBook, "of" | "set">;
   readonly clock: Clock;
+  /** Whether the text that was delivered is another one than the tokens say; absent: nobody looks. */
+  readonly hasOtherText?: (task: AuditTask, scores: AnswerScores) => boolean;
+  /** Hears what an audit is about to find. */
+  readonly onWeighed?: (task: AuditTask, weighed: Weighed) => void;
+}
+
+/** What was found in an answer's margins, those of this provider's own tokens. */
+export interface Weighed {
+  readonly margins: readonly number[];
+  /** With those of earlier answers. */
+  readonly evidence: Evidence;
+  readonly hasOtherText: boolean;
 }
 
 /** Verdicts fail with `improbable` when the evidence of a window, this answer included, reaches the flag. */
@@ -25,17 +37,25 @@ export function createFloatAuditor({
   calibration,
   book,
   clock,
+  hasOtherText,
+  onWeighed,
 }: FloatAuditorDeps): Auditor {
   /** One answer is judged, and the evidence against its provider grows or shrinks. */
-  function judge({ providerId, modelId, claim }: AuditTask, { margins }: AnswerScores): Outcome {
+  function judge(task: AuditTask, scores: AnswerScores): Outcome {
+    const { providerId, modelId, claim, startPosition = 0 } = task;
+    const margins = scores.margins.slice(startPosition);
     const nowMs = clock.nowMs();
     const limits = limitsFor(calibration, samplingClassOf(claim!.request.sampling));
     const evidence = withMargins(book.of(providerId, modelId, nowMs), margins, limits);
     const isFail = isFlagged(evidence);
     // One flag is one verdict; the next one is earned anew.
     book.set(providerId, modelId, isFail ? noEvidence : evidence, nowMs);
+    const isOther = hasOtherText?.(task, scores) === true;
+    onWeighed?.(task, { margins, evidence, hasOtherText: isOther });
+    if (isOther)
+      return { result: "fail", finding: { kind: "receipt", position: startPosition, layer: null } };
     if (!isFail) return { result: "pass" };
-    const worst = margins.reduce((at, margin, i) => (margin > margins[at]! ? i : at), 0);
+    const worst = startPosition + margins.reduce((at, margin, i) => (margin > margins[at]! ? i : at), 0);
     return { result: "fail", finding: { kind: "improbable", position: worst, layer: null } };
   }
 

@@ -19,13 +19,13 @@ export async function locateFault(
   { receipt }: SignedReceipt,
   tokenIds: readonly number[],
   ask: AskTrace,
-  verify: (known: KnownRows) => Fault | null,
+  verify: (known: KnownRows) => Promise<Fault | null> | Fault | null,
 ): Promise<Fault | null> {
   const { modelId, sequence, execution } = receipt;
   if (execution === null) return null;
   const asked = { modelId, sequence, tokenIds };
   const rows = openTrace(sha256, execution, await ask({ ...asked, position: null }), null);
-  const first = verify(rows);
+  const first = await verify(rows);
   if (first?.kind !== "numbers") return first;
   const { position } = first;
   const traced = await ask({ ...asked, position });

@@ -17,6 +17,8 @@ export interface AuditTask {
   readonly receipt: SignedEnvelope;
   /** What was asked and what was answered; null where that is not shown to the auditor. */
   readonly claim: Omit<ScoreRequest, "chunkTokens"> | null;
+  /** Tokens of the claim that earlier attempts delivered, and which are not this provider's. Absent: none. */
+  readonly startPosition?: number;
 }
 
 /**

@@ -20,6 +20,8 @@ export type FindingKind =
   | "withheld"
   /** Prompt, counts, fee or end do not follow from the request. */
   | "receipt"
+  /** Most of several independent providers gave another answer: no proof, for a majority may be wrong. */
+  | "outvoted"
   | "improbable";
 
 export interface Finding {
@@ -37,6 +39,10 @@ export type Inability =
   | "prompt not shown"
   /** What it goes on from is wrong already: another provider's fault. */
   | "earlier attempt"
+  /** It passed what was known to be wrong. */
+  | "checker failed"
+  /** More were chosen than could be checked. */
+  | "queue full"
   | "timeout"
   | "busy"
   | "cancelled";
@@ -91,7 +97,7 @@ const outcomeSchema: ZodType<Outcome> = z.discriminatedUnion("result", [
   z.strictObject({
     result: z.literal("fail"),
     finding: z.strictObject({
-      kind: z.enum(["token", "layer", "logits", "withheld", "receipt", "improbable"]),
+      kind: z.enum(["token", "layer", "logits", "withheld", "receipt", "outvoted", "improbable"]),
       position: whole(2 ** 31),
       layer: whole(10_000).nullable(),
     }),
@@ -103,6 +109,8 @@ const outcomeSchema: ZodType<Outcome> = z.discriminatedUnion("result", [
       "engine version",
       "prompt not shown",
       "earlier attempt",
+      "checker failed",
+      "queue full",
       "timeout",
       "busy",
       "cancelled",

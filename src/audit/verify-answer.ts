@@ -3,11 +3,12 @@ import { type TokenMask, TokenMasks } from "../engine/masks/token-masks.ts";
 import { AnswerWriter } from "../engine/answer-writer.ts";
 import type { LoadedModel } from "../engine/exact/load.ts";
 import { tokenizePrompt } from "../engine/prompt.ts";
+import { writeAgain, type WrittenAnswer } from "../engine/written-answer.ts";
 import type { Sha256 } from "../exact/commitment/commitment.ts";
 import type { KnownRows } from "../exact/commitment/difference.ts";
 import { opsHash } from "../exact/ops/version.ts";
 import { samplerParameters } from "../exact/sampler/parameters.ts";
-import type { FinishReason, GenerateEvent, Prompt, Sampling } from "../protocol/generate.ts";
+import type { Prompt, Sampling } from "../protocol/generate.ts";
 import { optionsOf } from "../receipt/asked.ts";
 import type { Part, ReceiptedChoice } from "../receipt/document.ts";
 import { type Claim, type Fault, replayAnswer } from "../receipt/replay.ts";
@@ -132,7 +133,7 @@ function isStopped(parts: readonly Part[]): boolean {
   return parts.at(-1)?.receipt?.receipt.finish === "stop";
 }
 
-function samplingOf({ asked }: Part): Sampling {
+export function samplingOf({ asked }: Part): Sampling {
   const { logitBias } = optionsOf(asked);
   return { ...asked.sampling, logitBias };
 }
@@ -169,7 +170,8 @@ function textProblemOf(
     const sampling = samplingOf(part);
     const given = { requestId, modelId, prompt, emitted, sampling, stop, outputTokensMax };
     const asked = { ...given, constraint: null, logprobs: null, timeoutMs: 0 };
-    const written = writeAgain(new AnswerWriter(asked, { promptTokens, contextTokens, pieces }), part);
+    const writer = new AnswerWriter(asked, { promptTokens, contextTokens, pieces });
+    const written = writeAgain(writer, part.tokenIds!, part.receipt?.receipt.finish === "stop");
     const name = `attempt ${i + 1}`;
     if (written.text !== part.text) return `the tokens of ${name} give another text than the one delivered`;
     emitted = { tokenIds: [...emitted.tokenIds, ...part.tokenIds!], text: emitted.text + part.text };
@@ -179,33 +181,9 @@ function textProblemOf(
   return null;
 }
 
-interface Written {
-  readonly text: string;
-  /** Null: it goes on. */
-  readonly finish: FinishReason | null;
-  /** Not a stop sequence, but the model is said to have ended it. */
-  readonly byModel: boolean;
-}
-
-function writeAgain(writer: AnswerWriter, { tokenIds, receipt }: Part): Written {
-  let text = "";
-  let finish: FinishReason | null = null;
-  const take = (events: readonly GenerateEvent[]): void => {
-    for (const event of events) {
-      if (event.type === "tokens") text += event.text;
-      if (event.type === "end") finish = event.finishReason;
-    }
-  };
-  take(writer.replayEmitted(null));
-  for (const id of tokenIds!) take(writer.accept(id, null, null));
-  const byModel = finish === null && receipt?.receipt.finish === "stop";
-  if (byModel) take(writer.endOfGeneration());
-  return { text, finish, byModel };
-}
-
 function endProblem(
   { receipt, asked }: Part,
-  { finish, byModel }: Written,
+  { finish, byModel }: WrittenAnswer,
   positions: number,
 ): string | null {
   if (receipt === null) return null;

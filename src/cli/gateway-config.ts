@@ -1,14 +1,15 @@
 import { join, resolve } from "node:path";
 import { defaultBatchOptions } from "../gateway/batches/index.ts";
-import { trustSchema } from "../gateway/requests/parse-hints.ts";
+import { trustExpected, trustSchema } from "../gateway/requests/parse-hints.ts";
 import { usdToNano } from "../protocol/price.ts";
 import { SkeinError } from "../util/errors.ts";
 import type { TrustWish } from "../router/hints.ts";
 import type { Context } from "./context.ts";
+import { requireLlamaEngine } from "./engine-install.ts";
 import { loadOrCreateSecret } from "./home.ts";
 import { isLoopback, parseListenAddress } from "./listen-address.ts";
 import type { GatewayConfig } from "./processes/config.ts";
-import { exactCacheFolder, logLevelOf } from "./provider-config.ts";
+import { exactCacheFolder, logLevelOf, threadsOf } from "./provider-config.ts";
 
 const megabyte = 1024 * 1024;
 const dayMs = 24 * 3600_000;
@@ -77,6 +78,10 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
       parallelMax: settings.batchParallelMax,
     },
     modelAccess: modelAccessOf(context),
+    rateLimits: {
+      requestsPerMinute: settings.keyRequestsPerMinute,
+      tokensPerMinute: settings.keyTokensPerMinute,
+    },
     // The default of `join` is a provider's: this gateway itself.
     join: context.resolved.sources.join === "default" ? [] : settings.join,
     lan: settings.lan,
@@ -90,6 +95,16 @@ function auditsOf({ settings, home }: Context): GatewayConfig["audits"] {
   return {
     models: settings.auditModel.map((path) => resolve(path)),
     modelFolder: exactCacheFolder(home),
+    llama:
+      settings.auditLlama.length === 0
+        ? null
+        : {
+            models: settings.auditLlama.map((path) => resolve(path)),
+            home,
+            moduleFolder: requireLlamaEngine(home),
+            threads: threadsOf(settings.threads),
+            gpu: settings.gpu === "auto" ? "auto" : false,
+          },
     retentionMs: settings.auditDays * dayMs,
     canaryIntervalMs: settings.canarySeconds * 1000,
     canaryPrompts: settings.canaryPrompts,
@@ -112,10 +127,7 @@ function modelAccessOf({ settings }: Context): GatewayConfig["modelAccess"] {
 function trustOf(name: string, setting: string): TrustWish {
   const result = trustSchema.safeParse(name);
   if (result.success) return result.data;
-  throw new SkeinError(
-    "invalid_config",
-    `'${setting}' is '${name}', but must be receipt, exact, or audit:5%.`,
-  );
+  throw new SkeinError("invalid_config", `'${setting}' is '${name}', but must be ${trustExpected}.`);
 }
 
 /** @throws SkeinError `invalid_config` */

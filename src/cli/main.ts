@@ -92,6 +92,11 @@ program
     "models to check exact answers with, beside those that were converted here; may be repeated",
     collectList,
   )
+  .option(
+    "--audit-llama <files>",
+    "GGUF models to weigh answers of llama.cpp with, each calibrated here (skein calibrate)",
+    collectList,
+  )
   .option("--lan", "be found on the local network (mDNS)")
   .addHelpText(
     "after",
@@ -187,6 +192,7 @@ client("quote", "say what a question would cost, before it is asked")
   .argument("<question...>")
   .option("--model <name>", "model (default: the first that is served)")
   .option("--max-tokens <n>", "longest answer", wholeNumber(1, answerTokensMax))
+  .option("--trust <level>", "receipt, exact, audit:5% or replicated:2")
   .action(async (words: string[], _, command: Command) =>
     (await import("./commands/quote.ts")).quote(words, command),
   );
@@ -207,10 +213,11 @@ program
   .description("check the receipts of an answer; with the model, compute the whole answer again")
   .argument("<file>", "what `skein receipt` wrote; - reads from stdin")
   .option("--model <model>", "a .skein file, a GGUF file, a folder, or the name of a converted model")
+  .option("--calibration <file>", "of the float model (default: the one `skein calibrate` made here, if any)")
   .addOption(jsonOption())
   .addHelpText(
     "after",
-    "\nWithout --model: signatures, hashes, counts, price, and how attempts fit together. With it, for models in integers: every number\nand every choice of a token. Exit codes: 0 everything is right, 1 something is wrong, 2 it cannot be checked.\n\nExample:\n  skein receipt chatcmpl-1f… receipt.json && skein verify receipt.json --model tiny.skein",
+    "\nWithout --model: signatures, hashes, counts, price, and how attempts fit together. With it, for models in integers: every number\nand every choice of a token. For float models (llama.cpp): how far each token is from the one drawn here, which is evidence and no proof. Exit codes: 0 everything is right, 1 something is wrong, 2 it cannot be checked.\n\nExample:\n  skein receipt chatcmpl-1f… receipt.json && skein verify receipt.json --model tiny.skein",
   )
   .action(async (file: string, _, command: Command) =>
     (await import("./commands/verify.ts")).verify(file, command),

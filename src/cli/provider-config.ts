@@ -28,7 +28,7 @@ export function providerConfigOf(context: Context, identityFile: string): Provid
   return {
     role: "provider",
     identityFile,
-    identityCacheFolder: join(home, "cache", "identities"),
+    identityCacheFolder: identityCacheFolder(home),
     receiptsFile: `${identityFile.replace(/\.key$/, "")}.receipts.db`,
     join: joinTargetsOf(context),
     joinToken: (flags["token"] as string | undefined) ?? settings.joinToken,
@@ -113,6 +113,16 @@ function engineConfigOf(context: Context): EngineConfig {
     gpu: settings.gpu === "auto" ? "auto" : false,
     ...common,
   };
+}
+
+/** Where identities of model files are remembered. */
+export function identityCacheFolder(home: string): string {
+  return join(home, "cache", "identities");
+}
+
+/** Where `skein calibrate` keeps what it found for a model on this machine. */
+export function calibrationFile(home: string, modelId: string): string {
+  return join(home, "calibrations", `${modelId.replace(":", "-")}.json`);
 }
 
 /** Where models are kept that were converted for the exact engine. */

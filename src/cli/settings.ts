@@ -136,6 +136,16 @@ export const settings = {
   ),
   aliases: setting(map, {}, "other names for models of the network, such as gpt-4o-mini=tiny"),
   keyModels: setting(lists, {}, "models that an API key may use; keys that are not named: all", true),
+  keyRequestsPerMinute: setting(
+    integer(1, 1_000_000),
+    null,
+    "requests that an API key may make; default: any",
+  ),
+  keyTokensPerMinute: setting(
+    integer(1, 1_000_000_000),
+    null,
+    "tokens of prompts and answers that an API key may use; default: any",
+  ),
   fileMegabytesMax: setting(integer(1, 1_000_000), 512, "largest file that clients may keep at the gateway"),
   storageMegabytesMax: setting(integer(1, 100_000_000), 4_096, "all files of one API key"),
   retentionDays: setting(
@@ -158,11 +168,16 @@ export const settings = {
   trust: setting(
     text,
     null,
-    "how answers must be trusted where a request does not say it: receipt, exact, or audit:5%",
+    "how answers must be trusted where a request does not say it: receipt, exact, audit:5%, or replicated:2",
   ),
   keyTrust: setting(map, {}, "the same for single API keys", true),
   audit: setting(boolean, true, "whether the gateway computes some exact answers again, to check them"),
   auditModel: setting(list, [], "models to check answers with, beside those that were converted here"),
+  auditLlama: setting(
+    list,
+    [],
+    "GGUF models to weigh answers of llama.cpp with, each calibrated on this machine (skein calibrate)",
+  ),
   auditDays: setting(
     integer(1, 3_650),
     30,

@@ -1,5 +1,6 @@
 /** A client of a gateway, for the terminal commands. Every call ends: by its answer, its time, or its signal. */
 import type {
+  AuditListView,
   AuditView,
   GatewayView,
   ModelView,
@@ -43,7 +44,7 @@ export interface Client {
   /** With its reputation. */
   provider(id: string, signal?: AbortSignal): Promise<ProviderView>;
   /** The latest, newest first. @param provider null: of all */
-  audits(provider: string | null, limit: number, signal?: AbortSignal): Promise<AuditView[]>;
+  audits(provider: string | null, limit: number, signal?: AbortSignal): Promise<AuditListView>;
   /** By the hash of the receipt, or its beginning. */
   audit(receipt: string, signal?: AbortSignal): Promise<AuditView>;
   /** Computes an answer again, at the gateway. */
@@ -126,7 +127,7 @@ export function createClient(options: {
     audits: async (provider, limit, signal) => {
       const of = provider === null ? "" : `&provider=${encodeURIComponent(provider)}`;
       const path = `/skein/v1/audits?limit=${limit}${of}`;
-      return (await get<{ data: AuditView[] }>(path, null, signal, isList)).data;
+      return get<AuditListView>(path, null, signal, isList);
     },
     audit: (receipt, signal) =>
       get<AuditView>(

@@ -148,7 +148,7 @@ test("templates find the helpers that they expect", () => {
   const source =
     "{{ strftime_now('%d %b %Y %H:%M %B %A %y %% %q') }} {{ tools is none }} {{ range(2, 5) | join(',') }} {{ eos_token }}";
   const clock = new ManualClock(Date.UTC(2026, 6, 4, 23, 59));
-  const [segment] = renderChat({ ...chatml, source }, [user("a")], clock);
+  const [segment] = renderChat({ ...chatml, source }, [user("a")], { clock });
   assert.equal(segment!.text, "04 Jul 2026 23:59 July Saturday 26 % %q true 2,3,4 <|im_end|>");
 });
 

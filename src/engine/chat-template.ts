@@ -2,9 +2,11 @@
  * Chat templates (Jinja, from the model's file) without prompt injection: whatever a message contains,
  * its text can never become a special token.
  */
-import type { ChatMessage } from "../protocol/generate.ts";
+import type { ChatMessage, Tool } from "../protocol/generate.ts";
 import { type Clock, systemClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
+import { chatDialectOf, withoutThoughts } from "./chat-dialect.ts";
+import { chatValues, type TemplateMessage } from "./chat-values.ts";
 import { compileTemplate } from "./jinja.ts";
 
 export interface ChatTemplate {
@@ -34,7 +36,7 @@ export interface Segment {
 export function renderChat(
   template: ChatTemplate,
   messages: readonly ChatMessage[],
-  clock: Clock = systemClock,
+  { clock = systemClock, tools = [], thinks = true }: ChatOptions = {},
 ): Segment[] {
   if (messages.length === 0) {
     throw new SkeinError("invalid_request", "There are no messages.", {
@@ -44,17 +46,16 @@ export function renderChat(
   }
   const { special, render } = prepare(template);
   const known = messages.map((message) => withKnownRole(template, message));
+  const given = chatValues(chatDialectOf(template), known, tools);
   const nowMs = clock.nowMs();
+  const fixed = { ...tokensOf(template), ...(thinks ? {} : withoutThoughts) };
   const rendered = (masked: (text: string) => boolean): Rendering =>
-    renderMasked((values) => render({ ...values, ...tokensOf(template) }, nowMs), known, masked);
+    renderMasked((values) => render({ ...fixed, ...values }, nowMs), given, masked);
   const containsSpecial = (text: string): boolean => specialsIn(special, text) !== "";
   // Text that looks like a placeholder is taken out as well, so that none can be forged.
   const isHostile = (text: string): boolean => text.includes(placeholderStart) || containsSpecial(text);
 
-  const anyHostile = known.some(
-    ({ content, name }) => containsSpecial(content) || containsSpecial(name ?? ""),
-  );
-  const wanted = rendered(anyHostile ? isHostile : () => false);
+  const wanted = rendered(someText(given, containsSpecial) ? isHostile : () => false);
   const reference = special === null ? null : orNull(() => rendered(() => true));
   const isSafe =
     reference === null || writtenSpecials(special, wanted) === writtenSpecials(special, reference);
@@ -62,6 +63,16 @@ export function renderChat(
   if (!chosen.isComplete) throw unrepresentable();
   return chosen.segments;
 }
+
+export interface ChatOptions {
+  /** Whose time `strftime_now` shows. */
+  readonly clock?: Clock;
+  readonly tools?: readonly Tool[];
+  /** False: the answer is to begin at once, where the template can ask for that. */
+  readonly thinks?: boolean;
+}
+
+type ChatValues = ReturnType<typeof chatValues>;
 
 interface Prepared {
   /** Finds special tokens, longest first; null when the model has none. */
@@ -92,7 +103,6 @@ function tokensOf({ bosToken, eosToken }: ChatTemplate): object {
     bos_token: bosToken,
     eos_token: eosToken,
     add_generation_prompt: true,
-    tools: null,
     documents: null,
   };
 }
@@ -121,8 +131,8 @@ const placeholder = /\uE000\uE001(\d+)\uE002/;
 const remnant = /[\uE000-\uE002]/;
 
 function renderMasked(
-  render: (values: { messages: readonly ChatMessage[] }) => string,
-  messages: readonly ChatMessage[],
+  render: (values: { [name in keyof ChatValues]: unknown }) => string,
+  { messages, tools }: ChatValues,
   masked: (text: string) => boolean,
 ): Rendering {
   const texts: string[] = [];
@@ -134,13 +144,45 @@ function renderMasked(
     texts.push(core);
     return `${text.slice(0, start)}\uE000\uE001${texts.length - 1}\uE002${text.slice(start + core.length)}`;
   };
-  const replaced = messages.map(({ role, content, name }): ChatMessage => ({
-    role,
-    content: mask(content),
-    ...(name === undefined ? {} : { name: mask(name) }),
+  // What templates write as JSON: a placeholder takes the place of what would be escaped.
+  const maskJson = (text: string): string => {
+    if (isPlainWord(text) || !masked(text)) return text;
+    texts.push(JSON.stringify(text).slice(1, -1));
+    return `\uE000\uE001${texts.length - 1}\uE002`;
+  };
+  const replaced = messages.map((message): TemplateMessage => ({
+    ...message,
+    content: mask(message.content),
+    ...(message.name === undefined ? {} : { name: mask(message.name) }),
+    ...(message.tool_calls === undefined ? {} : { tool_calls: mapTexts(message.tool_calls, maskJson) }),
   }));
-  const output = render({ messages: replaced });
+  const output = render({ messages: replaced, tools: mapTexts(tools, maskJson) });
   return texts.length === 0 ? whole(output) : cut(output, texts);
+}
+
+/** Such texts are no special tokens, and templates compare some of them. */
+function isPlainWord(text: string): boolean {
+  return /^\w*$/.test(text);
+}
+
+/** A value with all its texts replaced, names of members included. */
+function mapTexts<T>(value: T, replace: (text: string) => string): T {
+  const map = (part: unknown): unknown => {
+    if (typeof part === "string") return replace(part);
+    if (Array.isArray(part)) return part.map(map);
+    if (typeof part !== "object" || part === null) return part;
+    return Object.fromEntries(Object.entries(part).map(([name, each]) => [replace(name), map(each)]));
+  };
+  return map(value) as T;
+}
+
+function someText(values: ChatValues, isIt: (text: string) => boolean): boolean {
+  let found = false;
+  mapTexts(values, (text) => {
+    found ||= isIt(text);
+    return text;
+  });
+  return found;
 }
 
 function whole(output: string): Rendering {

@@ -2,6 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { toolCallGrammar } from "../grammar/tool-calls.ts";
+import { toolFormats } from "../protocol/offer.ts";
+import { readAnswer } from "../tools/answer-reader.ts";
 import { jsonSchemaGrammar } from "../grammar/json-schema.ts";
 import type { Schema } from "../grammar/schema-keywords.ts";
 import { type Constraint, greedySampling, type Sampling, type TokenLogprob } from "../protocol/generate.ts";
@@ -64,6 +67,42 @@ export function describeConstraints(open: () => Engine): void {
         }
       };
       await Promise.all([0, 1, 2, 3].map(walkFrom));
+    }
+  });
+
+  test("calls of functions in every format, asked for or not, from any cut", async () => {
+    const parameters: Schema = {
+      type: "object",
+      properties: { to: { enum: ["left", "right"] }, steps: { type: "integer", minimum: 1, maximum: 99 } },
+      required: ["to", "steps"],
+    };
+    const names = new Set(["turn", "stop"]);
+    const functions = [...names].map((name) => ({ name, parameters, isStrict: true }));
+    for (const format of toolFormats) {
+      const form = { functions, isRequired: true, isParallel: false };
+      const constraint = { grammar: toolCallGrammar(form, format, null)!, responseFormat: null };
+      const request = { sampling: warm, constraint, outputTokensMax: 120 };
+      const whole = await collect(open(), ask(question, request));
+      const reading = { calls: { format, names, callsMax: 9 }, thoughts: null };
+      const read = readAnswer(reading, whole.text, "stop");
+      assert.deepEqual(
+        [read.content, read.calls.length, whole.end.finishReason],
+        ["", 1, "stop"],
+        whole.text,
+      );
+      assert.ok(isValid(parameters, read.calls[0]!.arguments), whole.text);
+      const emitted = emittedAfter(whole, whole.tokenIds.length >> 1);
+      const rest = await collect(open(), ask(question, { ...request, emitted }));
+      assert.equal(emitted.text + rest.text, whole.text);
+      // Where it need not come, the same call may go on, and a mark alone leads to one.
+      const free = toolCallGrammar({ ...form, isRequired: false }, format, null);
+      if (free === null) continue;
+      const allowed = { ...request, constraint: { grammar: free, responseFormat: null } };
+      const again = await collect(open(), ask(question, { ...allowed, emitted }));
+      assert.ok(readAnswer(reading, emitted.text + again.text, "length").calls.length > 0);
+      const words = await collect(open(), ask(question, { ...allowed, sampling: greedySampling }));
+      const unbound = await collect(open(), ask(question, { outputTokensMax: 120 }));
+      assert.equal(words.text, unbound.text);
     }
   });
 

@@ -8,6 +8,8 @@ import {
   greedySampling,
   type TokenBias,
 } from "../protocol/generate.ts";
+import { type EmbedRequest, vectorValues } from "../protocol/embed.ts";
+import { toHex } from "../util/bytes.ts";
 import { SkeinError } from "../util/errors.ts";
 import { queueLengthMax } from "./admission.ts";
 import type { Engine } from "./port.ts";
@@ -280,9 +282,10 @@ export function describeEngine(name: string, facts: SuiteFacts, make: () => Prom
       if (engine.score === undefined) return context.skip("this engine has no scores");
       for (const temperature of [0, 1]) {
         const request = requestOf(question, { sampling: { ...greedySampling, temperature, seed: 5 } });
-        const { tokenIds, finishReason } = await answerOf(engine, request);
+        const { tokenIds, finishReason, text } = await answerOf(engine, request);
         const claim = { request, tokenIds, isEnded: finishReason === "stop", chunkTokens: null };
         const own = await engine.score(claim, never);
+        assert.equal(own.text, text);
         assert.equal(own.margins.length, tokenIds.length + (claim.isEnded ? 1 : 0));
         assert.equal(own.logProbabilities.length, own.margins.length);
         assert.ok(
@@ -295,6 +298,17 @@ export function describeEngine(name: string, facts: SuiteFacts, make: () => Prom
         assert.ok(foreign.margins.filter((margin) => margin > 1).length > other.length / 4, "backwards");
       }
       await slotsAreFree();
+    });
+
+    test("who scores an answer that a stop sequence ended does not expect that the model ended it", async (context) => {
+      if (engine.score === undefined) return context.skip("this engine has no scores");
+      const whole = await answerOf(engine, requestOf(question));
+      const request = requestOf(question, { stop: [whole.text.slice(2, 4)] });
+      const { tokenIds, finishReason, text } = await answerOf(engine, request);
+      assert.equal(finishReason, "stop");
+      const scores = await engine.score({ request, tokenIds, isEnded: true, chunkTokens: null }, never);
+      assert.equal(scores.text, text);
+      assert.equal(scores.margins.length, tokenIds.length);
     });
 
     test("scoring can be cancelled, and refuses what does not exist", async (context) => {
@@ -310,6 +324,59 @@ export function describeEngine(name: string, facts: SuiteFacts, make: () => Prom
       const long = { ...claim, tokenIds: Array.from({ length: engine.model.contextTokensMax }, () => 5) };
       await assert.rejects(engine.score(long, never), hasCode("context_length_exceeded"));
       assert.equal((await engine.score(claim, never)).margins.length, 2);
+      await slotsAreFree();
+    });
+
+    const toEmbed = (texts: readonly string[], dimensions: number | null = null): EmbedRequest => ({
+      requestId: "suite",
+      modelId: "suite",
+      inputs: texts.map((text) => ({ kind: "text", text })),
+      dimensions,
+      timeoutMs: 60_000,
+    });
+
+    test("texts become vectors of unit length, each its own and the same again", async () => {
+      assert.ok(engine.model.features.includes("embeddings"));
+      const texts = Array.from({ length: 2 * engine.model.parallelMax + 1 }, (_, i) => `${question} ${i}`);
+      const { vectors, promptTokens, durationMs } = await engine.embed!(toEmbed(texts), never);
+      assert.equal(vectors.length, texts.length);
+      assert.ok(promptTokens >= texts.length && durationMs >= 0);
+      for (const vector of vectors) {
+        assert.equal(vector.length, vectors[0]!.length);
+        const length = vectorValues(vector).reduce((sum, value) => sum + value * value, 0);
+        assert.ok(Math.abs(length - 1) < 1e-4, `length ${length}`);
+      }
+      assert.equal(new Set(vectors.map((vector) => toHex(vector))).size, texts.length);
+      // One alone is what it was among others.
+      const alone = await engine.embed!(toEmbed([texts[1]!]), never);
+      const [first, second] = [vectorValues(alone.vectors[0]!), vectorValues(vectors[1]!)];
+      assert.ok(first.every((value, i) => Math.abs(value - second[i]!) < (exact ? 1e-6 : 1e-3)));
+      await slotsAreFree();
+    });
+
+    test("dimensions that the model does not have are refused", async () => {
+      const own = (await engine.embed!(toEmbed(["goose"]), never)).vectors[0]!.length / 4;
+      assert.equal((await engine.embed!(toEmbed(["goose"], own), never)).vectors[0]!.length, 4 * own);
+      await assert.rejects(engine.embed!(toEmbed(["goose"], own + 1), never), (error) =>
+        hasCode("unsupported_parameter", "upstream_failed", "invalid_request")(error),
+      );
+      await slotsAreFree();
+    });
+
+    test("embeddings can be cancelled, and too long inputs are refused", async () => {
+      await assert.rejects(engine.embed!(toEmbed(["goose"]), AbortSignal.abort()), hasCode("cancelled"));
+      const abort = new AbortController();
+      const cancelled = assert.rejects(
+        engine.embed!(toEmbed(Array.from({ length: 32 }, (_, i) => `${question} ${i}`)), abort.signal),
+        hasCode("cancelled"),
+      );
+      abort.abort();
+      await cancelled;
+      const long = "moo ".repeat(8 * engine.model.contextTokensMax);
+      if (exact)
+        await assert.rejects(engine.embed!(toEmbed([long]), never), hasCode("context_length_exceeded"));
+      const { vectors } = await engine.embed!(toEmbed(["still here"]), never);
+      assert.equal(vectors.length, 1);
       await slotsAreFree();
     });
 

@@ -2,13 +2,19 @@
  * The naive engine: a deterministic stand-in for tests and the simulator. Token ids are a hash of prompt, seed
  * and position, so an answer is a pure function of the request and can be continued from any position.
  */
+import { type Embedded, type EmbedRequest, vectorBytes } from "../protocol/embed.ts";
 import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
+import { chatTexts } from "../protocol/chat-texts.ts";
+import type { Feature, ThoughtFormat, ToolFormat } from "../protocol/offer.ts";
 import type { Clock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { abortError, throwIfAborted } from "../util/abort.ts";
 import { Admission } from "./admission.ts";
+import { checkInputLength, dimensionsKept, unitVector } from "./embedding.ts";
 import type { AnswerScores, Engine, EngineStatus, ScoreRequest } from "./port.ts";
 import { checkLogitBias, checkTokenIds } from "./prompt.ts";
+import { AnswerWriter } from "./answer-writer.ts";
+import { writeAgain } from "./written-answer.ts";
 import { StopMatcher } from "./stop-matcher.ts";
 
 /** Words, and characters whose UTF-8 bytes are spread over several tokens. */
@@ -24,9 +30,10 @@ const words = [
   "its ",
   "place. ",
 ];
-const emoji = new TextEncoder().encode("🪿");
+const encoder = new TextEncoder();
+const emoji = encoder.encode("🪿");
 const vocabulary: readonly Uint8Array[] = [
-  ...words.map((word) => new TextEncoder().encode(word)),
+  ...words.map((word) => encoder.encode(word)),
   ...Array.from(emoji, (byte) => Uint8Array.of(byte)),
 ];
 const emojiStart = words.length;
@@ -42,6 +49,11 @@ export interface NaiveEngineOptions {
   readonly prefillMs: number;
   readonly queueLengthMax?: number;
   /** Called before each token; may throw or wait, to inject failures and stalls. */
+  /** What it says, one character a token; null: what it says otherwise. */
+  readonly script?: (request: GenerateRequest) => string | null;
+  readonly features?: readonly Feature[];
+  readonly toolFormat?: ToolFormat;
+  readonly thoughtFormat?: ThoughtFormat;
   readonly onToken?: (request: GenerateRequest, position: number) => Promise<void> | void;
 }
 
@@ -98,6 +110,8 @@ export function createNaiveEngine(
     yield { type: "start", promptTokens, cachedTokens: 0 };
     const key = keyOf(request);
     const bias = new Map(request.sampling.logitBias);
+    const script = options.script?.(request) ?? null;
+    const scripted = script === null ? null : Array.from(script, (character) => character.codePointAt(0)!);
     const decoder = new TextDecoder();
     const stop = new StopMatcher(request.stop);
     // Text comes again that an earlier attempt delivered, what it held back until its lost end included.
@@ -108,7 +122,8 @@ export function createNaiveEngine(
       return rest;
     };
     const push = (id: number): { text: string; stopped: boolean } => {
-      const pushed = stop.push(decoder.decode(vocabulary[id], { stream: true }));
+      const bytes = script === null ? vocabulary[id] : encoder.encode(String.fromCodePoint(id));
+      const pushed = stop.push(decoder.decode(bytes, { stream: true }));
       return { ...pushed, text: fresh(pushed.text) };
     };
     let rest = "";
@@ -118,7 +133,7 @@ export function createNaiveEngine(
       rest += pushed.text;
       stopped = pushed.stopped;
     }
-    const natural = options.answerTokens ?? Number.POSITIVE_INFINITY;
+    const natural = scripted?.length ?? options.answerTokens ?? Number.POSITIVE_INFINITY;
     const room = options.contextTokensMax - promptTokens;
     const limit = Math.min(request.outputTokensMax ?? Number.POSITIVE_INFINITY, room);
     let position = request.emitted.tokenIds.length;
@@ -126,7 +141,7 @@ export function createNaiveEngine(
     while (position < Math.min(limit, natural) && !stopped) {
       await sleep(deps.clock, options.msPerToken, signal);
       if (options.onToken !== undefined) await orAborted(options.onToken(request, position), signal);
-      const id = biased(tokenAt(key, position), bias);
+      const id = scripted?.[position] ?? biased(tokenAt(key, position), bias);
       const pushed = push(id);
       stopped = pushed.stopped;
       yield { type: "tokens", position, tokenIds: [id], tokenCount: 1, text: pushed.text };
@@ -155,11 +170,38 @@ export function createNaiveEngine(
     const key = keyOf(request);
     const bias = new Map(request.sampling.logitBias);
     const isRight = tokenIds.map((id, position) => id === biased(tokenAt(key, position), bias));
-    if (isEnded) isRight.push(tokenIds.length === options.answerTokens);
+    const promptTokens = countTokens(request.prompt);
+    // It says "stop" even where there was room for nothing more.
+    const asked = { ...request, outputTokensMax: null, emitted: { tokenIds: [], text: "" } };
+    const facts = { promptTokens, contextTokens: options.contextTokensMax };
+    const writer = new AnswerWriter(asked, { ...facts, pieces: (id) => vocabulary[id]! });
+    const { text, byModel } = writeAgain(writer, tokenIds, isEnded);
+    if (byModel) isRight.push(tokenIds.length === options.answerTokens);
     return {
+      text,
       margins: isRight.map((right) => (right ? 0 : Number.POSITIVE_INFINITY)),
       logProbabilities: isRight.map((right) => (right ? 0 : Number.NEGATIVE_INFINITY)),
     };
+  }
+
+  async function embed({ inputs, dimensions }: EmbedRequest, outer: AbortSignal): Promise<Embedded> {
+    requireReady();
+    const count = dimensionsKept(dimensions, naiveDimensions, true);
+    const promptTokens = inputs.reduce((sum, input) => sum + countTokens(input), 0);
+    for (const input of inputs) checkInputLength(countTokens(input), options.contextTokensMax);
+    const signal = AbortSignal.any([outer, closed.signal]);
+    const leave = await admission.enter(signal);
+    try {
+      await sleep(deps.clock, options.prefillMs, signal);
+      const vectors = inputs.map((input) => {
+        const key = hashText(JSON.stringify(input));
+        const values = Array.from({ length: naiveDimensions }, (_, i) => (mix(key, i) % 2_001) - 1_000);
+        return vectorBytes(unitVector(values, count));
+      });
+      return { vectors, promptTokens, durationMs: options.prefillMs };
+    } finally {
+      leave();
+    }
   }
 
   return {
@@ -171,7 +213,9 @@ export function createNaiveEngine(
       parallelMax: options.parallelMax,
       trustTier: "float",
       resumable: true,
-      features: [],
+      features: options.features ?? ["embeddings", "infill"],
+      ...(options.toolFormat === undefined ? {} : { toolFormat: options.toolFormat }),
+      ...(options.thoughtFormat === undefined ? {} : { thoughtFormat: options.thoughtFormat }),
     },
     generate,
     async countPromptTokens(prompt, signal) {
@@ -180,6 +224,7 @@ export function createNaiveEngine(
       return countTokens(prompt);
     },
     score,
+    embed,
     status: () => status,
     load: () => admission.load(),
     onStatus(listener) {
@@ -197,6 +242,9 @@ export function createNaiveEngine(
     },
   };
 }
+
+/** Components of a vector, any number of which may be had. */
+const naiveDimensions = 16;
 
 function keyOf({ prompt, sampling }: GenerateRequest): number {
   return hashText(JSON.stringify(prompt)) ^ (sampling.temperature > 0 ? sampling.seed : 0);
@@ -244,9 +292,9 @@ function countTokens(prompt: Prompt): number {
     case "tokens":
       return prompt.tokenIds.length;
     case "text":
-      return Math.ceil(prompt.text.length / 4);
+      return Math.ceil((prompt.text.length + (prompt.suffix ?? "").length) / 4);
     case "chat":
-      return prompt.messages.reduce((sum, { content }) => sum + 4 + Math.ceil(content.length / 4), 0);
+      return chatTexts(prompt).reduce((sum, { length }) => sum + 4 + Math.ceil(length / 4), 0);
   }
 }
 

@@ -1,9 +1,11 @@
 /** One answer of an OpenAI-compatible upstream as the events of an engine. */
 import type { FinishReason, GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
+import { chatTexts } from "../protocol/chat-texts.ts";
 import type { Clock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { type Chunk, type ChunkLimits, readChunks } from "./openai-chunks.ts";
 import type { Upstream } from "./openai-upstream.ts";
+import { CallWriter, ThoughtWriter } from "./openai-tools.ts";
 import { StopMatcher } from "./stop-matcher.ts";
 
 export interface AnswerLimits extends ChunkLimits {
@@ -75,8 +77,8 @@ export async function* streamAnswer(
   yield answer.end({ queueMs: outer.queueMs, prefillMs, decodeMs });
 }
 
-function hasToken({ content, hasReasoning }: Chunk): boolean {
-  return content !== "" || hasReasoning;
+function hasToken({ content, calls, reasoning }: Chunk): boolean {
+  return content !== "" || calls.length > 0 || reasoning !== "";
 }
 
 /** Counts and cuts what comes in. Usually a piece is a token; the upstream's own count corrects that at the end. */
@@ -84,14 +86,21 @@ class Answer {
   promptTokens: number;
   isCut = false;
   readonly #limit: number;
-  readonly #stop: StopMatcher;
+  readonly #stops: readonly string[];
+  #stop: StopMatcher;
+  readonly #calls = new CallWriter();
+  readonly #thoughts: ThoughtWriter;
   #pieces = 0;
   #outputTokens: number | null = null;
   #finishReason: FinishReason | null = null;
 
-  constructor({ prompt, outputTokensMax, stop }: GenerateRequest) {
+  constructor({ prompt, emitted, constraint, outputTokensMax, stop }: GenerateRequest) {
+    // Text of a form has no room for them, nor has the middle of an answer.
+    const hasRoom = prompt.kind === "chat" && emitted.text === "" && constraint?.responseFormat == null;
+    this.#thoughts = new ThoughtWriter(hasRoom);
     this.promptTokens = estimateTokens(prompt);
     this.#limit = outputTokensMax ?? Number.POSITIVE_INFINITY;
+    this.#stops = stop;
     this.#stop = new StopMatcher(stop);
   }
 
@@ -101,7 +110,7 @@ class Answer {
   }
 
   *take(chunk: Chunk): Generator<GenerateEvent> {
-    const { content, finishReason, usage } = chunk;
+    const { finishReason, usage } = chunk;
     if (usage !== null) {
       this.promptTokens = usage.promptTokens;
       this.#outputTokens = usage.outputTokens;
@@ -109,12 +118,25 @@ class Answer {
     if (hasToken(chunk)) {
       const position = Math.min(this.#pieces, this.#limit);
       this.#pieces += 1;
-      const { text, stopped } = this.#stop.push(content);
+      const { text, stopped } = this.#said(chunk);
       yield { type: "tokens", position, tokenIds: [], tokenCount: this.#pieces > this.#limit ? 0 : 1, text };
       if (stopped) this.#cut("stop");
       else if (this.#pieces > this.#limit + surplusPiecesMax) this.#cut("length");
     }
     if (finishReason !== null) this.#finishReason ??= finishReason === "length" ? "length" : "stop";
+  }
+
+  /** Its text; stop sequences are looked for in words only, not in calls. */
+  #said({ content, calls, reasoning }: Chunk): { readonly text: string; readonly stopped: boolean } {
+    const hasWords = content !== "" || calls.length > 0;
+    const thoughts = this.#thoughts.write(reasoning) + (hasWords ? this.#thoughts.close() : "");
+    const closing = thoughts + (content === "" ? "" : this.#calls.close());
+    const said = this.#stop.push(content);
+    if (calls.length === 0 || said.stopped) return { ...said, text: closing + said.text };
+    const last = this.#stop.flush();
+    this.#stop = new StopMatcher(this.#stops);
+    const written = calls.map((call) => this.#calls.write(call)).join("");
+    return { text: closing + said.text + last.text + (last.stopped ? "" : written), stopped: last.stopped };
   }
 
   *rest(): Generator<GenerateEvent> {
@@ -126,7 +148,9 @@ class Answer {
     const { text, stopped } = this.#stop.flush();
     if (stopped) this.#finishReason = "stop";
     const position = Math.min(this.#pieces, this.#limit);
-    if (text !== "") yield { type: "tokens", position, tokenIds: [], tokenCount: 0, text };
+    const isCut = stopped || this.#finishReason === "length";
+    const all = text + (isCut ? "" : this.#thoughts.close() + this.#calls.close());
+    if (all !== "") yield { type: "tokens", position, tokenIds: [], tokenCount: 0, text: all };
   }
 
   end(timings: Extract<GenerateEvent, { type: "end" }>["timings"]): GenerateEvent {
@@ -185,10 +209,10 @@ export function estimateTokens(prompt: Prompt): number {
     case "tokens":
       return prompt.tokenIds.length;
     case "text":
-      return Math.ceil(prompt.text.length / charsPerToken);
+      return Math.ceil((prompt.text.length + (prompt.suffix ?? "").length) / charsPerToken);
     case "chat":
-      return prompt.messages.reduce(
-        (sum, { content }) => sum + tokensPerMessage + Math.ceil(content.length / charsPerToken),
+      return chatTexts(prompt).reduce(
+        (sum, { length }) => sum + tokensPerMessage + Math.ceil(length / charsPerToken),
         0,
       );
   }

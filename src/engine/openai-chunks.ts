@@ -3,15 +3,21 @@ import { EventSourceParserStream } from "eventsource-parser/stream";
 import { z } from "zod";
 import { SkeinError } from "../util/errors.ts";
 import { abortError } from "../util/abort.ts";
+import type { CallPiece } from "./openai-tools.ts";
 import { reasonIn } from "./openai-upstream.ts";
 
+const callSchema = z.looseObject({
+  index: z.number().nullish(),
+  function: z.looseObject({ name: z.string().nullish(), arguments: z.string().nullish() }).nullish(),
+});
 const choiceSchema = z.looseObject({
   delta: z
     .looseObject({
       content: z.string().nullish(),
-      // Thoughts come under either name. Their text is not passed on yet, but they are tokens.
+      // Thoughts come under either name. They are tokens, whatever becomes of their text.
       reasoning_content: z.unknown().optional(),
       reasoning: z.unknown().optional(),
+      tool_calls: z.array(callSchema).nullish(),
     })
     .nullish(),
   text: z.string().nullish(),
@@ -30,7 +36,8 @@ const chunkSchema = z.looseObject({
 
 export interface Chunk {
   readonly content: string;
-  readonly hasReasoning: boolean;
+  readonly calls: readonly CallPiece[];
+  readonly reasoning: string;
   readonly finishReason: string | null;
   readonly usage: { readonly promptTokens: number; readonly outputTokens: number } | null;
 }
@@ -84,7 +91,12 @@ function parseChunk(data: string): Chunk {
   const thoughts = delta?.reasoning_content ?? delta?.reasoning;
   return {
     content: delta?.content ?? choice?.text ?? "",
-    hasReasoning: typeof thoughts === "string" && thoughts !== "",
+    calls: (delta?.tool_calls ?? []).map(({ index, function: called }) => ({
+      index: index ?? null,
+      name: called?.name ?? null,
+      arguments: called?.arguments ?? "",
+    })),
+    reasoning: typeof thoughts === "string" ? thoughts : "",
     finishReason: choice?.finish_reason ?? null,
     usage:
       usage == null ? null : { promptTokens: usage.prompt_tokens, outputTokens: usage.completion_tokens },

@@ -1,4 +1,5 @@
 /** How one upstream wants a completion asked: what OpenAI once defined is not what every model takes today. */
+import { openaiMessage, openaiTool } from "./openai-tools.ts";
 import type { GenerateRequest } from "../protocol/generate.ts";
 
 export interface Asked {
@@ -18,6 +19,11 @@ export type Continuation = "assistant_last" | "continue_final_message";
 
 /** Values that ask for nothing special: instead of them the parameter may be left out. */
 const neutral: Readonly<Record<string, number>> = { temperature: 1, top_p: 1 };
+
+/** Servers take an assistant's words without them. */
+function withoutThoughts(text: string): string {
+  return text.replace(/^<think>.*?<\/think>\s*/s, "");
+}
 
 export class Dialect {
   /** Parameters that this upstream has refused. */
@@ -49,9 +55,12 @@ export class Dialect {
       ...(outputTokensMax === null ? {} : { [limitName]: outputTokensMax }),
     };
     if (prompt.kind === "chat") {
+      const before = prompt.messages.map(openaiMessage);
+      const tools = prompt.tools === undefined ? {} : { tools: prompt.tools.map(openaiTool) };
+      const choice = JSON.parse(constraint?.toolChoice ?? "{}") as object;
       if (emitted.text === "")
-        return { path: "/chat/completions", body: { ...common, messages: prompt.messages } };
-      const messages = [...prompt.messages, { role: "assistant", content: emitted.text }];
+        return { path: "/chat/completions", body: { ...common, ...tools, ...choice, messages: before } };
+      const messages = [...before, { role: "assistant", content: withoutThoughts(emitted.text) }];
       // As vLLM and SGLang call it.
       const flags =
         this.continuation === "continue_final_message"
@@ -61,7 +70,14 @@ export class Dialect {
     }
     return {
       path: "/completions",
-      body: { ...common, prompt: prompt.kind === "text" ? prompt.text + emitted.text : prompt.tokenIds },
+      body:
+        prompt.kind === "tokens"
+          ? { ...common, prompt: prompt.tokenIds }
+          : {
+              ...common,
+              prompt: prompt.text + emitted.text,
+              ...(prompt.suffix === undefined ? {} : { suffix: prompt.suffix }),
+            },
     };
   }
 

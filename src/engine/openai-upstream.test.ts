@@ -5,6 +5,7 @@ import type { AddressInfo } from "node:net";
 import { after, before, beforeEach, test } from "node:test";
 import { text } from "node:stream/consumers";
 import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
+import { readAnswer } from "../tools/answer-reader.ts";
 import { systemClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { silentLogger } from "../util/log.ts";
@@ -222,14 +223,16 @@ test("garbage in the stream is refused", async () => {
   }
 });
 
-test("thoughts and unknown fields are no text, thoughts are tokens", async () => {
+test("thoughts stand in tags before the answer, where there is room for them, and are tokens; unknown fields are nothing", async () => {
   const thought = { choices: [{ index: 0, delta: { reasoning_content: "hm", extra: 1 } }], x: {} };
   streamOf({ hello: "world" }, thought, piece("Moo"), finish("length"), "[DONE]");
   await withEngine({}, async (engine) => {
     const answer = await answerOf(engine, requestOf("hi"));
-    assert.equal(answer.text, "Moo");
+    assert.equal(answer.text, "<think>\nhm\n</think>\n\nMoo");
     assert.equal(answer.outputTokens, 2);
     assert.equal(answer.finishReason, "length");
+    const formed = { constraint: { grammar: "x", responseFormat: '{"type": "json_object"}' } };
+    assert.equal((await answerOf(engine, requestOf("hi", formed))).text, "Moo");
   });
 });
 
@@ -393,4 +396,88 @@ test("a server that begins anew, or refuses, is not taken for one that goes on",
     const continued = requestOf("count", { emitted: { tokenIds: [], text: "one," } });
     await assert.rejects(answerOf(engine, continued), /cannot continue/);
   });
+});
+
+const weather = { name: "weather", description: "Now.", parameters: '{"type": "object"}' };
+const callPiece = (index: number, called: object) => ({
+  choices: [{ index: 0, delta: { tool_calls: [{ index, id: "x", function: called }] } }],
+});
+
+test("functions go along in OpenAI's shape, and calls come back as text that is read as such", async () => {
+  streamOf(
+    piece("I look. "),
+    callPiece(0, { name: "weather", arguments: "" }),
+    callPiece(0, { arguments: '{"city": ' }),
+    callPiece(0, { arguments: '"Bern"}' }),
+    callPiece(1, { name: "weather" }),
+    finish("tool_calls"),
+    usage(9),
+    "[DONE]",
+  );
+  await withEngine({}, async (engine) => {
+    const call = { id: "call_1", name: "weather", arguments: '{"city": "Ulm"}' };
+    const { text: said, finishReason } = await answerOf(
+      engine,
+      requestOf("hi", {
+        prompt: {
+          kind: "chat",
+          messages: [
+            { role: "user", content: "hi" },
+            { role: "assistant", content: "", toolCalls: [call] },
+            { role: "tool", content: "rain", toolCallId: "call_1" },
+          ],
+          tools: [weather],
+        },
+        stop: ["Bern"],
+        constraint: {
+          grammar: 'root ::= ""',
+          responseFormat: null,
+          toolChoice: '{"tool_choice": "required", "parallel_tool_calls": false}',
+        },
+      }),
+    );
+    assert.equal(finishReason, "stop");
+    const reading = {
+      calls: { format: "hermes", names: new Set(["weather"]), callsMax: 9 },
+      thoughts: null,
+    } as const;
+    assert.deepEqual(readAnswer(reading, said, "stop"), {
+      content: "I look.",
+      reasoning: "",
+      calls: [
+        { name: "weather", arguments: '{"city": "Bern"}' },
+        { name: "weather", arguments: "{}" },
+      ],
+    });
+  });
+  const [body] = asked;
+  assert.equal(body!["tool_choice"], "required");
+  assert.equal(body!["parallel_tool_calls"], false);
+  assert.deepEqual(body!["tools"], [
+    { type: "function", function: { name: "weather", description: "Now.", parameters: { type: "object" } } },
+  ]);
+  assert.deepEqual(body!["messages"], [
+    { role: "user", content: "hi" },
+    {
+      role: "assistant",
+      content: "",
+      tool_calls: [
+        { id: "call_1", type: "function", function: { name: "weather", arguments: '{"city": "Ulm"}' } },
+      ],
+    },
+    { role: "tool", content: "rain", tool_call_id: "call_1" },
+  ]);
+});
+
+test("a call that the upstream cut stays open, and a piece of no call is nothing", async () => {
+  streamOf(
+    callPiece(0, { arguments: "x" }),
+    callPiece(0, { name: "weather", arguments: '{"a' }),
+    finish("length"),
+  );
+  await withEngine({ usageTimeoutMs: 20 }, async (engine) => {
+    const { text: said, finishReason } = await answerOf(engine, requestOf("hi"));
+    assert.deepEqual([said, finishReason], ['<tool_call>\n{"name": "weather", "arguments": {"a', "length"]);
+  });
+  assert.ok(!("tools" in asked[0]!) && !("tool_choice" in asked[0]!));
 });

@@ -1,8 +1,10 @@
 /** HTTP calls to an OpenAI-compatible upstream, with every failure named. */
 import { z } from "zod";
+import type { Embedded, EmbedRequest } from "../protocol/embed.ts";
 import type { GenerateRequest } from "../protocol/generate.ts";
 import { SkeinError } from "../util/errors.ts";
 import { abortError } from "../util/abort.ts";
+import { embeddedIn, embeddingsBody, embeddingsCharsMax } from "./openai-embeddings.ts";
 import { type Continuation, Dialect, type Refusal } from "./openai-dialect.ts";
 
 export interface Upstream {
@@ -10,6 +12,8 @@ export interface Upstream {
   continueChatsBy(continuation: Continuation): void;
   /** Names of the models it serves. */
   models(signal: AbortSignal): Promise<string[]>;
+  /** Texts as vectors. @throws SkeinError `upstream_failed`, and what it refuses */
+  embed(model: string, request: EmbedRequest, signal: AbortSignal): Promise<Embedded>;
   /** Opens a streamed completion. */
   open(
     model: string,
@@ -82,8 +86,17 @@ export function createUpstream(
     }
   }
 
+  async function embed(model: string, request: EmbedRequest, signal: AbortSignal): Promise<Embedded> {
+    const startMs = performance.now();
+    const init = { method: "POST", body: JSON.stringify(embeddingsBody(model, request)) };
+    const response = await call("/embeddings", init, signal);
+    if (!response.ok) throw refused(base, response.status, await readRefusal(response, signal));
+    const answer = jsonIn(await readText(response, embeddingsCharsMax(request), signal));
+    return embeddedIn(answer, request, Math.round(performance.now() - startMs));
+  }
+
   const continueChatsBy = (continuation: Continuation): void => void (dialect.continuation = continuation);
-  return { models, open, continueChatsBy };
+  return { models, open, embed, continueChatsBy };
 }
 
 function unanswered(base: string, signal: AbortSignal, cause: unknown): SkeinError {

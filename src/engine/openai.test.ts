@@ -3,6 +3,7 @@ import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
 import { text } from "node:stream/consumers";
+import { vectorValues } from "../protocol/embed.ts";
 import { systemClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { silentLogger } from "../util/log.ts";
@@ -23,6 +24,7 @@ before(async () => {
     else if (path === "/single/models") response.end(JSON.stringify({ data: [{ id: "only" }] }));
     else if (path === "/html/models") response.end("<html>hello</html>");
     else if (path.startsWith("/key/")) response.writeHead(401).end("{}");
+    else if (path === "/v1/embeddings") void text(request).then((body) => embed(JSON.parse(body), response));
     else void text(request).then((body) => complete(JSON.parse(body) as Asked, response));
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -39,6 +41,29 @@ interface Asked {
   messages: { role: "user"; content: string }[];
   max_tokens?: number;
   stop?: string[];
+}
+
+async function embed(
+  asked: { input: string[]; dimensions?: number },
+  response: ServerResponse,
+): Promise<void> {
+  const inputs = asked.input.map((given) => ({ kind: "text", text: given }) as const);
+  const request = {
+    requestId: "up",
+    modelId: "up",
+    inputs,
+    dimensions: asked.dimensions ?? null,
+    timeoutMs: 9e3,
+  };
+  try {
+    const { vectors, promptTokens } = await naive.embed!(request, new AbortController().signal);
+    const data = vectors.map((vector, index) => ({ index, embedding: [...vectorValues(vector)] }));
+    response.end(
+      JSON.stringify({ object: "list", data: data.toReversed(), usage: { prompt_tokens: promptTokens } }),
+    );
+  } catch (error) {
+    response.writeHead(400).end(JSON.stringify({ error: { message: String(error) } }));
+  }
 }
 
 async function complete(asked: Asked, response: ServerResponse): Promise<void> {

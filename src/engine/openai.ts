@@ -3,7 +3,8 @@
  * a cloud). Its weights and token ids are unknown, so answers cannot be continued elsewhere; the same upstream can be asked to go on
  * with the text of an answer that it left off: behind a prompt of text always, in chats where it was found to do so.
  */
-import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
+import type { Embedded, EmbedRequest } from "../protocol/embed.ts";
+import type { Constraint, GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
 import { continuesByText } from "../protocol/offer.ts";
 import { sha256, toHex, utf8 } from "../util/bytes.ts";
 import type { Clock } from "../util/clock.ts";
@@ -76,13 +77,14 @@ export async function createOpenAiEngine(
 
   async function* generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
     const { emitted, prompt, constraint, logprobs } = request;
-    if (logprobs !== null || (constraint !== null && constraint.responseFormat === null)) {
+    if (logprobs !== null || (constraint !== null && isGrammar(constraint))) {
       throw new SkeinError(
         "unsupported_parameter",
         "This engine knows no log probabilities and no grammars.",
       );
     }
-    const canContinue = continuesByText({ continuesText }, prompt);
+    // Who stopped while it thought has said nothing yet that could be gone on with.
+    const canContinue = continuesByText({ continuesText }, prompt) && !isThinking(emitted.text);
     if (emitted.tokenIds.length > 0 || (emitted.text !== "" && !canContinue)) {
       throw new SkeinError("invalid_request", "This engine cannot continue an answer.", {
         retry: "elsewhere",
@@ -100,6 +102,16 @@ export async function createOpenAiEngine(
     }
   }
 
+  async function embed(request: EmbedRequest, signal: AbortSignal): Promise<Embedded> {
+    const either = AbortSignal.any([signal, closed.signal]);
+    const leave = await admission.enter(either);
+    try {
+      return await upstream.embed(upstreamModel, request, either);
+    } finally {
+      leave();
+    }
+  }
+
   return {
     kind: "openai",
     model: {
@@ -112,9 +124,12 @@ export async function createOpenAiEngine(
       forwardsPrompts: true,
       continuesText,
       // Those it refuses, it refuses with a reason.
-      features: ["json"],
+      features: ["json", "embeddings", "infill", "tools"],
+      toolFormat: "hermes",
+      thoughtFormat: "tags",
     },
     generate,
+    embed,
     async countPromptTokens(prompt, signal) {
       throwIfAborted(signal);
       return estimateTokens(prompt);
@@ -131,6 +146,15 @@ export async function createOpenAiEngine(
       admission.refuseAll(error);
     },
   };
+}
+
+function isThinking(text: string): boolean {
+  return text.startsWith("<think>") && !text.includes("</think>");
+}
+
+/** It has neither of the forms that an upstream understands. */
+function isGrammar({ responseFormat, toolChoice }: Constraint): boolean {
+  return responseFormat === null && toolChoice === undefined;
 }
 
 /** Of provider, server and name: nobody else's model is ever considered equal. */

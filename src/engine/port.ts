@@ -4,7 +4,8 @@
  * `openai` (an HTTP upstream).
  * `engine.suite.ts` is the one suite that every implementation passes.
  */
-import type { EngineKind, Feature, TrustTier } from "../protocol/offer.ts";
+import type { EngineKind, Feature, ThoughtFormat, ToolFormat, TrustTier } from "../protocol/offer.ts";
+import type { Embedded, EmbedRequest } from "../protocol/embed.ts";
 import type { GenerateEvent, GenerateRequest, Prompt } from "../protocol/generate.ts";
 
 export interface EngineModel {
@@ -19,6 +20,8 @@ export interface EngineModel {
   readonly forwardsPrompts?: true;
   readonly continuesText?: "completions" | "all";
   readonly features: readonly Feature[];
+  readonly toolFormat?: ToolFormat;
+  readonly thoughtFormat?: ThoughtFormat;
 }
 
 export type EngineStatus =
@@ -38,7 +41,10 @@ export interface ScoreRequest {
   readonly request: GenerateRequest;
   /** Of the whole answer. */
   readonly tokenIds: readonly number[];
-  /** Whether the model is said to have ended the answer itself: then the end is scored like one token more. */
+  /**
+   * Whether the answer is said to have stopped: where no stop sequence shows in its tokens the model must have ended it,
+   * and the end is scored like one token more.
+   */
   readonly isEnded: boolean;
   /** Tokens of prompt and answer read in one step; null: the engine's own choice. Sizes differ in rounding. */
   readonly chunkTokens: number | null;
@@ -54,6 +60,8 @@ export interface AnswerScores {
   readonly margins: readonly number[];
   /** Natural logarithm of its probability among the allowed tokens, at the request's temperature (greedy: at 1). */
   readonly logProbabilities: readonly number[];
+  /** What the tokens say, as this engine writes them: up to the end or the stop sequence. */
+  readonly text: string;
 }
 
 export interface Engine {
@@ -81,6 +89,15 @@ export interface Engine {
    * `engine_unavailable`, `deadline_exceeded`, `cancelled`.
    */
   score?(request: ScoreRequest, signal: AbortSignal): Promise<AnswerScores>;
+
+  /**
+   * Texts as vectors of unit length. Present where the model's features have `embeddings`. Takes one slot, and waits for
+   * it like a generation.
+   *
+   * @throws SkeinError `context_length_exceeded`, `invalid_request`, `unsupported_parameter` (`dimensions`), `overloaded`,
+   * `engine_failed`, `engine_unavailable`, `upstream_failed`, `deadline_exceeded`, `cancelled`.
+   */
+  embed?(request: EmbedRequest, signal: AbortSignal): Promise<Embedded>;
 
   status(): EngineStatus;
   load(): EngineLoad;

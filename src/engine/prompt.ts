@@ -10,10 +10,19 @@ export interface PromptTokenizer {
   chat(segments: readonly Segment[]): number[];
 }
 
+/** Special tokens around a text whose middle is wanted, as texts that are parsed as special. */
+export interface InfillTexts {
+  readonly prefix: string;
+  readonly suffix: string;
+  readonly middle: string;
+}
+
 export interface PromptModel {
   readonly tokenizer: PromptTokenizer;
   readonly chatTemplate: ChatTemplate | null;
   readonly vocabularySize: number;
+  /** Null or absent: the model fills in nothing. */
+  readonly infill?: InfillTexts | null;
 }
 
 /** Token ids of a prompt, at least one. @throws SkeinError `invalid_request` */
@@ -23,12 +32,15 @@ export function tokenizePrompt(model: PromptModel, prompt: Prompt): number[] {
   throw new SkeinError("invalid_request", "The prompt is empty.", { hint: "Give at least one token." });
 }
 
-function tokenize({ tokenizer, chatTemplate, vocabularySize }: PromptModel, prompt: Prompt): number[] {
+function tokenize(model: PromptModel, prompt: Prompt): number[] {
+  const { tokenizer, chatTemplate, vocabularySize } = model;
   switch (prompt.kind) {
     case "tokens":
       checkTokenIds(prompt.tokenIds, vocabularySize);
       return [...prompt.tokenIds];
     case "text":
+      if (prompt.suffix !== undefined)
+        return tokenizer.chat(infillSegments(model, prompt.text, prompt.suffix));
       return tokenizer.text(prompt.text);
     case "chat":
       if (chatTemplate === null) {
@@ -37,8 +49,29 @@ function tokenize({ tokenizer, chatTemplate, vocabularySize }: PromptModel, prom
           param: "messages",
         });
       }
-      return tokenizer.chat(renderChat(chatTemplate, prompt.messages));
+      return tokenizer.chat(renderChat(chatTemplate, prompt.messages, prompt));
   }
+}
+
+/** In the order that all these models were trained with: what stands before, what stands behind, then the middle comes. */
+function infillSegments({ infill }: PromptModel, before: string, behind: string): Segment[] {
+  if (infill == null) {
+    throw new SkeinError(
+      "unsupported_parameter",
+      "This model has no tokens to fill in the middle of a text.",
+      {
+        param: "suffix",
+        hint: "Leave it out, or choose a model for code.",
+      },
+    );
+  }
+  return [
+    { text: infill.prefix, special: true },
+    { text: before, special: false },
+    { text: infill.suffix, special: true },
+    { text: behind, special: false },
+    { text: infill.middle, special: true },
+  ];
 }
 
 /** Ids from outside must exist: some engines read whatever memory they point to. */

@@ -2,7 +2,7 @@
  * The executor port: runs a range of layers over tokens and keeps what they remember. Implementations: `reference/`
  * (reads like the specification) and `wasm/` (quick). Both give the same bits; `executor.suite.ts` checks it.
  */
-import type { ExactShape, LayerRange } from "./model/model.ts";
+import type { ExactShape, LayerRange, NormWeights } from "./model/model.ts";
 
 /** Keys and values of one token sequence in the executor's layers. */
 export interface Sequence {
@@ -45,6 +45,8 @@ export interface Executor {
   readonly contextTokensMax: number;
   /** Rows of one step. */
   readonly rowsMax: number;
+  /** Weights of the norm in front of the output; null where the range ends before the last layer. */
+  outputNorm(): NormWeights | null;
   /** @throws SkeinError `overloaded` when there is no memory for another sequence */
   newSequence(): Sequence;
   /**

@@ -19,9 +19,10 @@ interface Row {
   readonly says: RegExp;
 }
 
-const wrong = (name: string, change: object, param: string, says: RegExp): Row => ({
+const wrong = (name: string, change: object, param: string, says: RegExp, path = chat): Row => ({
   name,
-  body: { ...question, ...change },
+  body: { ...(path === chat ? question : { model: "naive" }), ...change },
+  path,
   param,
   says,
 });
@@ -196,8 +197,8 @@ const rows: Row[] = [
   wrong("a bias of no token", { logit_bias: { 14: 1 } }, "logit_bias", /Token id 14 .* vocabulary of 14/),
   wrong("a seed with a fraction", { seed: 0.1 }, "seed", /integer/),
   wrong("a seed beyond integers", { seed: 2 ** 60 }, "seed", /53 bits/),
-  wrong("n 0", { n: 0 }, "n", /1 to 128/),
-  wrong("n 129", { n: 129 }, "n", /1 to 128/),
+  wrong("n 0", { n: 0 }, "n", /1 to 1024/),
+  wrong("n 1025", { n: 1_025 }, "n", /1 to 1024/),
   wrong("five stop texts", { stop: ["a", "b", "c", "d", "e"] }, "stop", /at most 4/),
   wrong("an empty stop text", { stop: [""] }, "stop", /1 to 1000/),
   wrong("stop as a number", { stop: 1 }, "stop", /a text/),
@@ -205,7 +206,7 @@ const rows: Row[] = [
   wrong("stream_options as a text", { stream_options: "usage" }, "stream_options", /include_usage/),
   wrong("an unknown option of ours", { skein: { magic: true } }, "skein", /allow_other_models/),
   unsupported("tools", { tools: [{ type: "function", function: { name: "f" } }] }, "tools"),
-  unsupported("tool_choice", { tool_choice: "required" }, "tool_choice"),
+  wrong("tool_choice without tools", { tool_choice: "required" }, "tool_choice", /no 'tools'/),
   unsupported("functions", { functions: [{ name: "f" }] }, "functions"),
   unsupported("response_format", { response_format: { type: "json_object" } }, "response_format"),
   unsupported("logprobs", { logprobs: true }, "logprobs"),
@@ -215,10 +216,20 @@ const rows: Row[] = [
   ...formats,
   unsupported("audio", { audio: { voice: "x" } }, "audio"),
   unsupported("modalities", { modalities: ["text", "audio"] }, "modalities"),
-  unsupported("tool_calls", { messages: [{ role: "assistant", tool_calls: [{}] }] }, "messages.0.tool_calls"),
-  unsupported("suffix", { suffix: "end" }, "suffix", text),
-  unsupported("echo", { echo: true }, "echo", text),
-  unsupported("best_of", { best_of: 2 }, "best_of", text),
+  wrong(
+    "calls of nothing",
+    { messages: [{ role: "assistant", tool_calls: [{}] }] },
+    "messages.0.tool_calls",
+    /list of at most 128 calls/,
+  ),
+  unsupported("suffix behind token ids", { prompt: [1, 2], suffix: "end" }, "suffix", text),
+  unsupported("echo of token ids", { prompt: [1, 2], echo: true }, "echo", text),
+  unsupported("echo with log probabilities", { echo: true, logprobs: 1 }, "echo", text),
+  wrong("fewer than n to choose from", { prompt: "a", n: 3, best_of: 2 }, "best_of", /at least 'n'/, text),
+  wrong("a stream of the best", { prompt: "a", best_of: 2, stream: true }, "best_of", /streamed/, text),
+  wrong("best_of as a text", { prompt: "a", best_of: "2" }, "best_of", /from 1 to 20/, text),
+  wrong("a suffix as a number", { prompt: "a", suffix: 5 }, "suffix", /a text/, text),
+  wrong("echo as a text", { prompt: "a", echo: "yes" }, "echo", /true or false/, text),
   unsupported("logprobs of texts", { logprobs: 0 }, "logprobs", text),
   { name: "no prompt", path: text, body: { model: "naive" }, param: "prompt", says: /is missing/ },
   {
@@ -252,9 +263,9 @@ const rows: Row[] = [
   {
     name: "too many choices in all",
     path: text,
-    body: { model: "naive", prompt: ["a", "b"], n: 100 },
+    body: { model: "naive", prompt: ["a", "b"], n: 600 },
     param: "n",
-    says: /128 choices/,
+    says: /1024 choices/,
   },
   {
     name: "a prompt beyond the context",

@@ -2,6 +2,8 @@
 import type { Engine } from "../engine/port.ts";
 import { createNaiveEngine, naiveDefaults, type NaiveEngineOptions } from "../engine/naive.ts";
 import type { ProviderSession } from "../network/session.ts";
+import type { Embedded } from "../protocol/embed.ts";
+import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
 import type { PriceSheet } from "../protocol/price.ts";
 import { defaultPolicy } from "../router/policy.ts";
@@ -11,6 +13,7 @@ import { type Clock, ManualClock, systemClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { silentLogger } from "../util/log.ts";
 import { seededRandom } from "../util/random.ts";
+import { pour } from "../util/sink.ts";
 import { createGateway, type Gateway, type GatewayOptions } from "./index.ts";
 import { defaultLimits } from "./options.ts";
 
@@ -56,12 +59,21 @@ export class FakeSession implements ProviderSession {
     return { ...this.engine.load(), ready, reason: ready ? "" : status.reason };
   }
 
-  generate(
-    ...[request, signal]: Parameters<ProviderSession["generate"]>
-  ): ReturnType<ProviderSession["generate"]> {
+  async generate(...[request, signal, sink]: Parameters<ProviderSession["generate"]>): Promise<void> {
+    await pour(this.events(request, signal), sink);
+  }
+
+  /** What it answers with; tests put lies and failures in its place. */
+  events(request: GenerateRequest, signal: AbortSignal): AsyncIterable<GenerateEvent> {
     this.requests += 1;
     if (this.closed) throw new SkeinError("provider_disconnected", "The provider is gone.");
     return this.engine.generate(request, AbortSignal.any([signal, this.#abort.signal]));
+  }
+
+  embed(...[request, signal]: Parameters<NonNullable<ProviderSession["embed"]>>): Promise<Embedded> {
+    this.requests += 1;
+    if (this.closed) throw new SkeinError("provider_disconnected", "The provider is gone.");
+    return this.engine.embed!(request, AbortSignal.any([signal, this.#abort.signal]));
   }
 
   countPromptTokens(

@@ -86,7 +86,7 @@ test("a provider that fails before the first token is replaced unnoticed, and pu
   const setup = testGateway();
   const bad = await setup.add("bad");
   const good = await setup.add("good", { prefillMs: 150 });
-  bad.generate = () => {
+  bad.events = () => {
     bad.requests += 1;
     throw new SkeinError("engine_failed", "crashed");
   };

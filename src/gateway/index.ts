@@ -10,12 +10,13 @@ import type { ReceiptDocumentView } from "../receipt/document.ts";
 import { PrefixCache } from "../router/prefix-cache.ts";
 import { toHex } from "../util/bytes.ts";
 import { SkeinError, toSkeinError } from "../util/errors.ts";
+import { ignore } from "../util/sink.ts";
 import { type App, type Asker, errorResponse, unknownPath, wrongMethod } from "./http/app.ts";
 import { mountAudits } from "./audits/endpoints.ts";
 import { canaryOwner } from "./audits/index.ts";
 import { openAudits } from "./audits/open.ts";
 import { Reputations } from "./audits/reputations.ts";
-import { complete, type CompleteDeps, endsOf, startAnswer } from "./answers/complete.ts";
+import { complete, type CompleteDeps, startAnswer } from "./answers/complete.ts";
 import { Cloud } from "./search/cloud.ts";
 import { Decisions } from "./search/decisions.ts";
 import { Directory } from "./directory/directory.ts";
@@ -34,7 +35,10 @@ import { KeptRecords } from "./kept/kept-records.ts";
 import { newId } from "./kept/records.ts";
 import { mountResponses } from "./responses/index.ts";
 import { Responses } from "./responses/responses.ts";
+import { rateLimitHeaders, RateLimits } from "./http/rate-limits.ts";
 import { createIdempotency } from "./http/idempotency.ts";
+import { mountEmbeddings } from "./embeddings/index.ts";
+import { isMessagesPath } from "./messages/path.ts";
 import { mountMessages } from "./messages/index.ts";
 import { mountUnoffered } from "./http/unoffered.ts";
 import { ModelAccess } from "./requests/model-access.ts";
@@ -51,9 +55,14 @@ import { WaitingRoom } from "./search/waiting-room.ts";
 
 export type { CloudPrice, GatewayOptions } from "./options.ts";
 
+/** Of the API that is spoken here; there has been one. */
+const openaiVersion = "2020-10-01";
+
 export interface Gateway {
   /** Answers one HTTP request; never rejects. */
   readonly fetch: (request: Request) => Promise<Response>;
+  /** What is served, but for what only refuses. */
+  readonly endpoints: readonly { readonly method: string; readonly path: string }[];
   /** Takes in a provider whose session is established. */
   addSession(session: ProviderSession): void;
   /** Ends all sessions; running requests fail. */
@@ -69,6 +78,8 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   const metrics = createMetrics(directory, waitingRoom);
   const journals = new Journals(deps, options.limits);
   const streams = new ResumableStreams({ clock: deps.clock, graceMs: options.limits.resumeGraceMs });
+  const noRateLimits = { requestsPerMinute: null, tokensPerMinute: null };
+  const rates = new RateLimits(deps.clock, options.rateLimits ?? noRateLimits);
   const fileLimits = options.files ?? defaultFileLimits;
   const access = new ModelAccess(directory, options.modelAccess ?? {});
   const opened = openAudits(deps, options.audits, { directory, reputations });
@@ -77,7 +88,9 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     directory,
     audits: opened.audits,
     prefixes: new PrefixCache(),
-    decisions: new Decisions(deps.clock, directory, options.cloudPrice),
+    decisions: new Decisions(deps.clock, directory, options.cloudPrice, (owner, bill) =>
+      rates.consumed(owner, bill.promptTokens + bill.outputTokens),
+    ),
     salt: toHex(deps.random.bytes(16)),
     waitingRoom,
     share,
@@ -120,9 +133,31 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   metrics.watch("skein_batches", "Batches that have not ended.", () => runner.batches);
   metrics.watch("skein_batch_lines_running", "Lines of batches that are asked now.", () => runner.asking);
   void runner.resume();
+  const { audits } = opened;
+  if (audits !== null) {
+    const { wakefulness } = audits;
+    metrics.watch(
+      "skein_audits_dropped",
+      "Receipts that were not audited for lack of room.",
+      () => audits.dropped,
+    );
+    metrics.watch(
+      "skein_audit_faults_found",
+      "Planted faults that this gateway's checker found.",
+      () => wakefulness.counts.found,
+    );
+    metrics.watch(
+      "skein_audit_faults_passed",
+      "Planted faults that it passed: its verdicts are not used until it finds one.",
+      () => wakefulness.counts.passed,
+    );
+    metrics.watch("skein_audit_checker_asleep", "1 while its verdicts are not used.", () =>
+      Number(wakefulness.counts.isAsleep),
+    );
+  }
   opened.startCanaries(async (request, requestId) => {
     const asking = { requestId, owner: canaryOwner };
-    await endsOf(startAnswer(path, request, asking, new AbortController()).events);
+    await startAnswer(path, request, asking, new AbortController()).run(ignore);
   });
   const app: App = new Hono();
 
@@ -137,15 +172,26 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     checkOrigin(c.req.raw, options);
     const startMs = deps.clock.monotonicMs();
     await next();
-    c.header("openai-processing-ms", String(Math.round(deps.clock.monotonicMs() - startMs)));
+    // Not by `c.header`, which makes another Response each time.
+    const { headers } = c.res;
+    headers.set("openai-processing-ms", String(Math.round(deps.clock.monotonicMs() - startMs)));
+    headers.set("openai-version", openaiVersion);
+    // As Anthropic's clients look for it.
+    if (isMessagesPath(c.req.path)) headers.set("request-id", `req_${c.get("requestId")}`);
     // A handler's own Response does not have what was prepared here.
-    c.header("x-request-id", `req_${c.get("requestId")}`);
+    headers.set("x-request-id", `req_${c.get("requestId")}`);
   });
   if (options.corsOrigins.length > 0) {
     app.use(
       cors({
         origin: [...options.corsOrigins],
-        exposeHeaders: ["x-request-id", "x-skein-resume", "x-skein-receipt", "retry-after"],
+        exposeHeaders: [
+          "x-request-id",
+          "x-skein-resume",
+          "x-skein-receipt",
+          "retry-after",
+          ...rateLimitHeaders,
+        ],
       }),
     );
   }
@@ -156,6 +202,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   });
 
   app.use(createIdempotency(deps, (c) => ownerOf(c.req.raw, options)));
+  app.use(rates.middleware((c) => ownerOf(c.req.raw, options)));
 
   // 2. OpenAI's endpoints, and Anthropic's.
   const asker = (c: Context): Asker => ({
@@ -183,6 +230,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   );
   void responses.resume();
   mountResponses(app, path, responses, asker);
+  mountEmbeddings(app, path, asker);
   mountMessages(app, path, asker);
   mountStoredChat(app, path.keptChat, asker);
   mountFiles(app, deps, files, asker);
@@ -245,6 +293,9 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
 
   return {
     fetch: async (request) => app.fetch(request),
+    endpoints: app.routes
+      .filter(({ method }) => method !== "ALL")
+      .map(({ method, path: served }) => ({ method, path: served })),
     addSession: (session) => directory.add(session),
     close: () => {
       journals.freeze();

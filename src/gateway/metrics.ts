@@ -27,6 +27,7 @@ const tokenBuckets = [1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_
 const routes = [
   "/v1/chat/completions",
   "/v1/completions",
+  "/v1/embeddings",
   "/v1/models",
   "/v1/quote",
   "/v1/responses",
@@ -42,21 +43,14 @@ const routes = [
   "/metrics",
 ];
 
+/** As OpenTelemetry names them. */
+type Operation = "chat" | "text_completion" | "embeddings";
+
 export interface GatewayMetrics {
   /** An HTTP request was answered, or its answer begun; `errorCode` is empty when it is not an error. */
   responded(path: string, status: number, errorCode: string): void;
-  requestEnded(
-    operation: "chat" | "text_completion",
-    model: string,
-    seconds: number,
-    errorCode: string | null,
-  ): void;
-  answered(
-    operation: "chat" | "text_completion",
-    model: string,
-    bill: Bill,
-    ends: readonly ChoiceEnd[],
-  ): void;
+  requestEnded(operation: Operation, model: string, seconds: number, errorCode: string | null): void;
+  answered(operation: Operation, model: string, bill: Bill, ends: readonly ChoiceEnd[]): void;
   /** A request found no slot but those that the headroom keeps. */
   keptWaiting(): void;
   /** A second attempt was made beside a late one: `won` when it was faster. */

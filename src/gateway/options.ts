@@ -6,6 +6,7 @@ import type { AuditOptions } from "./audits/options.ts";
 import type { BatchOptions } from "./batches/index.ts";
 import type { CloudOptions } from "./search/cloud.ts";
 import type { FileLimits } from "./files/file-store.ts";
+import type { RateLimitOptions } from "./http/rate-limits.ts";
 import type { ModelAccessOptions } from "./requests/model-access.ts";
 import type { ReceiptOptions } from "./attempts/receipts.ts";
 import type { Random } from "../util/random.ts";
@@ -70,6 +71,8 @@ export interface GatewayOptions {
   readonly batches?: BatchOptions;
   /** What model names mean here, and who may use which; absent: everybody all. */
   readonly modelAccess?: ModelAccessOptions;
+  /** For each API key; absent: none. */
+  readonly rateLimits?: RateLimitOptions;
   /** Absent: providers are not asked for receipts. */
   readonly receipts?: ReceiptOptions;
   /** Absent: nothing is audited. */
@@ -79,7 +82,7 @@ export interface GatewayOptions {
 /** A request body: the longest contexts fit many times. */
 export const requestBodyBytesMax: number = 8 * 1024 * 1024;
 /** Choices of one request (`n` times prompts). */
-export const choicesMax = 128;
+export const choicesMax = 1_024;
 /** From sending a request to its `start`: the provider's queue. Elsewhere, or here later, it is served sooner. */
 export const startTimeoutMs = 30_000;
 /** A client that reads nothing for this long is gone. */

@@ -17,7 +17,10 @@ import { testGateway, type TestGateway } from "./fixture.suite.ts";
 
 const deps = { clock: systemClock, random: seededRandom(1), log: silentLogger };
 const hub = new MemoryHub();
-const engine = createNaiveEngine({ clock: systemClock }, { ...naiveDefaults, contextTokensMax: 2_000_000 });
+const engine = createNaiveEngine(
+  { clock: systemClock },
+  { ...naiveDefaults, contextTokensMax: 2_000_000, features: ["tools"] },
+);
 let setup: TestGateway;
 let session: ProviderSession;
 
@@ -27,19 +30,47 @@ async function status(path: string): Promise<number> {
 
 const anyText = fc.string({ unit: "binary", maxLength: 20 });
 const any = <T>(values: fc.Arbitrary<T>) => fc.option(values, { nil: undefined });
+const anyContent = fc.oneof(
+  anyText,
+  fc.array(fc.record({ type: fc.constant("text"), text: anyText }), { minLength: 1 }),
+);
+const message = fc.record({
+  role: fc.constantFrom("system", "developer", "user", "assistant"),
+  content: anyContent,
+  name: any(anyText),
+});
+const functionName = fc.stringMatching(/^[\w-]{1,64}$/);
+const callAndAnswer = fc
+  .record({
+    id: fc.string({ minLength: 1, unit: "binary" }),
+    name: functionName,
+    text: anyText,
+    content: anyContent,
+  })
+  .map(({ id, name, text, content: answer }) => [
+    { role: "assistant", tool_calls: [{ id, type: "function", function: { name, arguments: text } }] },
+    { role: "tool", tool_call_id: id, content: answer },
+  ]);
+const tools = fc.uniqueArray(
+  fc.record({
+    name: functionName,
+    description: any(anyText),
+    parameters: fc.constantFrom({ type: "object" }, undefined, { properties: { a: { type: "null" } } }),
+  }),
+  { selector: ({ name }) => name, maxLength: 3 },
+);
 const body = fc.record({
   model: fc.constant("naive"),
-  messages: fc.array(
-    fc.record({
-      role: fc.constantFrom("system", "developer", "user", "assistant", "tool"),
-      content: fc.oneof(
-        anyText,
-        fc.array(fc.record({ type: fc.constant("text"), text: anyText }), { minLength: 1 }),
+  messages: fc
+    .array(
+      fc.oneof(
+        message.map((each) => [each]),
+        callAndAnswer,
       ),
-      name: any(anyText),
-    }),
-    { minLength: 1, maxLength: 4 },
-  ),
+      { minLength: 1, maxLength: 4 },
+    )
+    .map((turns) => turns.flat()),
+  tools: any(tools.map((all) => all.map((each) => ({ type: "function", function: each })))),
   temperature: any(fc.double({ min: 0, max: 2, noNaN: true })),
   top_p: any(fc.double({ min: 0, max: 1, noNaN: true })),
   min_p: any(fc.double({ min: 0, max: 1, noNaN: true })),

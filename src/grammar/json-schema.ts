@@ -31,20 +31,27 @@ const enumValuesMax = 5_000;
 
 /** @throws SkeinError `unsupported_parameter` naming a keyword, `invalid_request` */
 export function jsonSchemaGrammar(schema: Schema): string {
-  const compiler = new SchemaCompiler(schema);
-  return compiler.writer.text(compiler.compile(schema, "", []));
+  const writer = new GrammarWriter();
+  return writer.text(schemaRules(new JsonText(writer), schema));
+}
+
+/** What matches the values that a schema allows, in a grammar that is being written. @throws SkeinError as `jsonSchemaGrammar` */
+export function schemaRules(json: JsonText, schema: Schema): string {
+  return new SchemaCompiler(json, schema).compile(schema, "", []);
 }
 
 class SchemaCompiler {
-  readonly writer = new GrammarWriter();
-  readonly #json = new JsonText(this.writer);
+  readonly writer: GrammarWriter;
+  readonly #json: JsonText;
   readonly #root: Schema;
   readonly #rules = new Map<string, string>();
   #depth = 0;
   #properties = 0;
   #enumValues = 0;
 
-  constructor(root: Schema) {
+  constructor(json: JsonText, root: Schema) {
+    this.writer = json.writer;
+    this.#json = json;
     this.#root = root;
   }
 

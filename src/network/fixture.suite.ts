@@ -11,6 +11,7 @@ import { systemClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { silentLogger } from "../util/log.ts";
 import { seededRandom } from "../util/random.ts";
+import { drawn } from "../util/sink.ts";
 import { acceptProviderSession } from "./gateway-session.ts";
 import { providerIdOfSeed } from "./identity.ts";
 import { createLibp2pNetwork } from "./libp2p.ts";
@@ -123,6 +124,15 @@ export async function join(
     await close();
     throw error;
   }
+}
+
+/** The events of one attempt, to be read one by one. */
+export function eventsOf(
+  session: ProviderSession,
+  request: GenerateRequest,
+  signal: AbortSignal,
+): AsyncGenerator<GenerateEvent, void> {
+  return drawn((sink, left) => session.generate(request, AbortSignal.any([signal, left]), sink));
 }
 
 export async function collect(

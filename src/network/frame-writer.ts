@@ -49,7 +49,7 @@ export class FrameWriter {
   }
 
   /** @throws SkeinError `request_too_large`; `overloaded` when too much waits for the peer already */
-  writeRequest(frame: Extract<Frame, { type: "generate" | "count" | "trace" }>): void {
+  writeRequest(frame: Extract<Frame, { type: "generate" | "count" | "trace" | "embed" }>): void {
     const bytes = encodeFrame(frame);
     if (bytes.length > frameBytesMax) {
       throw new SkeinError(

@@ -1,16 +1,19 @@
 /** The gateway's end of a session: verifies offers, watches the heartbeat, multiplexes requests. */
-import type { Frame, StreamFrame, TokensFrame } from "../protocol/frames.ts";
+import type { Frame } from "../protocol/frames.ts";
+import type { Embedded, EmbedRequest } from "../protocol/embed.ts";
 import type { GenerateEvent, GenerateRequest, Prompt, Traced, TraceRequest } from "../protocol/generate.ts";
 import type { Counted, CountRequest, Failure } from "../protocol/messages.ts";
 import type { Offer, ProviderStatus, SignedEnvelope } from "../protocol/offer.ts";
 import { openOffer } from "../protocol/signing.ts";
+import { abortError, throwIfAborted } from "../util/abort.ts";
 import { isErrorCode, SkeinError, toSkeinError } from "../util/errors.ts";
+import type { Sink } from "../util/sink.ts";
 import { EventChecker } from "./event-checker.ts";
 import { FrameWriter } from "./frame-writer.ts";
 import { greetProvider } from "./handshake.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import type { Connection } from "./port.ts";
-import { type AnswerFrame, type RequestStream, RequestStreams } from "./request-streams.ts";
+import { type AnswerFrame, type RequestStream, RequestStreams, type TakeFrame } from "./request-streams.ts";
 import type { JoinPolicy, ProviderSession, SessionDeps } from "./session.ts";
 
 /** An offer that expired without a renewal is withdrawn within this time. */
@@ -35,7 +38,14 @@ export async function acceptProviderSession(
 interface Replies {
   counted: Counted;
   traced: Traced;
+  embedded: Embedded;
 }
+
+type Question =
+  | { readonly type: "generate"; readonly body: GenerateRequest }
+  | { readonly type: "count"; readonly body: CountRequest }
+  | { readonly type: "trace"; readonly body: TraceRequest }
+  | { readonly type: "embed"; readonly body: EmbedRequest };
 
 class GatewaySideSession implements ProviderSession {
   offer: Offer | null = null;
@@ -104,6 +114,7 @@ class GatewaySideSession implements ProviderSession {
       case "checkpoint":
       case "receipt":
       case "traced":
+      case "embedded":
         return this.#toStream(frame, bytes);
       default:
         return this.close(`a provider does not send ${frame.type} frames`);
@@ -144,29 +155,22 @@ class GatewaySideSession implements ProviderSession {
     });
   }
 
-  async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
+  generate(request: GenerateRequest, signal: AbortSignal, sink: Sink<GenerateEvent>): Promise<void> {
     const wantsReceipt = request.terms !== undefined;
-    const stream = this.#openStream(wantsReceipt);
     const checker = new EventChecker(request);
-    const release = this.#bind(stream, signal);
-    let isSent = false;
     let isEnded = false;
-    try {
-      this.#writer.writeRequest({ type: "generate", stream: stream.id, body: request });
-      isSent = true;
-      for await (const { frame, bytes } of stream.queue) {
-        this.#streams.read(stream, bytes);
-        if (frame.type === "error") throw failureError(frame.body);
-        const event = this.#check(checker, frame);
-        yield event;
-        isEnded ||= event.type === "end";
-        if (isEnded && (event.type === "receipt" || !wantsReceipt)) return;
-        if (event.type === "tokens") this.#grant(stream, bytes);
-      }
-    } finally {
-      release();
-      this.#closeStream(stream, isSent);
-    }
+    const ask = { type: "generate", body: request } as const;
+    return this.#exchange(ask, signal, wantsReceipt, (stream, frame, bytes) => {
+      if (frame.type === "error") throw failureError(frame.body);
+      const event = this.#check(checker, stream, frame);
+      isEnded ||= event.type === "end";
+      const read = (): undefined => {
+        if (isEnded && (event.type === "receipt" || !wantsReceipt)) stream.finish();
+        else if (event.type === "tokens") this.#grant(stream, bytes);
+      };
+      const room = sink(event);
+      return room === undefined ? read() : room.then(read);
+    });
   }
 
   #grant(stream: RequestStream, bytes: number): void {
@@ -174,10 +178,12 @@ class GatewaySideSession implements ProviderSession {
     if (events > 0) this.#writer.write({ type: "credit", stream: stream.id, body: { events } });
   }
 
-  #check(checker: EventChecker, frame: StreamFrame | TokensFrame): GenerateEvent {
+  #check(checker: EventChecker, stream: RequestStream, frame: AnswerFrame): GenerateEvent {
     try {
       return checker.check(frame);
     } catch (error) {
+      // Its own fault: it is not only told that the session is over.
+      stream.abort(error);
       this.close(toSkeinError(error).message);
       throw error;
     }
@@ -192,52 +198,54 @@ class GatewaySideSession implements ProviderSession {
     return this.#ask({ type: "trace", body: request }, "traced", signal);
   }
 
+  async embed(request: EmbedRequest, signal: AbortSignal): Promise<Embedded> {
+    const embedded = await this.#ask({ type: "embed", body: request }, "embedded", signal);
+    checkVectors(request, embedded);
+    return embedded;
+  }
+
   /** One frame there, one back. */
   async #ask<T extends keyof Replies>(
-    request: { type: "count"; body: CountRequest } | { type: "trace"; body: TraceRequest },
+    request: Question,
     expected: T,
     signal: AbortSignal,
   ): Promise<Replies[T]> {
-    const stream = this.#openStream(false);
-    const release = this.#bind(stream, signal);
+    const reply = Promise.withResolvers<Replies[T]>();
+    await this.#exchange(request, signal, false, (stream, frame) => {
+      if (frame.type === "error") throw failureError(frame.body);
+      if (frame.type !== expected) {
+        throw new SkeinError("protocol_violation", `Expected ${expected}, not ${frame.type}.`);
+      }
+      reply.resolve(frame.body as Replies[T]);
+      stream.finish();
+      return undefined;
+    });
+    return reply.promise;
+  }
+
+  /** Sends a request, and hands on what comes for it until `take` finishes the stream. */
+  async #exchange(
+    request: Question,
+    signal: AbortSignal,
+    wantsReceipt: boolean,
+    take: (stream: RequestStream, ...frame: Parameters<TakeFrame>) => ReturnType<TakeFrame>,
+  ): Promise<void> {
+    if (this.closed) throw disconnected(this.#closeReason);
+    throwIfAborted(signal);
+    const stream = this.#streams.open(wantsReceipt, (frame, bytes) => take(stream, frame, bytes));
+    const onAbort = (): void => stream.abort(abortError(signal));
+    signal.addEventListener("abort", onAbort, { once: true });
     let isSent = false;
     try {
       this.#writer.writeRequest({ ...request, stream: stream.id });
       isSent = true;
-      for await (const { frame, bytes } of stream.queue) {
-        this.#streams.read(stream, bytes);
-        if (frame.type === "error") throw failureError(frame.body);
-        if (frame.type === expected) return frame.body as Replies[T];
-        throw new SkeinError("protocol_violation", `Expected ${expected}, not ${frame.type}.`);
-      }
-      throw new SkeinError("provider_failed", "The provider gave no answer.");
+      await stream.over;
     } finally {
-      release();
-      this.#closeStream(stream, isSent);
-    }
-  }
-
-  #openStream(wantsReceipt: boolean): RequestStream {
-    if (this.closed) throw disconnected(this.#closeReason);
-    return this.#streams.open({ wantsReceipt });
-  }
-
-  #bind({ queue }: RequestStream, signal: AbortSignal): () => void {
-    const onAbort = (): void =>
-      queue.fail(
-        signal.reason instanceof SkeinError
-          ? signal.reason
-          : new SkeinError("cancelled", "The request was cancelled."),
-      );
-    if (signal.aborted) onAbort();
-    signal.addEventListener("abort", onAbort, { once: true });
-    return () => signal.removeEventListener("abort", onAbort);
-  }
-
-  #closeStream(stream: RequestStream, isSent: boolean): void {
-    this.#streams.close(stream);
-    if (isSent && !stream.ended && !this.closed) {
-      this.#writer.write({ type: "cancel", stream: stream.id, body: {} });
+      signal.removeEventListener("abort", onAbort);
+      this.#streams.close(stream);
+      if (isSent && !stream.ended && !this.closed) {
+        this.#writer.write({ type: "cancel", stream: stream.id, body: {} });
+      }
     }
   }
 
@@ -270,6 +278,14 @@ class GatewaySideSession implements ProviderSession {
     this.#streams.failAll(disconnected(reason));
     for (const listener of this.#closeListeners.splice(0)) listener(reason);
   }
+}
+
+/** @throws SkeinError `protocol_violation` unless there is a vector for each input, all of the size that was asked for */
+function checkVectors({ inputs, dimensions }: EmbedRequest, { vectors }: Embedded): void {
+  const bytes = dimensions === null ? vectors[0]!.length : 4 * dimensions;
+  if (bytes > 0 && vectors.length === inputs.length && vectors.every(({ length }) => length === bytes))
+    return;
+  throw new SkeinError("protocol_violation", "Vectors of another number or size than asked for.");
 }
 
 function disconnected(reason: string): SkeinError {

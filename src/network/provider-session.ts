@@ -1,5 +1,6 @@
 /** The provider's end of a session: answers a gateway's requests under its flow control. */
 import type { Frame } from "../protocol/frames.ts";
+import type { EmbedRequest } from "../protocol/embed.ts";
 import type { GenerateRequest, TraceRequest } from "../protocol/generate.ts";
 import type { CountRequest } from "../protocol/messages.ts";
 import type { ProviderStatus, SignedEnvelope } from "../protocol/offer.ts";
@@ -86,6 +87,8 @@ class ProviderSideSession implements GatewaySession {
         return void this.#answer(frame.stream, (stream) => this.#count(frame.stream, frame.body, stream));
       case "trace":
         return void this.#answer(frame.stream, (stream) => this.#trace(frame.stream, frame.body, stream));
+      case "embed":
+        return void this.#answer(frame.stream, (stream) => this.#embed(frame.stream, frame.body, stream));
       case "cancel":
         return this.#streams.get(frame.stream)?.abort.abort();
       case "credit":
@@ -116,13 +119,16 @@ class ProviderSideSession implements GatewaySession {
     }
   }
 
+  /** Ends what takes longer than the gateway waits. Returns a function that forgets it. */
+  #bound({ abort }: Stream, timeoutMs: number): () => void {
+    return this.#deps.clock.schedule(timeoutMs, () =>
+      abort.abort(new SkeinError("deadline_exceeded", `The answer took longer than ${timeoutMs} ms.`)),
+    );
+  }
+
   async #generate(id: number, request: GenerateRequest, stream: Stream): Promise<void> {
     const { signal } = stream.abort;
-    const cancelTimeout = this.#deps.clock.schedule(request.timeoutMs, () =>
-      stream.abort.abort(
-        new SkeinError("deadline_exceeded", `The answer took longer than ${request.timeoutMs} ms.`),
-      ),
-    );
+    const cancelTimeout = this.#bound(stream, request.timeoutMs);
     try {
       let isFirst = true;
       let isAnswered = false;
@@ -158,6 +164,19 @@ class ProviderSideSession implements GatewaySession {
     }
     const body = await this.#handler.trace(request, stream.abort.signal);
     this.#writer.write({ type: "traced", stream: id, body });
+  }
+
+  async #embed(id: number, request: EmbedRequest, stream: Stream): Promise<void> {
+    if (this.#handler.embed === undefined) {
+      throw new SkeinError("invalid_request", "This provider makes no embeddings.", { retry: "never" });
+    }
+    const cancelTimeout = this.#bound(stream, request.timeoutMs);
+    try {
+      const body = await this.#handler.embed(request, stream.abort.signal);
+      this.#writer.write({ type: "embedded", stream: id, body });
+    } finally {
+      cancelTimeout();
+    }
   }
 
   #sendError(id: number, error: SkeinError): void {

@@ -6,6 +6,7 @@ import type { GenerateEvent } from "../protocol/generate.ts";
 import { ManualClock } from "../util/clock.ts";
 import type { SkeinError } from "../util/errors.ts";
 import {
+  eventsOf,
   code,
   collect,
   eventually,
@@ -70,7 +71,7 @@ for (const [name, makePair] of [
       );
       const prompt = { kind: "text", text: "x".repeat(3 * 1024 * 1024) } as const;
       const answers = await Promise.allSettled(
-        Array.from({ length: 12 }, () => collect(joined.gateway.generate(requestOf({ prompt }), never))),
+        Array.from({ length: 12 }, () => collect(eventsOf(joined.gateway, requestOf({ prompt }), never))),
       );
       const reasons = answers.flatMap((answer) =>
         answer.status === "rejected" ? [(answer.reason as SkeinError).code] : [],
@@ -91,11 +92,11 @@ for (const [name, makePair] of [
       );
       const prompt = { kind: "text", text: "x".repeat(4 * 1024 * 1024) } as const;
       await assert.rejects(
-        collect(joined.gateway.generate(requestOf({ prompt }), never)),
+        collect(eventsOf(joined.gateway, requestOf({ prompt }), never)),
         code("request_too_large"),
       );
       await assert.rejects(joined.gateway.countPromptTokens("m", prompt, never), code("request_too_large"));
-      await collect(joined.gateway.generate(requestOf(), never));
+      await collect(eventsOf(joined.gateway, requestOf(), never));
       await joined.close();
     });
 
@@ -113,7 +114,7 @@ for (const [name, makePair] of [
           yield { type: "end", finishReason: "stop", promptTokens: 1, outputTokens: 40, timings };
         },
       });
-      const iterator = joined.gateway.generate(requestOf(), never)[Symbol.asyncIterator]();
+      const iterator = eventsOf(joined.gateway, requestOf(), never)[Symbol.asyncIterator]();
       await iterator.next();
       await pause(150);
       assert.ok(sent < 12, `${sent} sent without a reader`);
@@ -134,7 +135,7 @@ for (const [name, makePair] of [
           yield { type: "tokens", position: 0, tokenIds: [1], tokenCount: 1, text };
         },
       });
-      await assert.rejects(collect(joined.gateway.generate(requestOf(), never)), code("protocol_violation"));
+      await assert.rejects(collect(eventsOf(joined.gateway, requestOf(), never)), code("protocol_violation"));
       assert.equal(joined.gateway.closed, false);
       await joined.close();
     });
@@ -149,7 +150,7 @@ test("a frame behind the end of an answer ends the session; the answer itself is
   ];
   for (const frames of last) {
     const joined = await join(memoryPair, silent);
-    const answer = collect(joined.gateway.generate(requestOf(), never));
+    const answer = collect(eventsOf(joined.gateway, requestOf(), never));
     await pause(5);
     send(joined.connection, ...frames);
     assert.equal((await answer).end?.type, "end");
@@ -160,7 +161,7 @@ test("a frame behind the end of an answer ends the session; the answer itself is
 
 test("the end of an answer that was read already is remembered", async () => {
   const joined = await join(memoryPair, silent);
-  const answer = collect(joined.gateway.generate(requestOf(), never));
+  const answer = collect(eventsOf(joined.gateway, requestOf(), never));
   await pause(5);
   send(joined.connection, start, end);
   await answer;
@@ -172,7 +173,7 @@ test("the end of an answer that was read already is remembered", async () => {
 test("a frame for a request that was never sent ends the session; one for a cancelled one does not", async () => {
   const joined = await join(memoryPair, silent);
   const abort = new AbortController();
-  const answer = collect(joined.gateway.generate(requestOf(), abort.signal));
+  const answer = collect(eventsOf(joined.gateway, requestOf(), abort.signal));
   await pause(5);
   abort.abort();
   await assert.rejects(answer, code("cancelled"));
@@ -186,7 +187,7 @@ test("a frame for a request that was never sent ends the session; one for a canc
 
 test("a provider that ignores the limit of unread bytes is cut off", async () => {
   const joined = await join(memoryPair, silent);
-  const iterator = joined.gateway.generate(requestOf(), never)[Symbol.asyncIterator]();
+  const iterator = eventsOf(joined.gateway, requestOf(), never)[Symbol.asyncIterator]();
   const first = iterator.next();
   await pause(5);
   send(joined.connection, start);
@@ -203,7 +204,7 @@ test("a provider that ignores the limit of unread bytes is cut off", async () =>
 test("an end that counts other tokens than those whose ids came ends the session", async () => {
   for (const outputTokens of [0, 2, 500]) {
     const joined = await join(memoryPair, silent);
-    const answer = collect(joined.gateway.generate(requestOf(), never));
+    const answer = collect(eventsOf(joined.gateway, requestOf(), never));
     await pause(5);
     send(joined.connection, start, tokens(0, "x"), { ...end, body: { ...end.body, outputTokens } });
     await assert.rejects(answer, code("protocol_violation"));
@@ -221,7 +222,7 @@ test("an engine that fails behind its end does no harm", async () => {
       throw new Error("the engine crashed while it cleaned up");
     },
   });
-  await collect(joined.gateway.generate(requestOf(), never));
+  await collect(eventsOf(joined.gateway, requestOf(), never));
   await pause(20);
   assert.equal(joined.gateway.closed, false);
   await joined.close();

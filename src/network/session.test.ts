@@ -8,6 +8,7 @@ import { ManualClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { seededRandom } from "../util/random.ts";
 import {
+  eventsOf,
   code,
   collect,
   eventually,
@@ -36,7 +37,7 @@ for (const [name, makePair] of [
       const { gateway, close } = await join(makePair, handler);
       const answers = await Promise.all(
         Array.from({ length: 50 }, (_, i) =>
-          collect(gateway.generate(requestOf({ requestId: String(i + 1) }), never)),
+          collect(eventsOf(gateway, requestOf({ requestId: String(i + 1) }), never)),
         ),
       );
       answers.forEach(({ text, end }, i) => {
@@ -95,7 +96,7 @@ for (const [name, makePair] of [
         values: Partial<GenerateRequest>,
         events: GenerateEvent[] = [],
       ): Promise<string[]> => {
-        for await (const event of gateway.generate(requestOf(values), never)) events.push(event);
+        for await (const event of eventsOf(gateway, requestOf(values), never)) events.push(event);
         return events.map(({ type }) => type);
       };
       const events: GenerateEvent[] = [];
@@ -115,16 +116,53 @@ for (const [name, makePair] of [
       // One that never gives its receipt is waited for by whoever wants it.
       const abort = new AbortController();
       const request = requestOf({ terms, requestId: "silent" });
-      const silent = gateway.generate(request, abort.signal)[Symbol.asyncIterator]();
+      const silent = eventsOf(gateway, request, abort.signal)[Symbol.asyncIterator]();
       for (let i = 0; i < 5; i++) await silent.next();
       const waiting = silent.next();
       abort.abort();
       await assert.rejects(waiting, code("cancelled"));
-      const asked = { modelId: "m", sequence: 1, tokenIds: [1, 2, 3], position: null };
-      assert.equal((await gateway.trace!(asked, never)).rows.length, 96);
-      assert.equal((await gateway.trace!({ ...asked, position: 2 }, never)).leaves!.length, 64);
+      const wish = { modelId: "m", sequence: 1, tokenIds: [1, 2, 3], position: null };
+      assert.equal((await gateway.trace!(wish, never)).rows.length, 96);
+      assert.equal((await gateway.trace!({ ...wish, position: 2 }, never)).leaves!.length, 64);
       assert.equal(gateway.closed, false);
       await close();
+    });
+
+    test("embeddings come as they were made; a provider without them says so, and one that sends others is left", async () => {
+      const asked = {
+        requestId: "r",
+        modelId: "m",
+        inputs: [{ kind: "text", text: "a" } as const, { kind: "tokens", tokenIds: [1, 2] } as const],
+        dimensions: null,
+        timeoutMs: 1_000,
+      };
+      const embedded = {
+        vectors: [new Uint8Array(8).fill(1), new Uint8Array(8)],
+        promptTokens: 3,
+        durationMs: 7,
+      };
+      const handler: RequestHandler = {
+        ...tokensHandler(() => 1),
+        embed: async ({ modelId }) =>
+          modelId === "m" ? embedded : { ...embedded, vectors: [new Uint8Array(4)] },
+      };
+      const { gateway, close } = await join(makePair, handler);
+      const { vectors, promptTokens } = await gateway.embed!(asked, never);
+      assert.deepEqual(
+        vectors.map((vector) => [...vector]),
+        embedded.vectors.map((vector) => [...vector]),
+      );
+      assert.equal(promptTokens, 3);
+      await assert.rejects(gateway.embed!({ ...asked, modelId: "other" }, never), code("protocol_violation"));
+      await assert.rejects(gateway.embed!({ ...asked, dimensions: 3 }, never), code("protocol_violation"));
+      await assert.rejects(gateway.embed!(asked, AbortSignal.abort()), code("cancelled"));
+      await close();
+      const without = await join(
+        makePair,
+        tokensHandler(() => 1),
+      );
+      await assert.rejects(without.gateway.embed!(asked, never), code("invalid_request"));
+      await without.close();
     });
 
     test("a provider that gives no traces says so", async () => {
@@ -132,15 +170,15 @@ for (const [name, makePair] of [
         makePair,
         tokensHandler(() => 1),
       );
-      const asked = { modelId: "m", sequence: 1, tokenIds: [1], position: null };
-      await assert.rejects(gateway.trace!(asked, never), code("invalid_request"));
+      const wish = { modelId: "m", sequence: 1, tokenIds: [1], position: null };
+      await assert.rejects(gateway.trace!(wish, never), code("invalid_request"));
       await close();
     });
 
     test("a consumer that does not read stops the provider, and loses nothing when it reads on", async () => {
       const handler = tokensHandler(() => 3000);
       const { gateway, close } = await join(makePair, handler);
-      const iterator = gateway.generate(requestOf(), never)[Symbol.asyncIterator]();
+      const iterator = eventsOf(gateway, requestOf(), never)[Symbol.asyncIterator]();
       await iterator.next();
       await pause(150);
       assert.ok(handler.sent <= creditEvents + 1, `${handler.sent} sent without a reader`);
@@ -155,10 +193,10 @@ for (const [name, makePair] of [
     test("leaving the loop and aborting cancel at the provider", async () => {
       const handler = tokensHandler(() => 1_000_000);
       const { gateway, close } = await join(makePair, handler);
-      for await (const event of gateway.generate(requestOf(), never)) if (event.type === "tokens") break;
+      for await (const event of eventsOf(gateway, requestOf(), never)) if (event.type === "tokens") break;
       const abort = new AbortController();
       await assert.rejects(async () => {
-        for await (const event of gateway.generate(requestOf(), abort.signal))
+        for await (const event of eventsOf(gateway, requestOf(), abort.signal))
           if (event.type === "tokens") abort.abort();
       }, code("cancelled"));
       await eventually("both were cancelled", () => handler.cancelled === 2);
@@ -176,7 +214,7 @@ for (const [name, makePair] of [
         },
         countPromptTokens: () => Promise.reject(new TypeError("oops")),
       });
-      await assert.rejects(collect(gateway.generate(requestOf(), never)), (error: unknown) => {
+      await assert.rejects(collect(eventsOf(gateway, requestOf(), never)), (error: unknown) => {
         assert.ok(error instanceof SkeinError);
         const { code: got, message, hint, param, retry } = error;
         assert.deepEqual(
@@ -203,7 +241,7 @@ for (const [name, makePair] of [
         countPromptTokens: async () => 1,
       });
       await assert.rejects(
-        collect(gateway.generate(requestOf({ timeoutMs: 50 }), never)),
+        collect(eventsOf(gateway, requestOf({ timeoutMs: 50 }), never)),
         code("deadline_exceeded"),
       );
       await close();
@@ -212,12 +250,12 @@ for (const [name, makePair] of [
     test("a lost connection fails what is in flight, at both ends", async () => {
       const handler = tokensHandler(() => 1_000_000);
       const { gateway, provider, connection, close } = await join(makePair, handler);
-      const answer = collect(gateway.generate(requestOf(), never));
+      const answer = collect(eventsOf(gateway, requestOf(), never));
       await eventually("it runs", () => handler.sent > 0);
       connection.close("cable pulled");
       await assert.rejects(answer, code("provider_disconnected"));
       await eventually("both ends know", () => gateway.closed && provider.closed);
-      await assert.rejects(collect(gateway.generate(requestOf(), never)), code("provider_disconnected"));
+      await assert.rejects(collect(eventsOf(gateway, requestOf(), never)), code("provider_disconnected"));
       await eventually("the handler was told", () => handler.cancelled === 1);
       await close();
     });
@@ -293,7 +331,7 @@ test("a provider that breaks the protocol is cut off: garbage, gaps, too many to
       countPromptTokens: async () => 1,
     };
     const { gateway, connection, close } = await join(memoryPair, silent);
-    const answer = collect(gateway.generate(requestOf({ outputTokensMax: 4 }), never));
+    const answer = collect(eventsOf(gateway, requestOf({ outputTokensMax: 4 }), never));
     lie(connection, 1);
     await assert.rejects(answer, SkeinError);
     await eventually("session closed", () => gateway.closed);

@@ -8,17 +8,19 @@
  *                            ←       welcome {proof} | refused {reason}
  *     offer, status          →                          … whenever they change
  *     ping / pong            ⇄                          … every second
- *                            ←       generate | count
+ *                            ←       generate | count | embed | trace
  *     start, tokens…, end    →                          … under credit
  *                            ←       credit | cancel
  *
  * `gateway-session.ts` and `provider-session.ts` are the two ends.
  */
+import type { Embedded, EmbedRequest } from "../protocol/embed.ts";
 import type { GenerateEvent, GenerateRequest, Prompt, Traced, TraceRequest } from "../protocol/generate.ts";
 import type { Offer, ProviderStatus, SignedEnvelope } from "../protocol/offer.ts";
 import type { Clock } from "../util/clock.ts";
 import type { Logger } from "../util/log.ts";
 import type { Random } from "../util/random.ts";
+import type { Sink } from "../util/sink.ts";
 
 export interface SessionDeps {
   readonly clock: Clock;
@@ -39,11 +41,16 @@ export interface ProviderSession {
   readonly jitterMs?: number | null;
   readonly closed: boolean;
 
-  /** Opens a stream for one attempt. Leaving the loop or aborting cancels at the provider. */
-  generate(request: GenerateRequest, signal: AbortSignal): AsyncIterable<GenerateEvent>;
+  /**
+   * One attempt: tells its events as they arrive, and resolves behind the last one. While the sink has no room the provider
+   * is made to wait. Aborting, or a sink that throws, cancels at the provider.
+   */
+  generate(request: GenerateRequest, signal: AbortSignal, sink: Sink<GenerateEvent>): Promise<void>;
   countPromptTokens(modelId: string, prompt: Prompt, signal: AbortSignal): Promise<number>;
   /** Commitments of an earlier answer, made again. Absent: it gives none. @throws SkeinError `overloaded`, `invalid_request` */
   trace?(request: TraceRequest, signal: AbortSignal): Promise<Traced>;
+  /** Texts as vectors; only where the offer has `embeddings`. */
+  embed?(request: EmbedRequest, signal: AbortSignal): Promise<Embedded>;
 
   /** Calls back after a new offer or status. */
   onChange(listener: () => void): void;
@@ -57,6 +64,8 @@ export interface RequestHandler {
   countPromptTokens(modelId: string, prompt: Prompt, signal: AbortSignal): Promise<number>;
   /** Absent: it gives none. */
   trace?(request: TraceRequest, signal: AbortSignal): Promise<Traced>;
+  /** Absent: it makes none. */
+  embed?(request: EmbedRequest, signal: AbortSignal): Promise<Embedded>;
 }
 
 /** The provider's end: one gateway it serves. */

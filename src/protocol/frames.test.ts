@@ -140,6 +140,35 @@ const frames: fc.Arbitrary<Frame> = fc.oneof(
     }),
   }),
   fc.record({
+    type: fc.constant("embed" as const),
+    stream,
+    body: fc.record({
+      requestId: fc.string({ minLength: 1, maxLength: 20 }),
+      modelId: fc.string({ minLength: 1, maxLength: 20 }),
+      inputs: fc.array(
+        fc.oneof(
+          fc.record({ kind: fc.constant("text" as const), text: unicode }),
+          fc.record({ kind: fc.constant("tokens" as const), tokenIds: fc.array(u32, { maxLength: 20 }) }),
+        ),
+        { minLength: 1, maxLength: 32 },
+      ),
+      dimensions: fc.option(fc.integer({ min: 1, max: 16_384 })),
+      timeoutMs: milliseconds,
+    }),
+  }),
+  fc.record({
+    type: fc.constant("embedded" as const),
+    stream,
+    body: fc.record({
+      vectors: fc.array(
+        fc.nat(5).chain((size) => fc.uint8Array({ minLength: 4 * size, maxLength: 4 * size })),
+        { minLength: 1, maxLength: 32 },
+      ),
+      promptTokens: u32,
+      durationMs: fc.nat(1e9),
+    }),
+  }),
+  fc.record({
     type: fc.constant("tokens" as const),
     stream,
     position: u32,

@@ -8,6 +8,7 @@ import type { ZodType } from "zod";
 import { SkeinError } from "../util/errors.ts";
 import { utf8 } from "../util/bytes.ts";
 import { decodeCbor, encodeCbor } from "./cbor.ts";
+import type { Embedded, EmbedRequest } from "./embed.ts";
 import type { GenerateRequest, TokenLogprob, Traced, TraceRequest } from "./generate.ts";
 import * as messages from "./messages.ts";
 import type { ProviderStatus, SignedEnvelope } from "./offer.ts";
@@ -37,7 +38,9 @@ export type StreamFrame =
   | { type: "checkpoint"; stream: number; body: messages.CheckpointBody }
   | { type: "receipt"; stream: number; body: messages.ReceiptBody }
   | { type: "trace"; stream: number; body: TraceRequest }
-  | { type: "traced"; stream: number; body: Traced };
+  | { type: "traced"; stream: number; body: Traced }
+  | { type: "embed"; stream: number; body: EmbedRequest }
+  | { type: "embedded"; stream: number; body: Embedded };
 
 export interface TokensFrame {
   type: "tokens";
@@ -76,6 +79,8 @@ const kinds: Record<SessionFrame["type"] | StreamFrame["type"], Kind> = {
   count: { ...stream(17, messages.countSchema), ...withPrompt },
   trace: { ...stream(20, messages.traceSchema), ...withPrompt },
   traced: stream(39, messages.tracedSchema),
+  embed: { ...stream(21, messages.embedSchema), ...withPrompt },
+  embedded: stream(41, messages.embeddedSchema),
   credit: stream(18, messages.creditSchema),
   cancel: stream(19, messages.emptySchema),
   start: stream(32, messages.startSchema),

@@ -19,14 +19,14 @@ export interface AuditView {
   unable: string | null;
   /** In words; null: nothing is wrong. */
   problem: string | null;
-  /** Chance, or somebody's wish. */
-  chosen_by: "beacon" | "request";
+  /** Chance, somebody's wish, or replicas of an answer that differed. */
+  chosen_by: "beacon" | "request" | "dispute";
   /** With which an answer of this provider was chosen then. */
   probability: number;
   /** Of the beacon; 0: none. */
   round: number;
   request_id: string;
-  /** That were computed again. */
+  /** That were computed again; in the float tier tokens that were compared. */
   positions: number;
   took_ms: number;
   /** Unix seconds. */
@@ -37,6 +37,22 @@ export interface AuditView {
   opening?: { payload: string; signature: string } | null;
   /** What proves a failure: a receipt's document. Null: nothing does, or it is not for whoever asks. */
   evidence?: object | null;
+  /**
+   * What the provider gave out about its own numbers, hexadecimal: hashes of all rows (null: too many), and of the leaves of the row at
+   * `position`. Null: nothing, or nothing was asked for.
+   */
+  trace?: { position: number | null; rows: string | null; leaves: string | null } | null;
+}
+
+/** GET /skein/v1/audits. */
+export interface AuditListView {
+  object: "list";
+  data: AuditView[];
+  /** Receipts whose round is not over, and chosen ones that are not checked yet. */
+  waiting: number;
+  chosen: number;
+  /** Of this gateway: while it is asleep (it passed a planted fault), its verdicts are not used. */
+  checker: { asleep: boolean; faults_found: number; faults_passed: number };
 }
 
 /** `reputation` in GET /skein/v1/providers/{id}. */
@@ -50,6 +66,8 @@ export interface ReputationView {
   factors: { name: string; value: number; from: Record<string, number> }[];
   /** Models that it does not answer for any more. */
   excluded: { model_id: string; reason: string; receipt: string; until: number }[];
+  /** What statistics say against its float answers, of the last day: flagged when the natural logarithm reaches `flagged_at`. */
+  evidence: { model_id: string; tokens: number; log_evidence: number; flagged_at: number }[];
   /** The latest, newest first. */
   audits: AuditView[];
 }
@@ -100,10 +118,19 @@ export interface ServedView {
 }
 
 export interface TrustView {
-  /** `receipt`, `exact`, `audit:5%`; null: nothing special. */
+  /** `receipt`, `exact`, `audit:5%`, `replicated:2`; null: nothing special. */
   asked: string | null;
-  /** What the answer has: the same, or `none`. */
+  /** What the answer has: the same, or `none`; of replicas as many as agreed, the gateway's own computation included. */
   given: string;
+  /** Of an answer that several providers were asked for. */
+  replicas?: {
+    choice: number;
+    /** Null: nobody delivered anything. */
+    provider: string | null;
+    /** Hash of its last receipt, hexadecimal. */
+    receipt: string | null;
+    outcome: "agreed" | "proved_wrong" | "outvoted" | "differed" | "failed";
+  }[];
 }
 
 /** One entry of GET /skein/v1/providers. */
@@ -148,6 +175,8 @@ export interface ProviderView {
     /** Whether prompts leave the provider's machine. */
     forwards_prompts: boolean;
     features: readonly string[];
+    tool_format: string;
+    thought_format: string;
     price: PriceView;
   }[];
   /** Only in GET /skein/v1/providers/{id}, of a gateway that audits. */
@@ -235,9 +264,11 @@ export interface QuoteView {
   object: "quote";
   model: string;
   input_tokens: number;
-  /** What is asked for, and what it costs beside the answer. */
+  /** What is asked for, and what it costs at most beside the answer of one provider. */
   trust: { asked: string | null; fee: FeeView };
   output_tokens_max: number;
+  /** Of one provider, or of all replicas that are asked for: the question alone at the cheapest, the longest answer at the dearest. */
+  total: { fee_min: FeeView; fee_max: FeeView };
   offers: {
     provider: string;
     model_id: string;

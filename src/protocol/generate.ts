@@ -9,13 +9,53 @@ export interface ChatMessage {
   readonly role: "system" | "developer" | "user" | "assistant" | "tool";
   readonly content: string;
   readonly name?: string;
+  /** An assistant's calls of functions, one at least; behind its content. */
+  readonly toolCalls?: readonly ToolCall[];
+  /** Of a tool's message: which call it answers. */
+  readonly toolCallId?: string;
 }
+
+export interface ToolCall {
+  readonly id: string;
+  readonly name: string;
+  /** As the model wrote them: a JSON object, unless its answer was cut. */
+  readonly arguments: string;
+}
+
+/** A function that the model may call. */
+export interface Tool {
+  readonly name: string;
+  readonly description?: string;
+  /** A JSON schema, as JSON text: properties keep their order. */
+  readonly parameters: string;
+}
+
+/** Functions of one request; OpenAI takes no more either. */
+export const toolsMax = 128;
+/** Calls in one message. */
+export const toolCallsMax = 128;
+/** Characters of a function's name. */
+export const toolNameCharsMax = 64;
+/** Characters of a function's schema, as JSON. */
+export const toolParametersCharsMax: number = 128 * 1024;
 
 export type Prompt =
   /** Rendered by the provider with the model's own chat template. */
-  | { readonly kind: "chat"; readonly messages: readonly ChatMessage[] }
+  | {
+      readonly kind: "chat";
+      readonly messages: readonly ChatMessage[];
+      /** One at least, each name once; absent: none. */
+      readonly tools?: readonly Tool[];
+      /** The answer is to begin at once, from a model that would think first. */
+      readonly thinks?: false;
+    }
   /** Raw text; special tokens in it are not parsed as special. */
-  | { readonly kind: "text"; readonly text: string }
+  | {
+      readonly kind: "text";
+      readonly text: string;
+      /** What follows the answer: the model fills in the middle. Only where the offer has `infill`. */
+      readonly suffix?: string;
+    }
   | { readonly kind: "tokens"; readonly tokenIds: readonly number[] };
 
 export interface Sampling {
@@ -66,6 +106,8 @@ export interface Constraint {
   readonly grammar: string;
   /** OpenAI's `response_format` as JSON, for engines that take no grammar; null: it has no such form. */
   readonly responseFormat: string | null;
+  /** OpenAI's `tool_choice` and `parallel_tool_calls` in an object as JSON, for engines that take no grammar; absent: none. */
+  readonly toolChoice?: string;
 }
 
 /** Characters of a grammar. */

@@ -7,16 +7,21 @@ import {
   type Prompt,
   type Terms,
   type TokenLogprob,
+  toolCallsMax,
+  toolNameCharsMax,
+  toolParametersCharsMax,
+  toolsMax,
   topLogprobsMax,
   type Traced,
   type TraceRequest,
 } from "./generate.ts";
+import { dimensionsMax, type Embedded, type EmbedRequest, embedInputsMax } from "./embed.ts";
 import type { ProviderStatus, SignedEnvelope } from "./offer.ts";
 import { nonceBytes } from "./join-proof.ts";
 import { priceSchema, tierSchema } from "./schemas.ts";
 
 /** Raised with every change that an older peer would misunderstand. */
-export const protocolVersion = 2;
+export const protocolVersion = 3;
 
 const bytes = z.instanceof(Uint8Array);
 const u32Max = 0xffff_ffff;
@@ -62,6 +67,21 @@ const tokenIds = z.custom<number[]>(
 );
 const contents = z.string().max(4 * 1024 * 1024);
 
+const textPrompt = z.strictObject({
+  kind: z.literal("text"),
+  text: contents,
+  suffix: contents.exactOptional(),
+});
+const tokensPrompt = z.strictObject({ kind: z.literal("tokens"), tokenIds });
+const toolName = z.string().min(1).max(toolNameCharsMax);
+const toolCallId = z.string().min(1).max(200);
+const toolCall = z.strictObject({ id: toolCallId, name: toolName, arguments: contents });
+const tool = z.strictObject({
+  name: toolName,
+  description: z.string().max(toolParametersCharsMax).exactOptional(),
+  parameters: z.string().min(2).max(toolParametersCharsMax),
+});
+
 export const promptSchema: ZodType<Prompt> = z.discriminatedUnion("kind", [
   z.strictObject({
     kind: z.literal("chat"),
@@ -71,13 +91,22 @@ export const promptSchema: ZodType<Prompt> = z.discriminatedUnion("kind", [
           role: z.enum(["system", "developer", "user", "assistant", "tool"]),
           content: contents,
           name: text.exactOptional(),
+          toolCalls: z.array(toolCall).min(1).max(toolCallsMax).exactOptional(),
+          toolCallId: toolCallId.exactOptional(),
         }),
       )
       .min(1)
       .max(10_000),
+    tools: z
+      .array(tool)
+      .min(1)
+      .max(toolsMax)
+      .refine((tools) => new Set(tools.map(({ name }) => name)).size === tools.length, "a name comes twice")
+      .exactOptional(),
+    thinks: z.literal(false).exactOptional(),
   }),
-  z.strictObject({ kind: z.literal("text"), text: contents }),
-  z.strictObject({ kind: z.literal("tokens"), tokenIds }),
+  textPrompt,
+  tokensPrompt,
 ]);
 
 /** Without evidence of other kinds a receipt has less than 700 bytes. */
@@ -115,6 +144,7 @@ export const generateSchema: ZodType<GenerateRequest> = z.strictObject({
     .strictObject({
       grammar: z.string().min(1).max(grammarCharsMax),
       responseFormat: z.string().max(grammarCharsMax).nullable(),
+      toolChoice: z.string().max(1_000).exactOptional(),
     })
     .nullable(),
   logprobs: z.number().int().min(0).max(topLogprobsMax).nullable(),
@@ -136,6 +166,28 @@ export const traceSchema: ZodType<TraceRequest> = z.strictObject({
   position: u32.nullable(),
 });
 export const tracedSchema: ZodType<Traced> = z.strictObject({ rows: bytes, leaves: bytes.nullable() });
+
+export const embedSchema: ZodType<EmbedRequest> = z.strictObject({
+  requestId: z.string().min(1).max(100),
+  modelId: z.string().min(1).max(200),
+  inputs: z
+    .array(z.discriminatedUnion("kind", [textPrompt, tokensPrompt]))
+    .min(1)
+    .max(embedInputsMax),
+  dimensions: z.number().int().min(1).max(dimensionsMax).nullable(),
+  cacheSalt: z.string().max(100).exactOptional(),
+  timeoutMs: milliseconds,
+});
+export const embeddedSchema: ZodType<Embedded> = z.strictObject({
+  vectors: z
+    .array(
+      bytes.refine((value) => value.length % 4 === 0 && value.length <= 4 * dimensionsMax, "wrong length"),
+    )
+    .min(1)
+    .max(embedInputsMax),
+  promptTokens: u32,
+  durationMs: z.number().int().min(0).max(1e9),
+});
 
 export const countSchema = z.strictObject({ modelId: z.string().min(1).max(200), prompt: promptSchema });
 export type CountRequest = z.infer<typeof countSchema>;

@@ -5,10 +5,25 @@ import type { PriceSheet } from "./price.ts";
 export type EngineKind = "llama" | "exact" | "openai" | "naive";
 
 /**
- * `json`: answers of the form that `response_format` describes; `grammar`: any constraint; `logprobs`. What a request
- * needs, an offer must have.
+ * `json`: answers of the form that `response_format` describes; `grammar`: any constraint; `logprobs`; `tools`: calls of
+ * functions; `no_thinking`: answers without thoughts before them; `embeddings`: `embed` requests; `infill`: texts with a
+ * suffix. What a request needs, an offer must have.
  */
-export type Feature = "json" | "grammar" | "logprobs";
+export type Feature = "json" | "grammar" | "logprobs" | "tools" | "no_thinking" | "embeddings" | "infill";
+
+/**
+ * How a model writes that it calls functions (docs/API.md, "Tools"). `generic` is asked for in words, of models whose
+ * chat templates know no functions.
+ */
+export type ToolFormat = (typeof toolFormats)[number];
+export const toolFormats = ["hermes", "llama3", "mistral", "mistral_args", "generic"] as const;
+
+/**
+ * Where a model that thinks before it answers puts its thoughts: between `<think>` and `</think>` at the beginning
+ * (`tags`), or before `</think>`, since its template has opened them already (`opened`).
+ */
+export type ThoughtFormat = (typeof thoughtFormats)[number];
+export const thoughtFormats = ["tags", "opened"] as const;
 
 /** How much an answer can be checked (system of tiers; only the first exists for float engines). */
 export type TrustTier = "float" | "exact" | "unverified";
@@ -38,6 +53,10 @@ export interface ModelOffer {
   readonly continuesText?: "completions" | "all";
   /** What it can do beyond plain answers; names that a gateway does not know are ignored. */
   readonly features: readonly string[];
+  /** Absent: `generic`. */
+  readonly toolFormat?: ToolFormat;
+  /** Absent: it does not think before it answers. */
+  readonly thoughtFormat?: ThoughtFormat;
   readonly price: PriceSheet;
 }
 
@@ -47,6 +66,8 @@ export function continuesByText(
   prompt: Prompt,
 ): boolean {
   if (prompt.kind === "text") return continuesText !== undefined;
+  // Calls are no text for an upstream.
+  if (prompt.kind === "chat" && prompt.tools !== undefined) return false;
   // Behind an assistant's own words a server may take the two messages for one, or for two.
   return continuesText === "all" && prompt.kind === "chat" && prompt.messages.at(-1)?.role !== "assistant";
 }

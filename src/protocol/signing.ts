@@ -3,7 +3,7 @@ import { type ZodType, z } from "zod";
 import { concatBytes, utf8 } from "../util/bytes.ts";
 import { SkeinError } from "../util/errors.ts";
 import { decodeCbor, encodeCbor } from "./cbor.ts";
-import type { ModelOffer, Offer, SignedEnvelope } from "./offer.ts";
+import { type ModelOffer, type Offer, type SignedEnvelope, thoughtFormats, toolFormats } from "./offer.ts";
 import { publicKeyOf } from "./provider-id.ts";
 import { priceSchema, tierSchema } from "./schemas.ts";
 
@@ -37,6 +37,8 @@ const modelOffer: ZodType<ModelOffer> = z.strictObject({
   forwardsPrompts: z.literal(true).exactOptional(),
   continuesText: z.enum(["completions", "all"]).exactOptional(),
   features: z.array(z.string().max(40)).max(32),
+  toolFormat: z.enum(toolFormats).exactOptional(),
+  thoughtFormat: z.enum(thoughtFormats).exactOptional(),
   price: priceSchema,
 });
 

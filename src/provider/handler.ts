@@ -65,6 +65,12 @@ export function createRequestHandler(
             return tracer(servedAs(request.modelId).engine, request, signal);
           },
         }),
+    async embed(request, signal) {
+      if (isDraining()) throw new SkeinError("overloaded", "This provider is leaving.");
+      const { engine } = servedAs(request.modelId);
+      if (engine.embed !== undefined) return engine.embed(request, signal);
+      throw new SkeinError("invalid_request", "This model makes no embeddings here.", { retry: "elsewhere" });
+    },
     countPromptTokens: (modelId, prompt, signal) =>
       servedAs(modelId).engine.countPromptTokens(prompt, signal),
   };

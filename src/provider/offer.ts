@@ -45,6 +45,8 @@ function modelOffer({ engine, name, price }: ServedEngine): ModelOffer {
     ...(model.forwardsPrompts === true ? { forwardsPrompts: true } : {}),
     ...(model.continuesText === undefined ? {} : { continuesText: model.continuesText }),
     features: model.features,
+    ...(model.toolFormat === undefined ? {} : { toolFormat: model.toolFormat }),
+    ...(model.thoughtFormat === undefined ? {} : { thoughtFormat: model.thoughtFormat }),
     price,
   };
 }

@@ -10,6 +10,7 @@ import { receiptDigest } from "./receipt.ts";
 /** A check of one attempt at one choice. */
 export interface PlacedCheck extends Check {
   readonly choice: number;
+  readonly replica?: number;
   /** Number of the attempt, from 0. */
   readonly part: number;
 }
@@ -18,7 +19,9 @@ export async function checkDocument(sha256: Sha256, document: ReceiptDocument): 
   const checks: PlacedCheck[] = [];
   for (const choice of document.choices) {
     for (const [part, found] of (await checkChoice(sha256, document.requestId, choice)).entries()) {
-      for (const check of found) checks.push({ ...check, choice: choice.index, part });
+      const { index, replica } = choice;
+      const place = { choice: index, part, ...(replica === undefined ? {} : { replica }) };
+      for (const check of found) checks.push({ ...check, ...place });
     }
   }
   return checks;

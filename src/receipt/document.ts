@@ -29,6 +29,8 @@ export interface Part {
 /** One choice of an answer: attempts, each going on where the one before stopped. */
 export interface ReceiptedChoice {
   readonly index: number;
+  /** Of an answer that several providers were asked for, each by itself: which of them. */
+  readonly replica?: number;
   /** Null: it was too long to be kept. */
   readonly prompt: Prompt | null;
   readonly parts: readonly Part[];
@@ -140,6 +142,7 @@ const documentSchema = z.strictObject({
     .array(
       z.strictObject({
         index: count,
+        replica: count.exactOptional(),
         prompt: promptSchema.nullable(),
         parts: z.array(partSchema).max(1_000),
       }),
@@ -159,12 +162,13 @@ export function parseDocument(json: unknown): ReceiptDocument {
     const where = issue === undefined ? "" : ` at ${issue.path.join(".")}: ${issue.message}`;
     throw new SkeinError("invalid_request", `This is not a receipt${where.slice(0, 200)}.`, {
       hint: "skein receipt <id> fetches one from the gateway.",
+      param: issue?.path[0] === undefined ? "object" : issue.path.join(".").slice(0, 100),
     });
   }
   const { request_id: requestId, choices } = result.data;
   return {
     requestId,
-    choices: choices.map(({ index, prompt, parts }) => ({ index, prompt, parts: parts.map(partOf) })),
+    choices: choices.map(({ parts, ...choice }) => ({ ...choice, parts: parts.map(partOf) })),
   };
 }
 
@@ -255,8 +259,8 @@ export function documentView({ requestId, choices }: ReceiptDocument): ReceiptDo
   return { object: "receipt", version: 1, request_id: requestId, choices: choices.map(choiceView) };
 }
 
-export function choiceView({ index, prompt, parts }: ReceiptedChoice): ReceiptedChoiceView {
-  return { index, prompt, parts: parts.map(partView) };
+export function choiceView({ parts, ...choice }: ReceiptedChoice): ReceiptedChoiceView {
+  return { ...choice, parts: parts.map(partView) };
 }
 
 function partView(part: Part): PartView {

@@ -150,10 +150,10 @@ class Draws {
   }
 }
 
-/** Names the very first position and layer, if the other side's rows are known. */
+/** Names the very first position and layer, if the other side's rows are known: what a wrong choice came from, where it was wrong numbers. */
 function located(fault: Fault, known: KnownRows | null, own: KnownRows): Fault {
-  if (fault.kind === "token" || known === null) return fault;
-  const length = fault.lastPosition + 1;
+  if (known === null) return fault;
+  const length = fault.kind === "token" ? own.rows.length : fault.lastPosition + 1;
   const theirs = { rows: known.rows.slice(0, length), leaves: known.leaves ?? [] };
   const first = findFirstDifference(own, theirs);
   if (first === null) return fault;

@@ -9,7 +9,9 @@ export type TrustWish =
   /** Of a model in integers: anybody can compute it again. */
   | { readonly level: "exact" }
   /** …and with at least this chance the gateway does. */
-  | { readonly level: "audit"; readonly probability: number };
+  | { readonly level: "audit"; readonly probability: number }
+  /** …and so many independent providers give it, bit for bit. */
+  | { readonly level: "replicated"; readonly replicas: number };
 
 export interface RoutingHints {
   /** Declared region, or the beginning of one: `eu` also means `eu-west`. Null: any. */
@@ -58,6 +60,8 @@ export type RejectReason =
   | "gives_no_receipts"
   /** Its answers cannot be computed again. */
   | "not_exact"
+  /** Another replica of the same answer has it. */
+  | "another_replica"
   /** They could, but not by this gateway, which lacks the model. */
   | "not_auditable"
   | "too_slow"

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { seededRandom } from "../util/random.ts";
-import { Pace } from "./pace.ts";
+import { paceShareOf, Pace } from "./pace.ts";
 
 const answer = { answerMs: 1_000, outputTokens: 11 };
 
@@ -37,4 +37,14 @@ test("pace, cache and lateness are smoothed over recent answers", () => {
   for (let i = 0; i < 100; i++) pace.learn({ ...answer, ttftMs: 100, lateness: 1 });
   assert.ok(pace.ttftMs! < 101);
   assert.equal(pace.latenessP95, 1);
+});
+
+test("delivered pace counts against what is usual there, and load is no broken promise", () => {
+  const taking = (msPerToken: number) => ({ ttftMs: 100, answerMs: 100 + 10 * msPerToken, outputTokens: 11 });
+  const share = (tpotMs: number | null, msPerToken: number) => paceShareOf({ tpotMs }, taking(msPerToken));
+  assert.equal(share(null, 500), 1, "nothing was promised");
+  assert.equal(share(10, 5), 1);
+  assert.equal(share(10, 20), 1, "beside others");
+  assert.equal(share(10, 80), 0.25);
+  assert.equal(paceShareOf({ tpotMs: 10 }, { ttftMs: 5, answerMs: 900, outputTokens: 1 }), 1);
 });

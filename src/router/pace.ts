@@ -89,6 +89,19 @@ export class Pace {
   }
 }
 
+/** A stream beside others may take so many times as long per token as is usual: that is the load, not the provider. */
+const loadFactorMax = 2;
+
+/**
+ * Delivered by promised pace, at most 1. Promised is what the router counted on when it chose: how fast this provider usually is.
+ * @param usual before this answer is learnt
+ */
+export function paceShareOf({ tpotMs }: Pick<Pace, "tpotMs">, observation: Observation): number {
+  const { answerMs, ttftMs, outputTokens } = observation;
+  if (tpotMs === null || outputTokens < 2 || answerMs <= ttftMs) return 1;
+  return Math.min(1, (loadFactorMax * tpotMs * (outputTokens - 1)) / (answerMs - ttftMs));
+}
+
 /** A smoothed value; the first observation counts whole. */
 export function blend(old: number | null, next: number, weight: number = smoothing): number {
   return old === null ? next : old + weight * (next - old);

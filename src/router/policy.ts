@@ -23,7 +23,7 @@ export interface RoutingPolicy {
   readonly msPerNanoUsd: number;
   /** Milliseconds that a certain failure would cost: detection, another prefill. */
   readonly failureMs: number;
-  /** Milliseconds between no trust and full trust; nothing is known yet, so all stand in the middle. */
+  /** Milliseconds between no trust and full trust; whoever nothing is known of stands at `neutralTrust`. */
   readonly trustMs: number;
 
   // Who is chosen among the good ones.
@@ -55,6 +55,14 @@ export interface RoutingPolicy {
   /** When a stream that became slow goes on elsewhere. */
   readonly move: MovePolicy;
 }
+
+/**
+ * Trust of providers of which nothing is known; `trustMs` counts from here. It is what the router takes for a candidate, and only audits move
+ * it: half for a clean record, down to 0 for one that was proved wrong. Reputation (audit/reputation.ts) has a scale of its own, on which
+ * newcomers stand at 0.2 and rise by serving: that one says how often answers are audited. Were it used here, whoever served first would get
+ * all the work because it has served.
+ */
+export const neutralTrust = 0.5;
 
 /** Time costs a batch this much less than somebody who waits. */
 const batchPatience = 10;

@@ -1,6 +1,6 @@
 /** What a request would meet at a provider: milliseconds and money, from what was measured. */
 import type { ModelOffer } from "../protocol/offer.ts";
-import type { RoutingPolicy } from "./policy.ts";
+import { neutralTrust, type RoutingPolicy } from "./policy.ts";
 
 /** One provider that could serve the request, with what is known about it. */
 export interface Candidate {
@@ -75,7 +75,7 @@ export function predict(candidate: Candidate, request: RequestFacts, policy: Rou
     policy.decodeWeight * decodeMs +
     policy.msPerNanoUsd * feeNanoUsd +
     policy.failureMs * candidate.failureShare +
-    policy.trustMs * (0.5 - candidate.trust);
+    policy.trustMs * (neutralTrust - candidate.trust);
   return { networkMs, waitMs, prefillMs, ttftMs, tpotMs, feeNanoUsd, scoreMs };
 }
 

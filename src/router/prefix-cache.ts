@@ -2,6 +2,7 @@
  * Where conversations are cached: this gateway's memory of which provider got which beginning of a prompt. Keys
  * are hashes, salted per API key, so that nobody learns through speed what others asked.
  */
+import { messageText, toolsText } from "../protocol/chat-texts.ts";
 import type { Prompt } from "../protocol/generate.ts";
 
 /** Beginnings that are remembered, about 20 MB; the longest unused is forgotten first. */
@@ -58,14 +59,17 @@ export function promptKeys(prompt: Prompt, salt: string): PromptKeys {
     if (points.length > pointsMax) points.splice(1, 1);
   };
   if (prompt.kind === "chat") {
-    for (const { role, content } of prompt.messages) {
-      add(`${role}\n${excerpt(content)}`, messageTokens + Math.ceil(content.length / charsPerToken));
-    }
+    const { messages, tools = [] } = prompt;
+    const addText = (role: string, text: string): void =>
+      add(`${role}\n${excerpt(text)}`, messageTokens + Math.ceil(text.length / charsPerToken));
+    // Templates tell of functions before all messages.
+    if (tools.length > 0) addText("tools", toolsText(tools));
+    for (const message of messages) addText(message.role, messageText(message));
   } else if (prompt.kind === "text") {
     const { text } = prompt;
     const hashBlock = (seed: number, from: number): number => hash(text.slice(from, from + blockChars), seed);
     points.push(...blockPoints(key, text.length, blockChars, hashBlock));
-    tokens = Math.ceil(text.length / charsPerToken);
+    tokens = Math.ceil((text.length + (prompt.suffix ?? "").length) / charsPerToken);
   } else {
     const { tokenIds } = prompt;
     const hashBlock = (seed: number, from: number): number =>

@@ -43,6 +43,7 @@ export const errorKinds = {
   model_not_found: { status: 404, ...invalid },
   // The network cannot serve it now.
   no_provider: { status: 503, type: "server_error", retry: "elsewhere" },
+  rate_limit_exceeded: { status: 429, type: "rate_limit_error", retry: "never" },
   overloaded: { status: 429, type: "rate_limit_error", retry: "elsewhere" },
   deadline_exceeded: { status: 504, ...failed },
   provider_failed: { status: 502, ...failed },

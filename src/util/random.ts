@@ -6,9 +6,27 @@ export interface Random {
   bytes(length: number): Uint8Array<ArrayBuffer>;
 }
 
+/** Asking the system takes several microseconds, however little is asked for. */
+const pool = new Uint8Array(4096);
+let poolUsed = pool.length;
+
+function systemBytes(length: number): Uint8Array<ArrayBuffer> {
+  if (length > pool.length) return crypto.getRandomValues(new Uint8Array(length));
+  if (poolUsed + length > pool.length) {
+    crypto.getRandomValues(pool);
+    poolUsed = 0;
+  }
+  const end = poolUsed + length;
+  const bytes = pool.slice(poolUsed, end);
+  // Nobody finds a secret here later.
+  pool.fill(0, poolUsed, end);
+  poolUsed = end;
+  return bytes;
+}
+
 export const systemRandom: Random = {
-  next: () => crypto.getRandomValues(new Uint32Array(1))[0]! / 2 ** 32,
-  bytes: (length) => crypto.getRandomValues(new Uint8Array(length)),
+  next: () => new DataView(systemBytes(4).buffer).getUint32(0) / 2 ** 32,
+  bytes: systemBytes,
 };
 
 /** Deterministic generator (mulberry32 by Tommy Ettinger, public domain); not for secrets. */

@@ -104,11 +104,11 @@ const table: { name: string; body: BodyInit; status: number; code: string; says:
     says: /\d+.*tokens/,
   },
   {
-    name: "tools, which are not supported yet",
-    body: JSON.stringify({ ...good, tools: [{ type: "function", function: { name: "f" } }] }),
+    name: "speech, which is not supported yet",
+    body: JSON.stringify({ ...good, audio: { voice: "x", format: "wav" } }),
     status: 400,
     code: "unsupported_parameter",
-    says: /tools/,
+    says: /audio/,
   },
 ];
 

@@ -1,52 +1,24 @@
 /** Real processes that are killed, stopped, cut off, corrupted and drained while clients read: they notice nothing. */
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { seededRandom } from "../../src/util/random.ts";
 import { startDelayProxy } from "./delay-proxy.ts";
+import { localNetwork } from "./local-network.ts";
 import { havoc, Pool, preyOf, untilAvailable, watchStream } from "./pool.ts";
-import { eventually, killAll, type Running, skein, stop, temporaryHome, within } from "./processes.ts";
+import { eventually, within } from "./processes.ts";
 
 const seed = Number(process.env["SKEIN_TEST_SEED"] ?? Date.now() % 100_000);
 const random = seededRandom(seed);
-const home = temporaryHome();
 /** How long the gateway lets a request wait for somebody who can serve it. */
 const queueTimeoutMs = 6_000;
-let gateway: Running;
-let url = "";
-let networkPort = 0;
-let gatewayId = "";
-let exact: Pool;
-let llama: Pool;
-
-before(async () => {
-  process.env["SKEIN_QUEUE_TIMEOUT_MS"] = String(queueTimeoutMs);
-  gateway = skein(home.path, "gateway", "--port", "0", "--network-port", "0");
-  url = (await gateway.printed(/http:\/\/127\.0\.0\.1:\d+/))[0];
-  const facts = (await (await fetch(`${url}/skein/v1/gateway`)).json()) as { addresses: string[] };
-  const [, port, id] = /\/tcp\/(\d+)\/p2p\/(\w+)/.exec(facts.addresses[0]!)!;
-  networkPort = Number(port);
-  gatewayId = id!;
-  exact = new Pool(home.path, "exact", url);
-  llama = new Pool(home.path, "llama", url);
-  await Promise.all([exact.grow(2), llama.grow(2)]);
-  await untilAvailable(url, exact.model, 2);
-  await untilAvailable(url, llama.model, 2);
-});
-
-after(async () => {
-  try {
-    await stop(gateway);
-  } finally {
-    await killAll();
-  }
-  home.remove();
-});
+process.env["SKEIN_QUEUE_TIMEOUT_MS"] = String(queueTimeoutMs);
+const network = localNetwork({ exact: 2, llama: 2 });
 
 const seeds = 6;
 const tokens = 300;
 const ask = (number: number, onText?: (text: string) => void) =>
-  watchStream(url, { model: exact.model, seed: number, max_tokens: tokens }, onText);
+  watchStream(network.url, { model: network.exact.model, seed: number, max_tokens: tokens }, onText);
 
 test("50 streams cut by kill -9 at random points: no error, and in the exact tier not one byte altered", async () => {
   const undisturbed = await Promise.all(Array.from({ length: seeds }, (_, number) => ask(number)));
@@ -54,8 +26,8 @@ test("50 streams cut by kill -9 at random points: no error, and in the exact tie
   const expected = undisturbed.map(({ text }) => text);
   const options = { clients: 12, errorsMax: 20, random: () => random.next(), seeds, timeoutMs: 120_000 };
   const [ofExact, ofLlama] = await Promise.all([
-    havoc(preyOf(url, exact, tokens), { ...options, until: { cuts: 30 }, expected }),
-    havoc(preyOf(url, llama, tokens), { ...options, until: { cuts: 20 }, expected: null }),
+    havoc(preyOf(network.url, network.exact, tokens), { ...options, until: { cuts: 30 }, expected }),
+    havoc(preyOf(network.url, network.llama, tokens), { ...options, until: { cuts: 20 }, expected: null }),
   ]);
   const told = `seed ${seed}: ${JSON.stringify({ ofExact, ofLlama })}`;
   assert.deepEqual([...ofExact.errors, ...ofLlama.errors], [], told);
@@ -64,13 +36,13 @@ test("50 streams cut by kill -9 at random points: no error, and in the exact tie
 });
 
 test("a provider that goes silent", async () => {
-  await untilAvailable(url, exact.model, 2);
+  await untilAvailable(network.url, network.exact.model, 2);
   const expected = await Promise.all([0, 1, 2, 3].map((number) => ask(number)));
-  const [victim] = exact.members;
+  const [victim] = network.exact.members;
   const cuts: number[] = [];
   while (cuts.length < 5 && !cuts.some((count) => count > 0)) {
     victim!.child.kill("SIGCONT");
-    await untilAvailable(url, exact.model, 2);
+    await untilAvailable(network.url, network.exact.model, 2);
     let begun = 0;
     const onText = (text: string): void => {
       if (text.length > 20 && ++begun === 10) victim!.child.kill("SIGSTOP");
@@ -84,15 +56,17 @@ test("a provider that goes silent", async () => {
     cuts.push(seen.filter(({ attempts }) => attempts > 1).length);
   }
   assert.ok(cuts.at(-1)! > 0, "it had nothing to say");
-  await exact.replace(victim!.id, "SIGKILL");
+  await network.exact.replace(victim!.id, "SIGKILL");
 });
 
 test("bad lines: slow, lossy, damaged, reset, and one that swallows everything", async () => {
-  const proxy = await startDelayProxy(networkPort, { delayMs: 5, jitterMs: 10 }, () => random.next());
-  const far = new Pool(home.path, "exact", `/ip4/127.0.0.1/tcp/${proxy.port}/p2p/${gatewayId}`);
+  const facts = (await (await fetch(`${network.url}/skein/v1/gateway`)).json()) as { addresses: string[] };
+  const [, port, gatewayId] = /\/tcp\/(\d+)\/p2p\/(\w+)/.exec(facts.addresses[0]!)!;
+  const proxy = await startDelayProxy(Number(port), { delayMs: 5, jitterMs: 10 }, () => random.next());
+  const far = new Pool(network.home.path, "exact", `/ip4/127.0.0.1/tcp/${proxy.port}/p2p/${gatewayId}`);
   try {
     await far.grow(1);
-    await untilAvailable(url, exact.model, 3);
+    await untilAvailable(network.url, network.exact.model, 3);
     const expected = await Promise.all([0, 1, 2, 3].map((number) => ask(number)));
     const asking = Array.from({ length: 12 }, (_, i) => ask(i % 4));
     proxy.line.lossRate = 0.05;
@@ -115,7 +89,7 @@ test("bad lines: slow, lossy, damaged, reset, and one that swallows everything",
 });
 
 test("every provider is drained and replaced, one after another: nobody notices", async () => {
-  await untilAvailable(url, exact.model, 2);
+  await untilAvailable(network.url, network.exact.model, 2);
   const expected = await Promise.all([0, 1, 2].map((number) => ask(number)));
   const rolled = new AbortController();
   const errors: unknown[] = [];
@@ -126,12 +100,12 @@ test("every provider is drained and replaced, one after another: nobody notices"
     }
   };
   const clients = [0, 1, 2, 3].map(client);
-  const old = exact.members;
+  const old = network.exact.members;
   for (const { id, ...leaving } of old) {
-    await exact.replace(id, "SIGTERM");
+    await network.exact.replace(id, "SIGTERM");
     const { code } = await within(leaving.exited(), "the drained provider's end");
     assert.equal(code, 0);
-    await untilAvailable(url, exact.model, 2);
+    await untilAvailable(network.url, network.exact.model, 2);
   }
   rolled.abort();
   await Promise.all(clients);
@@ -143,12 +117,12 @@ test("when all providers of a model die, the answer waits, then fails clearly; w
   const seen = await ask(1, (text) => {
     if (text.length < 20 || killed) return;
     killed = true;
-    for (const { id } of exact.members) exact.remove(id, "SIGKILL");
+    for (const { id } of network.exact.members) network.exact.remove(id, "SIGKILL");
   });
   assert.ok(killed && /"code":"(?:provider_disconnected|no_provider)"/.test(seen.error ?? ""), seen.error!);
   assert.ok(seen.gapMs < 2 * queueTimeoutMs);
   assert.match((await ask(1)).error ?? "", /no_provider/);
-  await exact.grow(1);
-  await untilAvailable(url, exact.model, 1);
+  await network.exact.grow(1);
+  await untilAvailable(network.url, network.exact.model, 1);
   await eventually("an answer", async () => ((await ask(1)).error === null ? true : null));
 });

@@ -1,34 +1,15 @@
 /** A provider that becomes slow in the middle of an answer, as a machine does that has other work. */
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { sha256 } from "../../src/engine/sha256.ts";
 import { checkDocument } from "../../src/receipt/check-document.ts";
 import { parseDocument } from "../../src/receipt/document.ts";
 import type { RequestView } from "../../src/protocol/gateway-api.ts";
-import { Pool, providersOf, untilAvailable, watchStream } from "./pool.ts";
-import { killAll, type Running, skein, skeinToEnd, stop, temporaryHome } from "./processes.ts";
+import { localNetwork } from "./local-network.ts";
+import { providersOf, watchStream } from "./pool.ts";
+import { type Running, skeinToEnd } from "./processes.ts";
 
-const home = temporaryHome();
-let gateway: Running;
-let url = "";
-let pool: Pool;
-
-before(async () => {
-  gateway = skein(home.path, "gateway", "--port", "0", "--network-port", "0");
-  url = (await gateway.printed(/http:\/\/127\.0\.0\.1:\d+/))[0];
-  pool = new Pool(home.path, "exact", url);
-  await pool.grow(2);
-  await untilAvailable(url, pool.model, 2);
-});
-
-after(async () => {
-  try {
-    await stop(gateway);
-  } finally {
-    await killAll();
-  }
-  home.remove();
-});
+const network = localNetwork({ exact: 2 });
 
 /** Lets a process run for a moment of every second only; returns a function that ends that. */
 function slowDown(child: Running["child"]): () => void {
@@ -45,21 +26,21 @@ function slowDown(child: Running["child"]): () => void {
 }
 
 test("it goes on at the other one, to the byte", { skip: process.platform === "win32" }, async () => {
-  const ask = { model: pool.model, seed: 1, max_tokens: 700 };
-  const expected = await watchStream(url, ask);
+  const ask = { model: network.exact.model, seed: 1, max_tokens: 700 };
+  const expected = await watchStream(network.url, ask);
   assert.equal(expected.error, null);
   // Both have answered: what is usual is known of each.
-  for (let seed = 2; seed < 6; seed++) await watchStream(url, { ...ask, seed });
+  for (let seed = 2; seed < 6; seed++) await watchStream(network.url, { ...ask, seed });
   let end: (() => void) | null = null;
   let looking: Promise<void> | null = null;
   const look = async (): Promise<void> => {
-    const busy = (await providersOf(url, pool.model)).find(({ active }) => active > 0);
-    const member = pool.members.find(({ id }) => id === busy?.id);
+    const busy = (await providersOf(network.url, network.exact.model)).find(({ active }) => active > 0);
+    const member = network.exact.members.find(({ id }) => id === busy?.id);
     if (member !== undefined) end ??= slowDown(member.child);
     looking = null;
   };
   const watch = () =>
-    watchStream(url, ask, () => {
+    watchStream(network.url, ask, () => {
       if (end === null) looking ??= look();
     });
   const isSlowed = () => end !== null;
@@ -71,19 +52,22 @@ test("it goes on at the other one, to the byte", { skip: process.platform === "w
   assert.equal(seen.text, expected.text);
   assert.equal(seen.attempts, 2);
   // Both parts belong together, and what followed the move is signed.
-  const receipts = await (await fetch(`${url}/v1/requests/${seen.id}/receipt`)).json();
+  const receipts = await (await fetch(`${network.url}/v1/requests/${seen.id}/receipt`)).json();
   const document = parseDocument(receipts);
   assert.deepEqual(
     (await checkDocument(sha256, document)).filter(({ problem }) => problem !== null),
     [],
   );
   assert.equal(document.choices[0]!.parts.map(({ text }) => text).join(""), seen.text);
-  const { output } = await skeinToEnd(home.path, "why", seen.id, "--gateway", url);
+  const { output } = await skeinToEnd(network.home.path, "why", seen.id, "--gateway", network.url);
   assert.match(
     output,
     /had become slow at token \d+ \(\d+ ms per token instead of \d+\): the other one caught up/,
   );
-  const view = (await (await fetch(`${url}/v1/requests/${seen.id}`)).json()) as RequestView;
+  const view = (await (await fetch(`${network.url}/v1/requests/${seen.id}`)).json()) as RequestView;
   assert.equal(view.decisions.at(-1)!.moved!.outcome, "taken_over");
-  assert.match(await (await fetch(`${url}/metrics`)).text(), /skein_moves_total\{outcome="won"\} 1\n/);
+  assert.match(
+    await (await fetch(`${network.url}/metrics`)).text(),
+    /skein_moves_total\{outcome="won"\} 1\n/,
+  );
 });

@@ -190,6 +190,7 @@ export async function havoc(
     readonly until: { readonly cuts: number } | { readonly kills: number };
     readonly errorsMax: number;
     readonly random: () => number;
+    readonly onKill?: () => void;
     /** By seed; null: answers of this engine may change where they are cut. */
     readonly expected: readonly string[] | null;
     readonly seeds: number;
@@ -222,7 +223,9 @@ export async function havoc(
   const killer = async (): Promise<void> => {
     while (!isOver()) {
       await new Promise((resolve) => setTimeout(resolve, 50 + options.random() * 400));
-      if (await prey.killOne()) kills += 1;
+      if (!(await prey.killOne())) continue;
+      kills += 1;
+      options.onKill?.();
     }
   };
   await Promise.all([killer(), ...Array.from({ length: options.clients }, (_, number) => client(number))]);

@@ -7,6 +7,7 @@ import { Pool, providersOf, untilAvailable } from "./pool.ts";
 import { killAll, type Running, skein, skeinToEnd, stop, temporaryHome, tinyModel } from "./processes.ts";
 
 const home = temporaryHome();
+const draftModel = tinyModel.replace("tiny.Q8_0", "draft.F16");
 let gateway: Running;
 let url = "";
 const pools = new Map<string, Pool>();
@@ -121,15 +122,19 @@ test("an answer of a form is computed again within that form", async () => {
   assert.equal(code, 0, output);
 });
 
-test("an answer of another engine has a receipt that can be checked, but not computed again", async () => {
-  const { id } = await chat("tiny", {});
+test("an answer of llama.cpp fits its model; another prompt's does not", async () => {
+  const { id } = await chat("tiny", { stop: ["zzz"] });
   const file = await fetchReceipt(id);
   const told = await verify(file);
   assert.equal(told.code, 0, told.output);
-  assert.match(told.output, /tier is 'float'/);
-  const json = await verify(file, "--model", tinyModel, "--json");
-  assert.equal(json.code, 2);
-  assert.match(json.output, /"verdict": "unknown"/);
+  assert.match(told.output, /rounding leaves no proof/);
+  const fits = await verify(file, "--model", tinyModel);
+  assert.equal(fits.code, 0, fits.output);
+  assert.match(fits.output, /It fits: \d+ of \d+ tokens .* only gross differences/);
+  const other = await verify(file, "--model", draftModel, "--json");
+  assert.equal(other.code, 2);
+  assert.match(other.output, /"verdict": "unknown"/);
+  assert.match(other.output, /but '.*' is gguf-sha256:/);
 });
 
 interface DocumentPart {

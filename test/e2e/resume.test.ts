@@ -1,35 +1,17 @@
 /** A client that loses its connection in the middle of an answer and comes back, over real HTTP. */
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import OpenAI from "openai";
-import { Pool, providersOf, untilAvailable } from "./pool.ts";
-import { eventually, killAll, type Running, skein, stop, temporaryHome } from "./processes.ts";
+import { localNetwork } from "./local-network.ts";
+import { providersOf } from "./pool.ts";
+import { eventually } from "./processes.ts";
 
-const home = temporaryHome();
-let gateway: Running;
-let url = "";
-
-before(async () => {
-  gateway = skein(home.path, "gateway", "--port", "0", "--network-port", "0");
-  url = (await gateway.printed(/http:\/\/127\.0\.0\.1:\d+/))[0];
-  const pool = new Pool(home.path, "exact", url);
-  await pool.grow(1);
-  await untilAvailable(url, pool.model, 1);
-});
-
-after(async () => {
-  try {
-    await stop(gateway);
-  } finally {
-    await killAll();
-  }
-  home.remove();
-});
+const network = localNetwork({ exact: 1 });
 
 const request = { model: "tiny-exact", prompt: "Once upon a time", temperature: 2, seed: 1, max_tokens: 400 };
 
 async function open(signal: AbortSignal, headers: Record<string, string>): Promise<Response> {
-  return fetch(`${url}/v1/completions`, {
+  return fetch(`${network.url}/v1/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", ...headers },
     body: JSON.stringify({ ...request, stream: true }),
@@ -45,14 +27,14 @@ function textOf(events: string): string {
 
 async function untilIdle(): Promise<void> {
   await eventually("the provider is free", async () =>
-    (await providersOf(url, request.model)).every(({ active }) => active === 0) ? true : null,
+    (await providersOf(network.url, request.model)).every(({ active }) => active === 0) ? true : null,
   );
 }
 
 test("the rest comes after a reconnect; the official client reads such streams as any other", async () => {
   const headers = { "x-skein-resume": "true" };
   const client = new OpenAI({
-    baseURL: `${url}/v1`,
+    baseURL: `${network.url}/v1`,
     apiKey: "none",
     maxRetries: 0,
     defaultHeaders: headers,
@@ -77,12 +59,12 @@ test("the rest comes after a reconnect; the official client reads such streams a
   // What was not whole did not come.
   seen = seen.slice(0, seen.lastIndexOf("\n\n") + 2);
   const last = [...seen.matchAll(/^id: (.*)$/gm)].at(-1)![1]!;
-  const rest = await fetch(`${url}/v1/requests/${id}/events`, { headers: { "last-event-id": last } });
+  const rest = await fetch(`${network.url}/v1/requests/${id}/events`, { headers: { "last-event-id": last } });
   assert.equal(rest.status, 200);
   const others = await rest.text();
   assert.equal(textOf(seen + others), expected);
   assert.ok((seen + others).endsWith("data: [DONE]\n\n"));
-  const metrics = await (await fetch(`${url}/metrics`)).text();
+  const metrics = await (await fetch(`${network.url}/metrics`)).text();
   assert.match(metrics, /gen_ai_client_operation_duration_seconds_count\S* 2\n/);
 });
 

@@ -1,36 +1,16 @@
 /** Answers of a given form and log probabilities with the official client, over real processes of both engines. */
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import OpenAI from "openai";
 import { zodResponseFormat } from "openai/helpers/zod";
 import { z } from "zod";
-import { Pool, untilAvailable } from "./pool.ts";
-import { killAll, type Running, skein, stop, temporaryHome } from "./processes.ts";
+import { localNetwork } from "./local-network.ts";
 
-const home = temporaryHome();
-const models = ["tiny-exact", "tiny"];
-let gateway: Running;
-let exact: Pool;
 let openai: OpenAI;
-
-before(async () => {
-  gateway = skein(home.path, "gateway", "--port", "0", "--network-port", "0");
-  const [url] = await gateway.printed(/http:\/\/127\.0\.0\.1:\d+/);
-  exact = new Pool(home.path, "exact", url);
-  const llama = new Pool(home.path, "llama", url);
-  await Promise.all([exact.grow(2), llama.grow(1)]);
-  await Promise.all([untilAvailable(url, exact.model, 2), untilAvailable(url, llama.model, 1)]);
+const network = localNetwork({ exact: 2, llama: 1 }, ({ url }) => {
   openai = new OpenAI({ baseURL: `${url}/v1`, apiKey: "none", maxRetries: 0 });
 });
-
-after(async () => {
-  try {
-    await stop(gateway);
-  } finally {
-    await killAll();
-  }
-  home.remove();
-});
+const models = ["tiny-exact", "tiny"];
 
 const Fox = z.object({
   name: z.string().max(12),
@@ -132,7 +112,7 @@ for (const model of models) {
 }
 
 test("an answer whose provider dies stays valid, with every log probability once", async () => {
-  const body = { ...shared, model: exact.model, response_format, logprobs: true, top_logprobs: 1 };
+  const body = { ...shared, model: network.exact.model, response_format, logprobs: true, top_logprobs: 1 };
   const undisturbed = await streamed(body);
   let text = "";
   const logprobs: OpenAI.ChatCompletionTokenLogprob[] = [];
@@ -142,7 +122,7 @@ test("an answer whose provider dies stays valid, with every log probability once
     text += choices[0]?.delta.content ?? "";
     logprobs.push(...(choices[0]?.logprobs?.content ?? []));
     // Whoever it is: the other one goes on.
-    if (isFirst && text !== "") exact.members[0]!.child.kill("SIGKILL");
+    if (isFirst && text !== "") network.exact.members[0]!.child.kill("SIGKILL");
   }
   assert.equal(text, undisturbed.text);
   assert.deepEqual(logprobs, undisturbed.logprobs);

@@ -14,8 +14,12 @@ const exitCodes = { pass: 0, fail: 1, unable: 2 } as const;
 export async function listAudits(command: Command): Promise<void> {
   const context = contextOf(command);
   const provider = (context.flags["provider"] as string | undefined) ?? null;
-  const data = await context.client().audits(provider, context.flags["limit"] as number);
-  if (context.flags["json"] === true) console.log(printableJson({ object: "list", data }));
+  const list = await context.client().audits(provider, context.flags["limit"] as number);
+  const { data, checker } = list;
+  if (checker.asleep && context.flags["json"] !== true) {
+    step("failed", "This gateway's checker passes answers that are wrong: its verdicts are not used.");
+  }
+  if (context.flags["json"] === true) console.log(printableJson(list));
   else if (data.length === 0) console.log("No answer was audited yet.");
   else for (const audit of data) console.log(printableLine(auditLine(audit)));
 }

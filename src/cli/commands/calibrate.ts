@@ -9,27 +9,18 @@ import {
   samplingClasses,
   samplingClassOf,
 } from "../../audit/calibration.ts";
-import {
-  honestMargins,
-  samplingKinds,
-  type Scoring,
-  type StreamShape,
-  streamRequest,
-} from "../../audit/honest-streams.ts";
+import { honestMargins, samplingKinds, type StreamShape, streamRequest } from "../../audit/honest-streams.ts";
 import { modelIdOfGguf } from "../../engine/gguf/identity.ts";
 import { inspectGguf } from "../../engine/gguf/inspect.ts";
-import { createLlamaEngine } from "../../engine/llama/index.ts";
-import type { Engine } from "../../engine/port.ts";
 import type { Prompt } from "../../protocol/generate.ts";
 import { systemClock } from "../../util/clock.ts";
-import { SkeinError } from "../../util/errors.ts";
 import { printableJson } from "../../util/printable.ts";
 import { contextOf } from "../context.ts";
 import { requireLlamaEngine } from "../engine-install.ts";
 import { stopSignal } from "../foreground.ts";
-import { createLogger } from "../logger.ts";
 import { createProgress, type Progress } from "../progress.ts";
-import { logLevelOf, threadsOf } from "../provider-config.ts";
+import { calibrationFile, identityCacheFolder, threadsOf } from "../provider-config.ts";
+import { openScoringEngine, type ScoringEngine } from "../scoring-engine.ts";
 import { seconds, step, table } from "../terminal.ts";
 
 /** Requests together, and tokens that the auditor reads at once: whatever makes kernels take another path. */
@@ -66,11 +57,12 @@ export async function calibrate(command: Command): Promise<void> {
   const modelPath = resolve(flags["model"] as string);
   const moduleFolder = requireLlamaEngine(home);
   const info = await inspectGguf(modelPath);
-  const modelId = await modelIdOfGguf(modelPath, { cacheFolder: join(home, "cache", "identities"), signal });
+  const modelId = await modelIdOfGguf(modelPath, { cacheFolder: identityCacheFolder(home), signal });
   const threadCounts = [...new Set([1, threadsOf(settings.threads)])];
   const shapes = threadCounts.flatMap((threads) =>
     parallels.flatMap((parallel) => chunks.map((chunkTokens) => ({ threads, parallel, chunkTokens }))),
   );
+  const wishes = { modelPath, modelId, contextTokens: settings.context, parallel: Math.max(...parallels) };
   // 1. Answers, and their margins.
   const progress = createProgress("generating and scoring honest answers");
   const { margins, backend } = await measure({
@@ -80,20 +72,7 @@ export async function calibrate(command: Command): Promise<void> {
     outputTokensMax: (flags["maxTokens"] as number | undefined) ?? answerTokensDefault,
     hasTemplate: info.chatTemplate !== null,
     signal,
-    openEngine: (threads) =>
-      createLlamaEngine(
-        { clock: systemClock, log: createLogger(logLevelOf(context), "calibrate") },
-        {
-          modelPath,
-          moduleFolder,
-          contextTokens: settings.context,
-          parallel: Math.max(...parallels),
-          threads,
-          gpu: settings.gpu === "auto" ? "auto" : false,
-          modelId,
-          name: info.name,
-        },
-      ),
+    openEngine: (threads) => openScoringEngine(context, { ...wishes, threads }),
   }).finally(() => progress.end());
   // 2. The record.
   const record = calibrationRecord(
@@ -106,10 +85,7 @@ export async function calibrate(command: Command): Promise<void> {
     },
   );
   const { output } = flags;
-  const file =
-    typeof output === "string"
-      ? resolve(output)
-      : join(home, "calibrations", `${modelId.replace(":", "-")}.json`);
+  const file = typeof output === "string" ? resolve(output) : calibrationFile(home, modelId);
   mkdirSync(dirname(file), { recursive: true });
   writeFileSync(file, `${JSON.stringify(record, null, 2)}\n`);
   if (flags["json"] === true) console.log(printableJson({ file, ...record }));
@@ -123,7 +99,7 @@ interface Measurement {
   readonly outputTokensMax: number;
   readonly hasTemplate: boolean;
   readonly signal: AbortSignal;
-  openEngine(threads: number): Promise<Engine & { readonly backend: string }>;
+  openEngine(threads: number): Promise<ScoringEngine>;
 }
 
 /** Margins of honest answers by class; every shape gets its part of every kind of sampling. */
@@ -141,14 +117,13 @@ async function measure(
     const engine = await plan.openEngine(threads);
     backend = engine.backend;
     try {
-      const scoring = requireScoring(engine);
       for (const [i, shape] of shapes.entries()) {
         if (shape.threads !== threads) continue;
         for (const [kind, sampling] of kinds) {
           const requests = seedsOf(i, shapes.length, perKind).map((seed) =>
             streamRequest(promptOf(plan.hasTemplate, seed), kind, seed, plan.outputTokensMax),
           );
-          const engines = { provider: scoring, auditor: scoring };
+          const engines = { provider: engine, auditor: engine };
           const found = await honestMargins(engines, requests, shape, { signal, onScored });
           const name = samplingClassOf(sampling);
           margins.set(name, [...(margins.get(name) ?? []), ...found]);
@@ -176,11 +151,6 @@ function promptOf(hasTemplate: boolean, seed: number): Prompt {
   return hasTemplate
     ? { kind: "chat", messages: [{ role: "user", content }] }
     : { kind: "text", text: `${content}\n` };
-}
-
-function requireScoring(engine: Engine): Scoring {
-  if (engine.score === undefined) throw new SkeinError("internal_error", "This engine cannot score answers.");
-  return engine as Scoring;
 }
 
 /** Another version, backend or processor rounds otherwise. */

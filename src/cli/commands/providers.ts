@@ -58,14 +58,30 @@ async function showOne(context: Context, all: readonly ProviderView[], id: strin
   else for (const line of reputationLines(provider.reputation)) console.log(printableLine(line));
 }
 
-function reputationLines({ trust, standing, audit, factors, excluded, audits }: ReputationView): string[] {
+function reputationLines({
+  trust,
+  standing,
+  audit,
+  factors,
+  excluded,
+  evidence,
+  audits,
+}: ReputationView): string[] {
   const percent = (value: number): string => `${Math.round(value * 1000) / 10} %`;
   return [
-    `reputation: ${standing}, trust ${trust.toFixed(2)}; ${percent(audit.probability)} of its exact answers are audited (${audit.reason})`,
+    `reputation: ${standing}, trust ${trust.toFixed(2)}; ${percent(audit.probability)} of its answers are audited (${audit.reason})`,
     ...factors.map(({ name, value, from }) => {
-      const counts = Object.entries(from).map(([key, count]) => `${key} ${Math.round(count * 10) / 10}`);
+      const counts = Object.entries(from).map(([key, count]) =>
+        key.endsWith("Ms")
+          ? `${key.slice(0, -2)} ${(count / 3600_000).toFixed(2)} h`
+          : `${key} ${Math.round(count * 10) / 10}`,
+      );
       return `  ${name} ${value.toFixed(2)}: ${counts.join(", ")}`;
     }),
+    ...evidence.map(
+      ({ model_id, tokens, log_evidence, flagged_at }) =>
+        `  statistics of ${model_id.slice(0, 24)}…: ${tokens} tokens, evidence e^${log_evidence.toFixed(1)} (flagged at e^${flagged_at.toFixed(1)})`,
+    ),
     ...excluded.map(
       ({ model_id, reason, until }) =>
         `excluded for ${model_id} until ${new Date(until * 1000).toISOString().slice(0, 10)}: ${reason}`,

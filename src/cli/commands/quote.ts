@@ -11,6 +11,7 @@ export async function quote(words: string[], command: Command): Promise<void> {
   const view = await client.quote({
     model: await modelOrFirst(client, context.flags["model"]),
     messages: [{ role: "user", content: words.join(" ") }],
+    ...(context.flags["trust"] === undefined ? {} : { skein: { trust: context.flags["trust"] as string } }),
     ...(context.flags["maxTokens"] === undefined ? {} : { max_tokens: context.flags["maxTokens"] as number }),
   });
   if (context.flags["json"] === true) {
@@ -27,5 +28,10 @@ export async function quote(words: string[], command: Command): Promise<void> {
     `$${most.usd}`,
     most.cloud === undefined ? "–" : `$${most.cloud.usd} (${most.cloud.name})`,
   ]);
+  const { asked } = view.trust;
+  if (asked?.startsWith("replicated:") === true) {
+    const { fee_min: least, fee_max: most } = view.total;
+    console.log(`${asked}: all answers together cost from $${least.usd} to $${most.usd}\n`);
+  }
   console.log(table(["provider", "engine", "question alone", "with the longest answer", "a cloud"], rows));
 }

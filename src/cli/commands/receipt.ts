@@ -4,6 +4,10 @@ import { SkeinError } from "../../util/errors.ts";
 import { printableJson } from "../../util/printable.ts";
 import { contextOf } from "../context.ts";
 
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
+}
+
 /** `skein receipt <id> [file]` */
 export async function receipt(id: string, file: string | undefined, command: Command): Promise<void> {
   const context = contextOf(command);
@@ -21,7 +25,13 @@ export async function receipt(id: string, file: string | undefined, command: Com
     });
   }
   const parts = document.choices.reduce((sum, choice) => sum + choice.parts.length, 0);
-  const summary = `${document.choices.length} answers, ${parts} attempts`;
+  const answers = document.choices.filter(({ replica = 0 }) => replica === 0).length;
+  const replicas = document.choices.length - answers;
+  const summary = [
+    counted(answers, "answer"),
+    ...(replicas === 0 ? [] : [counted(document.choices.length, "replica")]),
+    counted(parts, "attempt"),
+  ].join(", ");
   if (context.flags["json"] === true)
     console.log(printableJson({ file, choices: document.choices.length, parts }));
   else console.log(`${file}: ${summary}; check it with: skein verify ${file}`);

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import type { CandidateView, DecisionView } from "../../protocol/gateway-api.ts";
+import type { CandidateView, DecisionView, TrustView } from "../../protocol/gateway-api.ts";
 import { printableJson, printableLine } from "../../util/printable.ts";
 import { contextOf } from "../context.ts";
 import { perMillion, shortId, table } from "../terminal.ts";
@@ -18,7 +18,29 @@ export async function why(id: string, command: Command): Promise<void> {
       ? ""
       : `, ${usage.prompt_tokens} tokens in, ${usage.completion_tokens} out, $${usage.fee.usd}`;
   console.log(printableLine(`${request.model}: ${request.status}${cost}`));
+  if (request.trust !== null) for (const line of trustLines(request.trust)) console.log(printableLine(line));
   for (const decision of request.decisions) print(decision);
+}
+
+const replicaWords: Record<NonNullable<TrustView["replicas"]>[number]["outcome"], string> = {
+  agreed: "the same answer",
+  proved_wrong: "another answer, which the gateway proved wrong",
+  outvoted: "another answer than most",
+  differed: "another answer",
+  failed: "no answer",
+};
+
+function trustLines({ asked, given, replicas = [] }: TrustView): string[] {
+  const lines = asked === null ? [] : [`trust: asked for ${asked}, given ${given}`];
+  const several = replicas.some(({ choice }) => choice > 0);
+  return [
+    ...lines,
+    ...replicas.map(({ choice, provider, receipt, outcome }) => {
+      const who = provider === null ? "nobody" : shortId(provider);
+      const signed = receipt === null ? "no receipt" : `receipt ${receipt.slice(0, 12)}`;
+      return `  ${several ? `answer ${choice + 1}: ` : ""}${who}: ${replicaWords[outcome]} (${signed})`;
+    }),
+  ];
 }
 
 function print(decision: DecisionView): void {

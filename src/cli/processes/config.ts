@@ -4,6 +4,7 @@ import type { PriceSheet } from "../../protocol/price.ts";
 import type { BatchOptions } from "../../gateway/batches/index.ts";
 import type { FileLimits } from "../../gateway/files/file-store.ts";
 import type { CloudPrice } from "../../gateway/index.ts";
+import type { RateLimitOptions } from "../../gateway/http/rate-limits.ts";
 import type { ModelAccessOptions } from "../../gateway/requests/model-access.ts";
 
 export interface GatewayConfig {
@@ -34,6 +35,7 @@ export interface GatewayConfig {
   readonly files: FileLimits;
   readonly batches: BatchOptions;
   readonly modelAccess: ModelAccessOptions;
+  readonly rateLimits: RateLimitOptions;
   /** How long receipts are kept; 0: not at all. */
   readonly receiptRetentionMs: number;
   /** Null: nothing is audited. */
@@ -53,11 +55,22 @@ export interface AuditConfig {
   readonly models: readonly string[];
   /** Where converted ones are kept. */
   readonly modelFolder: string;
+  /** What answers of llama.cpp are weighed with; null: they are not. */
+  readonly llama: AuditLlamaConfig | null;
   readonly retentionMs: number;
   /** 0: none. */
   readonly canaryIntervalMs: number;
   /** Empty: the usual ones. */
   readonly canaryPrompts: readonly string[];
+}
+
+export interface AuditLlamaConfig {
+  readonly models: readonly string[];
+  /** Holds `skein calibrate`'s records. */
+  readonly home: string;
+  readonly moduleFolder: string;
+  readonly threads: number;
+  readonly gpu: "auto" | false;
 }
 
 export interface CloudConfig {

@@ -52,7 +52,7 @@ export async function runGateway(
   let listening: Listening;
   try {
     store = await openGatewayStore(deps, config.storeFile);
-    const audits = await openAuditing(signer, config.audits);
+    const audits = await openAuditing(signer, config.audits, deps.log);
     const cloud = await openCloud(deps, config.cloud);
     const options = { ...gatewayOptionsOf(config, network, policy.kind), ...audits, cloud };
     gateway = createGateway({ ...deps, store }, options);
@@ -168,6 +168,7 @@ function gatewayOptionsOf(config: GatewayConfig, network: Network, join: JoinPol
     files: config.files,
     batches: config.batches,
     modelAccess: config.modelAccess,
+    rateLimits: config.rateLimits,
     policy: { ...defaultPolicy, headroom: config.headroom, batchBeside: config.batchBeside },
     receipts: { retentionMs: config.receiptRetentionMs },
   };

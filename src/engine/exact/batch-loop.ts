@@ -9,6 +9,7 @@ import { SkeinError } from "../../util/errors.ts";
 import { planStep, type Share, type StepLimits } from "../step-plan.ts";
 import { ContextPool, forgetFrom } from "./contexts.ts";
 import { Pace } from "./pace.ts";
+import { Residuals } from "./residuals.ts";
 import { StepHashes } from "./row-hashes.ts";
 import { Schedule } from "./schedule.ts";
 import type { Sequence } from "./sequence.ts";
@@ -106,7 +107,8 @@ export class BatchLoop {
     const rows = shares.map((share) => rowsOf(share, guesses.get(share.sequence)));
     const guessedMs = performance.now();
     const wantsHashes = shares.flatMap(({ sequence }, i) => rows[i]!.map(() => sequence.hasRows));
-    const outputs = this.#executor.step(rows.flat(), this.#hashes.listener(wantsHashes));
+    const residuals = new Residuals(this.#executor, readRows(shares, rows));
+    const outputs = this.#executor.step(rows.flat(), residuals.beside(this.#hashes.listener(wantsHashes)));
     const endMs = performance.now();
     for (const { sequence } of shares) sequence.answer.account(endMs - startMs);
     this.#pace.learn(outputs.length, endMs - guessedMs);
@@ -119,6 +121,12 @@ export class BatchLoop {
       for (let read = first; read < first + count; read++)
         this.#hold(sequence, rows[i]![read - first]!.input as number, read);
       const last = first + count - 1;
+      const residual = residuals.of(last);
+      if (residual !== undefined) {
+        this.#end(sequence);
+        sequence.reading!.done(residual);
+        return [];
+      }
       if (outputs[last] === null) return [];
       return this.#draw(sequence, outputs.slice(last, row), last, guesses.get(sequence));
     });
@@ -207,12 +215,22 @@ export class BatchLoop {
 const noGuesses: ReadonlyMap<Sequence, Guess> = new Map();
 
 function rowsOf({ sequence, count }: Share<Sequence>, guess: Guess | undefined): StepRow[] {
-  const { tokens, pending, context } = sequence;
+  const { tokens, pending, context, reading } = sequence;
   const { cells, cache } = context!;
   const chunk = [...tokens.slice(cells.length, cells.length + count), ...(guess?.tokens ?? [])];
   return chunk.map((input, i) => ({
     sequence: cache,
     input,
-    wantsLogits: count === pending && i >= count - 1,
+    wantsLogits: reading === null && count === pending && i >= count - 1,
   }));
+}
+
+/** Rows of the step whose residual vectors are wanted: the last ones of sequences that are only read. */
+function readRows(shares: readonly Share<Sequence>[], rows: readonly StepRow[][]): number[] {
+  let first = 0;
+  return shares.flatMap(({ sequence, count }, i) => {
+    const last = first + count - 1;
+    first += rows[i]!.length;
+    return sequence.reading !== null && count === sequence.pending ? [last] : [];
+  });
 }

@@ -67,6 +67,7 @@ export class Watch {
       range: executor.range,
       contextTokensMax: executor.contextTokensMax,
       rowsMax: executor.rowsMax,
+      outputNorm: () => executor.outputNorm(),
       freePages: () => executor.freePages(),
       newSequence: () => this.#follow(executor.newSequence(), []),
       step: (rows, onLayer) => {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type GenerateRequest, greedySampling, type Sampling } from "../../protocol/generate.ts";
+import { sha256, toHex } from "../../util/bytes.ts";
 import { seededRandom } from "../../util/random.ts";
 import { ask, code, collect, emittedAfter } from "../asking.suite.ts";
 import { describeEngine } from "../engine.suite.ts";
@@ -34,6 +35,25 @@ test("says what it is", async () => {
   const answer = await collect(engine, ask("What is 2 + 3?"));
   assert.match(answer.text, /5/);
   assert.equal(answer.end.finishReason, "stop");
+});
+
+test("an embedding is the same bits on every machine, whatever else is computed", async () => {
+  const request = {
+    requestId: "e",
+    modelId: "m",
+    inputs: ["A goose.", "Geese fly south.", "A"].map((text) => ({ kind: "text", text }) as const),
+    dimensions: null,
+    timeoutMs: 60_000,
+  };
+  const signal = AbortSignal.timeout(60_000);
+  const answering = collect(engine, ask(story));
+  const { vectors, promptTokens } = await engine.embed!(request, signal);
+  const hashes = await Promise.all(vectors.map(async (vector) => toHex(await sha256(vector)).slice(0, 16)));
+  assert.deepEqual(hashes, ["a1a91f620c466ecb", "9fe01ae24614ab2b", "b1839b1e2acd9e74"]);
+  assert.ok(promptTokens > 3);
+  const again = await other.embed!({ ...request, inputs: request.inputs.slice(1) }, signal);
+  assert.deepEqual(again.vectors.map(toHex), vectors.slice(1).map(toHex));
+  await answering;
 });
 
 for (const [kind, sampling] of [

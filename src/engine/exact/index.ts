@@ -4,6 +4,7 @@
  */
 import type { Clock } from "../../util/clock.ts";
 import type { Logger } from "../../util/log.ts";
+import { featuresOf } from "../features.ts";
 import { createHostedEngine } from "../hosted/engine.ts";
 import type { Engine } from "../port.ts";
 import type { MemoryWishes } from "./memory-plan.ts";
@@ -47,7 +48,8 @@ export async function createExactEngine(
       parallelMax: facts.parallelMax,
       trustTier: "exact",
       resumable: true,
-      features: ["json", "grammar", "logprobs"],
+      ...facts.dialect,
+      features: [...featuresOf(facts), ...facts.dialect.features],
     }),
   });
   return { ...engine, kill: () => engine.host()?.kill() };

@@ -13,6 +13,7 @@ import { type LoadHelpers, loadWasmExecutor } from "../../exact/wasm/load.ts";
 import { SkeinError } from "../../util/errors.ts";
 import { invalidModelFile } from "../../formats/errors.ts";
 import type { Emitted } from "../../protocol/generate.ts";
+import { offeredDialect } from "../chat-dialect.ts";
 import type { ChatTemplate } from "../chat-template.ts";
 import { type FileSource, openFileSource } from "../file-source.ts";
 import type { PieceTable } from "../piece-decoder.ts";
@@ -80,7 +81,9 @@ async function loadFrom(
       textOf({ ...header, tokenizer: tokenizerOf(source.name, header) }, plan.contextTokensMax);
     const [executor, text] = await Promise.all([opening, makeText()]);
     const draft = await loadDraft(options, header, plan, sharedWork(options.threads, onFailure));
-    return { ...text, facts: { modelId, name, ...plan }, executor, draft };
+    const hasInfill = text.prompt.infill != null;
+    const dialect = offeredDialect(text.prompt.chatTemplate);
+    return { ...text, facts: { modelId, name, dialect, hasInfill, ...plan }, executor, draft };
   } finally {
     ending.abort();
   }
@@ -161,6 +164,7 @@ export function textOf(
       },
       chatTemplate: chatTemplateOf(info, tokenizer),
       vocabularySize: info.manifest.shape.vocabularySize,
+      infill: tokenizer.infillTexts(),
     },
     vocabulary: {
       // Some models have more rows in their output matrix than tokens.

@@ -1,4 +1,5 @@
 /** Messages between the engine and the thread that runs the model, beside those of every hosted engine. */
+import type { offeredDialect } from "../chat-dialect.ts";
 import type { FromHost, WireError } from "../hosted/messages.ts";
 import type { MemoryWishes } from "./memory-plan.ts";
 
@@ -17,10 +18,14 @@ export interface LoadedFacts {
   readonly modelId: string;
   /** What its maker called it. */
   readonly name: string;
+  /** Whether it fills in the middle of texts. */
+  readonly hasInfill: boolean;
   readonly contextTokensMax: number;
   readonly parallelMax: number;
   /** Positions of all requests together. */
   readonly cacheTokensMax: number;
+  /** What its chat template knows. */
+  readonly dialect: ReturnType<typeof offeredDialect>;
 }
 
 export type FromThread =

@@ -11,6 +11,13 @@ import type { Context } from "./contexts.ts";
 import { logprobOf } from "./logprobs.ts";
 import { RowHashes } from "./row-hashes.ts";
 
+/** For a sequence that is only read. Exactly one is called, once. */
+export interface Reading {
+  /** With the residual vector of the last token behind the last layer. */
+  done(residual: Int32Array): void;
+  fail(error: SkeinError): void;
+}
+
 export class Sequence {
   readonly id: number;
   /** Requests that came later have a larger one. */
@@ -38,6 +45,8 @@ export class Sequence {
   servedAt = 0;
   unreadEvents = 0;
   readonly mask: TokenMask | null;
+  /** Who wants what the last layer makes of the last token, and no answer; null: nobody. */
+  readonly reading: Reading | null;
   /** Null: no receipt is wanted. */
   readonly #rowHashes: RowHashes | null;
   readonly #logprobs: number | null;
@@ -56,6 +65,8 @@ export class Sequence {
       readonly contextTokens: number;
       /** Null: any token may come. */
       readonly mask: TokenMask | null;
+      /** Absent: an answer is wanted. */
+      readonly reading?: Reading;
     },
     vocabulary: { readonly pieces: PieceTable; readonly isEnd: (tokenId: number) => boolean },
   ) {
@@ -70,6 +81,7 @@ export class Sequence {
       promptTokens.length + (request.outputTokensMax ?? contextTokens),
     );
     this.mask = given.mask;
+    this.reading = given.reading ?? null;
     this.#rowHashes = request.terms === undefined ? null : new RowHashes(request.leavesAt ?? null);
     this.#logprobs = request.logprobs;
     this.#pieces = vocabulary.pieces;

@@ -2,12 +2,15 @@
 import type { GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
 import { type FromHost, type ToHost, toWire } from "../hosted/messages.ts";
 import { ConstrainedStarts } from "../constraint.ts";
+import type { EmbedRequest } from "../../protocol/embed.ts";
+import { SkeinError } from "../../util/errors.ts";
 import { TokenMasks } from "../masks/token-masks.ts";
 import { checkContext, checkLogitBias, checkTokenIds, tokenizePrompt } from "../prompt.ts";
 import { ModelDrafts } from "../../exact/drafts/model-drafts.ts";
 import { PromptLookup } from "../../exact/drafts/prompt-lookup.ts";
 import type { DraftSource } from "../../exact/drafts/draft-source.ts";
 import { BatchLoop, type BatchLoopEvents } from "./batch-loop.ts";
+import { EmbedRun } from "./embed-run.ts";
 import type { LoadedModel } from "./load.ts";
 import { Sequence } from "./sequence.ts";
 import { Speculation } from "./speculation.ts";
@@ -18,6 +21,7 @@ export class Service {
   readonly #loop: BatchLoop;
   readonly #starts: ConstrainedStarts;
   readonly #byId = new Map<number, Sequence>();
+  readonly #embedding = new Map<number, EmbedRun>();
 
   constructor(loaded: LoadedModel, send: (message: FromHost) => void) {
     this.#loaded = loaded;
@@ -32,6 +36,10 @@ export class Service {
       },
       onFailure: (error, sequences) => {
         for (const sequence of sequences) {
+          if (sequence.reading !== null) {
+            sequence.reading.fail(error);
+            continue;
+          }
           send({ type: "failed", id: sequence.id, error: toWire(error) });
           this.#release(sequence);
         }
@@ -48,6 +56,9 @@ export class Service {
       case "count":
         this.#guard(message.id, () => this.#countTokens(message.id, message.prompt));
         break;
+      case "embed":
+        this.#guard(message.id, () => this.#embed(message.id, message.request));
+        break;
       case "read":
         this.#read(message.id, message.events);
         break;
@@ -55,6 +66,7 @@ export class Service {
         this.#starts.cancel(message.id);
         const sequence = this.#byId.get(message.id);
         if (sequence !== undefined) this.#release(sequence);
+        this.#cancelEmbedding(message.id);
         this.#send({ type: "cancelled", id: message.id });
       }
     }
@@ -114,6 +126,34 @@ export class Service {
   #countTokens(id: number, prompt: Prompt): void {
     const promptTokens = tokenizePrompt(this.#loaded.prompt, prompt).length;
     this.#send({ type: "counted", id, promptTokens });
+  }
+
+  #embed(id: number, request: EmbedRequest): void {
+    const run = new EmbedRun({ loaded: this.#loaded, loop: this.#loop }, id, request, (result) => {
+      this.#embedding.delete(id);
+      this.#send(
+        result instanceof SkeinError
+          ? { type: "failed", id, error: toWire(result) }
+          : { type: "embedded", id, embedded: result },
+      );
+    });
+    this.#embedding.set(id, run);
+    try {
+      run.begin();
+    } catch (error) {
+      this.#embedding.delete(id);
+      run.cancel();
+      throw error;
+    }
+  }
+
+  #cancelEmbedding(id: number): void {
+    const run = this.#embedding.get(id);
+    if (run === undefined) return;
+    this.#embedding.delete(id);
+    run.cancel();
+    const error = new SkeinError("cancelled", "The request was cancelled.");
+    this.#send({ type: "failed", id, error: toWire(error) });
   }
 
   #read(id: number, events: number): void {

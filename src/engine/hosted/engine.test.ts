@@ -223,7 +223,7 @@ test("scores are bounded in number and time; whoever gives up tells the host, wh
   const { engine, hosts, pass } = await setup();
   const { events, sent } = hosts[0]!;
   const claim = { request: ask("x"), tokenIds: [1], isEnded: false, chunkTokens: null };
-  const scores = { margins: [0], logProbabilities: [-1] };
+  const scores = { margins: [0], logProbabilities: [-1], text: "a" };
   const scoring = Array.from({ length: 8 }, () => engine.score!(claim, never));
   await assert.rejects(engine.score!(claim, never), code("overloaded"));
   for (const message of sent.splice(0)) {

@@ -3,6 +3,7 @@
  * hangs: admission, calls, back-pressure and restarts, the same for every kind of host.
  */
 import type { EngineKind } from "../../protocol/offer.ts";
+import type { Embedded, EmbedRequest } from "../../protocol/embed.ts";
 import type { GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
 import { abortError, throwIfAborted } from "../../util/abort.ts";
 import type { Clock } from "../../util/clock.ts";
@@ -47,6 +48,8 @@ const countTimeoutMs: number = stepTimeoutMs + 2 * watchIntervalMs;
 const countsMax = 64;
 /** Reading a long answer takes a while, and requests come first. */
 const scoreTimeoutMs = 10 * 60_000;
+/** Inputs are bounded in number and length; whoever asked has given up long before. */
+const embedTimeoutMs = 10 * 60_000;
 /** Answers that wait to be scored. Auditors ask one after the other. */
 const scoresMax = 8;
 const restartMinMs = 250;
@@ -57,7 +60,7 @@ const failuresMax = 8;
 
 /** A question with one answer. */
 interface Question {
-  readonly type: "count" | "score";
+  readonly type: "count" | "score" | "embed";
   resolve(answer: FromHost): void;
   reject(error: unknown): void;
 }
@@ -254,7 +257,7 @@ export async function createHostedEngine<H extends Host>(
 
   /** Asks the host one thing; what it owes is remembered until it answers, whoever still waits for it. */
   async function askHost(
-    message: Extract<ToHost, { type: "count" | "score" }>,
+    message: Extract<ToHost, { type: Question["type"] }>,
     timeoutMs: number,
     late: string,
     signal: AbortSignal,
@@ -265,7 +268,7 @@ export async function createHostedEngine<H extends Host>(
     const { promise, resolve, reject } = Promise.withResolvers<FromHost>();
     const give = (error: SkeinError): void => {
       reject(error);
-      if (type === "score" && questions.has(id)) host.send({ type: "cancel", id });
+      if (type !== "count" && questions.has(id)) host.send({ type: "cancel", id });
     };
     const onAbort = (): void => give(abortError(signal));
     signal.addEventListener("abort", onAbort, { once: true });
@@ -311,6 +314,24 @@ export async function createHostedEngine<H extends Host>(
     throw wrongAnswer(answer);
   }
 
+  async function embed(request: EmbedRequest, signal: AbortSignal): Promise<Embedded> {
+    throwIfAborted(signal);
+    requireHost();
+    const leave = await admission.enter(signal);
+    try {
+      // Both may have changed while it waited for its turn.
+      throwIfAborted(signal);
+      requireHost();
+      const id = nextId++;
+      const late = "The engine did not make the embeddings in time.";
+      const answer = await askHost({ type: "embed", id, request }, embedTimeoutMs, late, signal);
+      if (answer.type === "embedded") return answer.embedded;
+      throw wrongAnswer(answer);
+    } finally {
+      leave();
+    }
+  }
+
   const model = options.model(await start());
   const admission = new Admission(model.parallelMax);
   clock.schedule(watchIntervalMs, watch);
@@ -320,6 +341,7 @@ export async function createHostedEngine<H extends Host>(
     generate,
     countPromptTokens,
     ...(options.canScore ? { score } : {}),
+    ...(model.features.includes("embeddings") ? { embed } : {}),
     status: () => status,
     load: () => admission.load(),
     host: () => running,

@@ -1,4 +1,5 @@
 /** Messages between an engine and its host: the process or thread that runs the model. */
+import type { Embedded, EmbedRequest } from "../../protocol/embed.ts";
 import type { GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
 import type { AnswerScores, ScoreRequest } from "../port.ts";
 import { isErrorCode, SkeinError, toSkeinError } from "../../util/errors.ts";
@@ -18,7 +19,9 @@ export type ToHost =
   | { readonly type: "cancel"; readonly id: number }
   | { readonly type: "count"; readonly id: number; readonly prompt: Prompt }
   /** Only to hosts of engines that can. A cancelled one is answered with `failed`. */
-  | { readonly type: "score"; readonly id: number; readonly score: ScoreRequest };
+  | { readonly type: "score"; readonly id: number; readonly score: ScoreRequest }
+  /** As `score`. */
+  | { readonly type: "embed"; readonly id: number; readonly request: EmbedRequest };
 
 export type FromHost =
   /** Everything that one step of the batch produced, in one message; nothing is a sign of life. */
@@ -26,7 +29,8 @@ export type FromHost =
   | { readonly type: "failed"; readonly id: number; readonly error: WireError }
   | { readonly type: "cancelled"; readonly id: number }
   | { readonly type: "counted"; readonly id: number; readonly promptTokens: number }
-  | { readonly type: "scored"; readonly id: number; readonly scores: AnswerScores };
+  | { readonly type: "scored"; readonly id: number; readonly scores: AnswerScores }
+  | { readonly type: "embedded"; readonly id: number; readonly embedded: Embedded };
 
 /** Unread `tokens` events of one request before its sequence pauses. */
 export const unreadEventsMax = 256;

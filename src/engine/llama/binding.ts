@@ -87,7 +87,21 @@ export interface NativeModel {
   tokenBos(): number;
 }
 
+export interface EmbeddingContext {
+  /** With the tokens that it adds at both ends where the model wants them. */
+  calculateInputLength(tokens: readonly number[]): number;
+  /** As the model's pooling has it, not normalised. */
+  getEmbeddingFor(tokens: readonly number[]): Promise<{ readonly vector: readonly number[] }>;
+}
+
 export interface LlamaModel {
+  createEmbeddingContext(options: object): Promise<EmbeddingContext>;
+  /** Those that the file names, or that llama.cpp knows by their text; null: it has none. */
+  readonly tokens: {
+    readonly infill: Readonly<Record<"prefix" | "suffix" | "middle", number | null>>;
+  };
+  /** The file's metadata, keys with dots as nested objects. */
+  readonly fileInfo: { readonly metadata: Readonly<Record<string, unknown>> };
   tokenize(text: string, special: boolean, options?: "trimLeadingSpace"): number[];
   createContext(options: object): Promise<{ _ctx: RevealingContext; contextSize: number }>;
   readonly _model: NativeModel;

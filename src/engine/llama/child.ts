@@ -2,6 +2,7 @@
  * The process that runs llama.cpp: loads one model, then turns requests into tokens until the parent
  * goes away. A crash in native code ends only this process; the parent starts another.
  */
+import { offeredDialect } from "../chat-dialect.ts";
 import { inspectGguf } from "../gguf/inspect.ts";
 import { toWire } from "../hosted/messages.ts";
 import { loadModel } from "./load.ts";
@@ -19,7 +20,9 @@ async function load(message: Extract<ToChild, { type: "load" }>): Promise<void> 
   try {
     const loaded = await loadModel(message.options, await inspectGguf(message.options.modelPath));
     service = new Service(loaded, message.options.parallel, send);
-    send({ type: "loaded", contextTokens: loaded.contextTokens, backend: loaded.backend });
+    const { contextTokens, backend, info, infill } = loaded;
+    const dialect = offeredDialect(info.chatTemplate);
+    send({ type: "loaded", contextTokens, backend, dialect, hasInfill: infill !== null });
   } catch (error) {
     send({ type: "load-failed", error: toWire(error) });
   }
@@ -41,6 +44,9 @@ process.on("message", (message: ToChild) => {
       break;
     case "score":
       service?.score(message.id, message.score);
+      break;
+    case "embed":
+      service?.embed(message.id, message.request);
       break;
     case "count":
       service?.count(message.id, message.prompt);

@@ -4,6 +4,7 @@
  */
 import type { Clock } from "../../util/clock.ts";
 import type { Logger } from "../../util/log.ts";
+import { featuresOf } from "../features.ts";
 import { createHostedEngine } from "../hosted/engine.ts";
 import type { Engine } from "../port.ts";
 import type { LlamaLoadOptions } from "./messages.ts";
@@ -25,14 +26,15 @@ export async function createLlamaEngine(
     kind: "llama",
     canScore: true,
     start: (events) => startLlamaProcess(options, events),
-    model: ({ contextTokens }) => ({
+    model: ({ contextTokens, dialect, hasInfill }) => ({
       modelId: options.modelId,
       name: options.name,
       contextTokensMax: contextTokens,
       parallelMax: options.parallel,
       trustTier: "float",
       resumable: true,
-      features: ["json", "grammar", "logprobs"],
+      ...dialect,
+      features: [...featuresOf({ hasInfill }), ...dialect.features],
     }),
   });
   return {

@@ -1,7 +1,7 @@
 import { SkeinError } from "../../util/errors.ts";
 import type { GgufInfo } from "../gguf/inspect.ts";
 import type { PieceTable } from "../piece-decoder.ts";
-import type { PromptTokenizer } from "../prompt.ts";
+import type { InfillTexts, PromptTokenizer } from "../prompt.ts";
 import { batchTokensMax } from "./batch-plan.ts";
 import {
   checkBinding,
@@ -12,7 +12,7 @@ import {
 } from "./binding.ts";
 import type { LlamaLoadOptions } from "./messages.ts";
 import { createPieceTable } from "./pieces.ts";
-import { promptTokenizerOf } from "./prompt.ts";
+import { infillTextsOf, promptTokenizerOf } from "./prompt.ts";
 
 /** Longer contexts exist, but their cache costs memory in every slot; more must be asked for. */
 export const contextTokensDefault = 8192;
@@ -23,8 +23,10 @@ export interface LoadedModel {
   readonly model: LlamaModel;
   readonly context: RevealingContext;
   readonly tokenizer: PromptTokenizer;
+  readonly infill: InfillTexts | null;
   readonly pieces: PieceTable;
   readonly contextTokens: number;
+  readonly threads: number;
   /** "cpu", or the name of the GPU backend. */
   readonly backend: string;
 }
@@ -78,8 +80,10 @@ export async function loadModel(options: LlamaLoadOptions, info: GgufInfo): Prom
     model,
     context: context._ctx,
     tokenizer: promptTokenizerOf(model),
+    infill: infillTextsOf(model),
     pieces: createPieceTable(model._model),
     contextTokens,
+    threads: options.threads,
     backend: llama.gpu || "cpu",
   };
 }

@@ -62,3 +62,13 @@ test("BPE with metaspaces, and vocabularies this file does not know", () => {
   assert.deepEqual(textOf(model, [0]), [" a ?", ""]);
   assert.deepEqual(textOf(modelOf(5, []), [7]), ["<7>", ""]);
 });
+
+test("control tokens have no text, but for the marks of thoughts and calls", () => {
+  const model = modelOf(2, [
+    ["<|im_end|>", control],
+    ["[TOOL_CALLS]", control],
+    ["</think>", control],
+    ["<|python_tag|>", control],
+  ]);
+  assert.deepEqual(textOf(model, [0, 1, 2, 3]), ["", "[TOOL_CALLS]", "</think>", "<|python_tag|>", ""]);
+});

@@ -3,6 +3,7 @@
  * cannot be used for streams: it deletes spaces before punctuation ("a ? b" becomes "a? b") for many
  * vocabularies, Llama 3's among them, and it turns the bytes of half a character into U+FFFD.
  */
+import { answerMarks } from "../../protocol/answer-marks.ts";
 import { concatBytes, utf8 } from "../../util/bytes.ts";
 import type { PieceTable } from "../piece-decoder.ts";
 import type { NativeModel } from "./binding.ts";
@@ -23,7 +24,8 @@ export function createPieceTable(model: NativeModel): PieceTable {
     if (!known) return utf8(model.detokenize(Uint32Array.of(token), false));
     const attributes = model.getTokenAttributes(token);
     const text = model.getTokenString(token) ?? "";
-    if (attributes & (attribute.unknown | attribute.control)) return nothing;
+    if (attributes & (attribute.unknown | attribute.control))
+      return answerMarks.has(text) ? utf8(text) : nothing;
     if (attributes & attribute.userDefined) return utf8(text);
     if (attributes & attribute.normal)
       return byteLevel ? fromByteLevel(text) : utf8(text.replaceAll("▁", " "));

@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { SkeinError } from "../../util/errors.ts";
 import type { Host, HostEvents } from "../hosted/engine.ts";
 import { fromWire } from "../hosted/messages.ts";
-import type { LlamaLoadOptions, ToChild, ToParent } from "./messages.ts";
+import type { LlamaLoadOptions, LoadedFacts, ToChild, ToParent } from "./messages.ts";
 
 /** Reading a 40 GB model from a slow disk takes minutes; longer is a hang. */
 const loadTimeoutMs = 15 * 60_000;
@@ -15,9 +15,7 @@ const childFile = fileURLToPath(new URL("./child.ts", import.meta.url)).replace(
   import.meta.url.endsWith(".ts") ? ".ts" : ".js",
 );
 
-interface LlamaProcess extends Host {
-  readonly contextTokens: number;
-  readonly backend: string;
+interface LlamaProcess extends Host, LoadedFacts {
   readonly pid: number;
 }
 
@@ -71,10 +69,15 @@ export function startLlamaProcess(options: LlamaLoadOptions, events: HostEvents)
   });
 }
 
-function handleOf(child: ChildProcess, facts: { contextTokens: number; backend: string }): LlamaProcess {
+function handleOf(
+  child: ChildProcess,
+  { contextTokens, backend, dialect, hasInfill }: LoadedFacts,
+): LlamaProcess {
   return {
-    contextTokens: facts.contextTokens,
-    backend: facts.backend,
+    contextTokens,
+    backend,
+    dialect,
+    hasInfill,
     pid: child.pid!,
     send: (message) => {
       if (child.connected) child.send(message);

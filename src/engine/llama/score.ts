@@ -4,7 +4,9 @@
  * slot of its own and always from an empty cache: what others asked before must not change what is found.
  */
 import type { TokenMask } from "../masks/token-masks.ts";
+import { AnswerWriter } from "../answer-writer.ts";
 import type { AnswerScores, ScoreRequest } from "../port.ts";
+import { writeAgain, type WrittenAnswer } from "../written-answer.ts";
 import { stepLimits } from "./batch-plan.ts";
 import type { NativeModel } from "./binding.ts";
 import type { LoadedModel } from "./load.ts";
@@ -35,6 +37,7 @@ export class ScoreRun {
   /** A token was claimed that the request's form does not allow: whatever follows it is no answer. */
   #isOutOfForm = false;
   readonly #logProbabilities: number[] = [];
+  readonly #written: WrittenAnswer;
 
   /** `slot` is empty and belongs to this run until `free`. */
   constructor({ id, score: request, promptTokens, mask }: ScoreTask, slot: Slot, loaded: LoadedModel) {
@@ -44,10 +47,13 @@ export class ScoreRun {
     this.#request = request;
     this.#tokens = [...promptTokens, ...request.tokenIds];
     const { llama, model, pieces, contextTokens, info } = loaded;
+    const asked = { ...request.request, emitted: { tokenIds: [], text: "" }, logprobs: null };
+    const writer = new AnswerWriter(asked, { promptTokens: promptTokens.length, contextTokens, pieces });
+    this.#written = writeAgain(writer, request.tokenIds, request.isEnded);
     this.#sequence = new Sequence(
       {
         id,
-        request: { ...request.request, emitted: { tokenIds: [], text: "" }, logprobs: null },
+        request: asked,
         promptTokens,
         slot,
         contextTokens,
@@ -91,12 +97,13 @@ export class ScoreRun {
   }
 
   #result(): AnswerScores {
-    return { margins: this.#margins, logProbabilities: this.#logProbabilities };
+    const { text } = this.#written;
+    return { margins: this.#margins, logProbabilities: this.#logProbabilities, text };
   }
 
   /** Whether something was claimed to follow this position: a token, or the end. */
   #isClaimed(position: number): boolean {
-    return position < this.#tokens.length - 1 || this.#request.isEnded;
+    return position < this.#tokens.length - 1 || this.#written.byModel;
   }
 
   async #score(batchIndex: number): Promise<void> {

@@ -1,4 +1,5 @@
 /** Inside the child process: requests in, tokens out. Owns slots, sequences and the batch loop. */
+import type { EmbedRequest } from "../../protocol/embed.ts";
 import type { ScoreRequest } from "../port.ts";
 import type { Emitted, GenerateEvent, GenerateRequest, Prompt } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
@@ -9,6 +10,7 @@ import { ConstrainedStarts } from "../constraint.ts";
 import { type TokenMask, TokenMasks } from "../masks/token-masks.ts";
 import { BatchLoop } from "./batch-loop.ts";
 import type { NativeSampler } from "./binding.ts";
+import { Embedder } from "./embedder.ts";
 import type { LoadedModel } from "./load.ts";
 import { ScoreQueue } from "./score-queue.ts";
 import { Sequence } from "./sequence.ts";
@@ -32,6 +34,7 @@ export class Service {
   readonly #loop: BatchLoop;
   readonly #starts: ConstrainedStarts;
   readonly #scores: ScoreQueue;
+  readonly #embedder: Embedder;
   readonly #byId = new Map<number, Sequence>();
   #waiting: Waiting[] = [];
   /** Cancelled requests: the running step may still compute for them. */
@@ -73,6 +76,7 @@ export class Service {
         this.#release(sequence);
       },
     });
+    this.#embedder = new Embedder(loaded, send);
     this.#scores = new ScoreQueue(loaded, this.#slots, { send, wake: () => this.#loop.wake() });
   }
 
@@ -108,6 +112,13 @@ export class Service {
     });
   }
 
+  embed(id: number, request: EmbedRequest): void {
+    this.#guard(id, () => {
+      const inputs = request.inputs.map((input) => this.#tokenize(input));
+      this.#embedder.add({ id, request, inputs });
+    });
+  }
+
   count(id: number, prompt: Prompt): void {
     this.#guard(id, () => {
       this.#send({ type: "counted", id, promptTokens: this.#tokenize(prompt).length });
@@ -116,6 +127,7 @@ export class Service {
 
   cancel(id: number): void {
     this.#scores.cancel(id);
+    this.#embedder.cancel(id);
     if (this.#starts.cancel(id)) {
       // Whoever wants an answer scored is owed a word.
       const error = new SkeinError("cancelled", "The request was cancelled.");
@@ -145,9 +157,9 @@ export class Service {
   }
 
   #tokenize(prompt: Prompt): number[] {
-    const { tokenizer, info } = this.#loaded;
+    const { tokenizer, info, infill } = this.#loaded;
     const { chatTemplate, vocabularySize } = info;
-    return tokenizePrompt({ tokenizer, chatTemplate, vocabularySize }, prompt);
+    return tokenizePrompt({ tokenizer, chatTemplate, vocabularySize, infill }, prompt);
   }
 
   /** An engine without token ids may have produced the beginning: then its text is continued. */

@@ -64,6 +64,7 @@ export function createReferenceExecutor(model: ExactModel): Executor {
     range,
     contextTokensMax: shape.contextTokensMax,
     rowsMax: 1_024,
+    outputNorm: () => model.outputNorm,
     newSequence: () => new ReferenceSequence(model.layers.length, executor),
     step(rows, onLayer) {
       checkStep(executor, rows);

@@ -186,6 +186,15 @@ test("bytes of tokens: half characters stay bytes, special tokens are nothing", 
   assert.ok(tinyData.tokens.every((_, token) => tiny.tokenBytes(token).length <= tiny.tokenBytesMax));
 });
 
+test("marks of thoughts and calls are text, also where they are control tokens; in a prompt they are not", () => {
+  const id = tinyData.tokens.indexOf("<|im_start|>");
+  const tokens = tinyData.tokens.map((text, i) => (i === id ? "[TOOL_CALLS]" : text));
+  const marked = createTokenizer({ ...tinyData, tokens });
+  assert.equal(marked.decode([id]), "[TOOL_CALLS]");
+  assert.ok(marked.specialTexts().includes("[TOOL_CALLS]"));
+  assert.ok(!marked.encode("[TOOL_CALLS]", asUser).includes(id));
+});
+
 test("tokens that end an answer: the file's, and those known by their text", () => {
   const ends = tinyData.tokens.filter((_, id) => tiny.isEndOfGeneration(id));
   assert.deepEqual(ends, ["<|endoftext|>", "<|im_end|>"]);
@@ -193,6 +202,28 @@ test("tokens that end an answer: the file's, and those known by their text", () 
   assert.ok(other.isEndOfGeneration(700));
   const named = createTokenizer({ ...tinyData, fillInMiddleIds: { pad: 701, prefix: 702 } });
   assert.ok(named.isEndOfGeneration(701) && !named.isEndOfGeneration(702));
+});
+
+test("tokens around a middle: the file's, else those known by their text, and only if all three are special", () => {
+  const texts = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"];
+  const tokens = [...tinyData.tokens.slice(0, -3), ...texts];
+  const types = tinyData.types.map((type, id) => (id < tokens.length - 3 ? type : 3));
+  const data = { ...tinyData, tokens, types };
+  const tokenizer = createTokenizer(data);
+  const [prefix, suffix, middle] = texts as [string, string, string];
+  assert.deepEqual(tokenizer.infillTexts(), { prefix, suffix, middle });
+  const ids = tokenizer.encodePieces([
+    { text: prefix, special: true },
+    { text: `a ${suffix}`, special: false },
+    { text: middle, special: true },
+  ]);
+  const own = [tokens.indexOf(prefix), tokens.indexOf(middle)];
+  assert.deepEqual([ids.includes(own[0]!), ids.at(-1)], [true, own[1]]);
+  assert.ok(!ids.includes(tokens.indexOf(suffix)));
+  assert.equal(tiny.infillTexts(), null);
+  // Named by the file, but nothing that a text is ever read as.
+  const ordinary = createTokenizer({ ...data, fillInMiddleIds: { middle: 300 } });
+  assert.equal(ordinary.infillTexts(), null);
 });
 
 test("what is broken or unknown is refused with what is supported", () => {

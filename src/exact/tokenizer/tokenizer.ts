@@ -41,6 +41,8 @@ export interface ExactTokenizer {
   isEndOfGeneration(id: number): boolean;
   /** Texts that become one special token where special tokens are parsed. */
   specialTexts(): string[];
+  /** Texts of the special tokens around a text whose middle is wanted; null: the model has none. */
+  infillTexts(): Record<"prefix" | "suffix" | "middle", string> | null;
   /** What the tokens add to an answer; bytes that are not UTF-8 become U+FFFD. @throws RangeError */
   decode(ids: readonly number[]): string;
 }
@@ -92,6 +94,14 @@ export function createTokenizer(data: TokenizerData): ExactTokenizer {
     tokenBytes,
     isEndOfGeneration: (id) => vocabulary.isEnd(id),
     specialTexts: () => data.tokens.filter((_, id) => vocabulary.isSpecial(id)),
+    infillTexts() {
+      const textOf = (kind: "prefix" | "suffix" | "middle"): string | null => {
+        const id = vocabulary.fillInMiddle[kind];
+        return id !== undefined && vocabulary.wholeTokens.includes(id) ? data.tokens[id]! : null;
+      };
+      const [prefix, suffix, middle] = [textOf("prefix"), textOf("suffix"), textOf("middle")];
+      return prefix === null || suffix === null || middle === null ? null : { prefix, suffix, middle };
+    },
     decode: (ids) => utf8Decoder.decode(concatBytes(ids.map(tokenBytes))),
   };
 }

@@ -1,4 +1,5 @@
 /** What each token is, and which tokens text can become. */
+import { answerMarks } from "../../protocol/answer-marks.ts";
 import { utf8 } from "../../util/bytes.ts";
 import { bytesOfSpelling } from "./byte-level.ts";
 import { brokenTokenizer, type FillInMiddle, type TokenizerData, tokenTypes } from "./data.ts";
@@ -12,6 +13,8 @@ export interface Vocabulary {
   /** Tokens that are looked for in a text before all else, longest first. */
   readonly wholeTokens: readonly number[];
   readonly isEnd: (id: number) => boolean;
+  /** Tokens that fill in the middle, those of the file before those known by their text. */
+  readonly fillInMiddle: Readonly<Partial<Record<FillInMiddle, number>>>;
 }
 
 /** Tokens that end an answer in whatever model they are: llama.cpp's list (llama-vocab.cpp, MIT). */
@@ -49,17 +52,20 @@ export function createVocabulary(data: TokenizerData): Vocabulary {
     ends.add(id);
     special.add(id);
   }
+  const fillInMiddle: Partial<Record<FillInMiddle, number>> = {};
   for (const [kind, texts] of Object.entries(fillInMiddleTexts) as [FillInMiddle, string][]) {
     const named = data.fillInMiddleIds[kind];
     const found = texts.split(" ").flatMap((text) => allIds.get(text) ?? [])[0];
     if (named === undefined && found !== undefined) special.add(found);
     const id = named ?? found;
+    if (id !== undefined) fillInMiddle[kind] = id;
     if (id !== undefined && endingFillInMiddle.includes(kind)) ends.add(id);
   }
   return {
     data,
     isSpecial: (id) => special.has(id),
     isEnd: (id) => ends.has(id),
+    fillInMiddle,
     idOf: new Map([...allIds].filter(([, id]) => !special.has(id) && types[id] !== tokenTypes.byte)),
     wholeTokens: wholeTokensOf(data, special),
   };
@@ -104,12 +110,12 @@ function around(text: string, token: string, id: number): (string | number)[] {
 
 const nothing = new Uint8Array(0);
 
-/** The bytes that a token adds to an answer, as llama.cpp's `token_to_piece` has it. */
+/** The bytes that a token adds to an answer, as llama.cpp's `token_to_piece` has it, and the answer's marks. */
 export function bytesOfToken({ data, isSpecial }: Vocabulary, id: number): Uint8Array {
   const text = data.tokens[id];
   if (text === undefined)
     throw new RangeError(`token ${id} is not in the vocabulary of ${data.tokens.length}`);
-  if (isSpecial(id)) return nothing;
+  if (isSpecial(id)) return answerMarks.has(text) ? utf8(text) : nothing;
   switch (data.types[id]) {
     case tokenTypes.userDefined:
       return utf8(text);

@@ -1,7 +1,7 @@
 /** The quick executor: WebAssembly SIMD kernels, many rows at a time, on one or more threads. Same bits as the reference. */
 import { layerLeafLength } from "../commitment/leaf.ts";
 import type { LayerListener, PagedExecutor, StepRow } from "../executor.ts";
-import type { ExactShape, LayerRange } from "../model/model.ts";
+import type { ExactShape, LayerRange, NormWeights } from "../model/model.ts";
 import type { ModelSink } from "../model/sink.ts";
 import { checkCount, checkRange, checkStep } from "../step-checks.ts";
 import { KernelMemory } from "./kernels.ts";
@@ -126,6 +126,13 @@ class TeamExecutor implements WasmExecutor {
 
   newSequence(): WasmSequence {
     return this.#sequences.take(this);
+  }
+
+  outputNorm(): NormWeights | null {
+    const { outputNorm } = this.#model;
+    if (outputNorm === undefined) return null;
+    const { mantissas, exponent } = outputNorm;
+    return { mantissas: copyOf(this.#memory.integers(mantissas, this.shape.dim)), exponent };
   }
 
   freePages(): number {

@@ -6,6 +6,7 @@ import type { FinishReason } from "../../protocol/generate.ts";
 import type { ModelOffer } from "../../protocol/offer.ts";
 import type { Candidate } from "../../router/predict.ts";
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
+import type { Sink } from "../../util/sink.ts";
 import {
   canContinue,
   type ChoiceDeps,
@@ -17,8 +18,9 @@ import {
 import { runHedged } from "../attempts/hedge.ts";
 import type { LiveChoice } from "../resume/journal.ts";
 import { LogprobQueue, type Piece, type PlacedLogprob } from "./logprobs.ts";
-import { piecesOf } from "./pieces.ts";
 import type { ProviderEntry } from "../directory/provider-entry.ts";
+import type { Part, ReceiptedChoice } from "../../receipt/document.ts";
+import type { Replication } from "../replication/replication.ts";
 import { receiptName } from "../attempts/receipts.ts";
 import { notBackYet } from "../search/refusals.ts";
 import type { Held } from "../attempts/runner.ts";
@@ -36,6 +38,8 @@ export interface ChoiceEnd {
   readonly slices: readonly Slice[];
   /** What its last receipt is called by; null: it has none. */
   readonly receipt: string | null;
+  /** Absent: one provider after the other was asked. */
+  readonly replication?: Replication;
   readonly attempts: number;
   readonly ttftMs: number;
   readonly totalMs: number;
@@ -46,6 +50,8 @@ export interface Choice {
   readonly index: number;
   readonly request: ChoiceRequest;
   readonly home: Home | null;
+  /** Of a replica: hears what was signed, whose others are not to be seen yet. */
+  readonly onParts?: (parts: readonly Part[]) => void;
   /** Where others see how it goes, and what there is of it already; null: nobody looks. */
   readonly live: LiveChoice | null;
 }
@@ -54,57 +60,50 @@ export interface Choice {
 const fruitlessAttemptsMax = 4;
 
 /**
- * Yields text as it becomes certain and returns how the choice ended.
+ * Tells text as it becomes certain and resolves with how the choice ended.
  *
  * @throws SkeinError when no attempt can succeed or the request is cancelled
  */
-export async function* answerChoice(
+export async function answerChoice(
   deps: ChoiceDeps,
   together: Together,
   choice: Choice,
   signal: AbortSignal,
-): AsyncGenerator<Piece, ChoiceEnd> {
-  const { request, index, live } = choice;
+  tell: Sink<Piece>,
+): Promise<ChoiceEnd> {
+  const { request, index, live, onParts } = choice;
   const current = { progress: live?.from?.progress ?? emptyProgress() };
   try {
-    return yield* attemptUntilDone(deps, together, choice, current, signal);
+    return await attemptUntilDone(deps, together, choice, current, signal, tell);
   } finally {
     const { parts } = current.progress;
-    const answer = { index, prompt: request.prompt, parts };
-    deps.receipts?.keep(together.owner, request.requestId, answer);
-    const { trust } = together.hints;
-    const probabilityMin = trust?.level === "audit" ? trust.probability : 0;
-    deps.audits?.committed(together.owner, request.requestId, answer, probabilityMin);
+    if (onParts === undefined) committed(deps, together, { index, prompt: request.prompt, parts }, request);
+    else onParts(parts);
   }
 }
+/** Its receipts are here: they are kept, and may be chosen for an audit. */
+function committed(
+  { receipts, audits }: ChoiceDeps,
+  { owner, hints: { trust } }: Together,
+  answer: ReceiptedChoice,
+  { requestId }: ChoiceRequest,
+): void {
+  receipts?.keep(owner, requestId, answer);
+  audits?.committed(owner, requestId, answer, trust?.level === "audit" ? trust.probability : 0);
+}
 
-const nothingTried = {
-  attempts: 0,
-  fruitlessAttempts: 0,
-  failedPosition: 0,
-  refused: false,
-  waitedMs: 0,
-  contextTokensMin: 0,
-} as const;
-
-async function* attemptUntilDone(
+async function attemptUntilDone(
   deps: ChoiceDeps,
   together: Together,
-  { request, home, live }: Choice,
+  choice: Choice,
   current: { progress: Progress },
   signal: AbortSignal,
-): AsyncGenerator<Piece, ChoiceEnd> {
+  tell: Sink<Piece>,
+): Promise<ChoiceEnd> {
+  const { request, live } = choice;
   const watch = new Stopwatch(deps.clock);
   const queue = request.logprobs === null ? null : new LogprobQueue();
-  const search: Search = {
-    prompt: request.prompt,
-    home,
-    tried: new Set(),
-    ticket: deps.waitingRoom.ticket(),
-    watch,
-    ...nothingTried,
-    failure: live?.isRestored === true ? notBackYet(together.model) : null,
-  };
+  const search = newSearch(deps, together, choice, watch);
   for (;;) {
     // 1. The best provider that was not tried yet; wait a while when all are full or away.
     const { progress } = current;
@@ -116,8 +115,13 @@ async function* attemptUntilDone(
       // 2. One attempt, passed through as it comes; a better one may take its place.
       const others = othersFor(deps, together, search, request, held);
       const ended = to.madeRoom === null ? signal : AbortSignal.any([signal, to.madeRoom]);
-      const texts = runHedged({ deps, request, watch, signal: ended }, held, others);
-      const end = yield* piecesOf(texts, held, request, queue);
+      const end = await runHedged(
+        { deps, request, watch, signal: ended, tell: pieces(tell, queue, held) },
+        held,
+        others,
+      );
+      const rest = queue?.rest(held.progress.logprobs, request.stop.length === 0) ?? [];
+      if (rest.length > 0) await tell({ text: "", logprobs: rest, offer: held.to.candidate.offer });
       deps.metrics.attempted("ok");
       const attempts = search.attempts + held.moves + 1;
       return { ...endOf(held.progress, watch, end.finishReason, attempts), logprobs: queue?.told ?? null };
@@ -143,6 +147,37 @@ async function* attemptUntilDone(
       current.progress = held.progress;
     }
   }
+}
+
+function newSearch(
+  deps: ChoiceDeps,
+  { model }: Together,
+  { request, home, live }: Choice,
+  watch: Stopwatch,
+): Search {
+  return {
+    prompt: request.prompt,
+    home,
+    tried: new Set(),
+    ticket: deps.waitingRoom.ticket(),
+    watch,
+    attempts: 0,
+    fruitlessAttempts: 0,
+    failedPosition: 0,
+    refused: false,
+    waitedMs: 0,
+    contextTokensMin: 0,
+    failure: live?.isRestored === true ? notBackYet(model) : null,
+  };
+}
+
+/** Passes texts on with the log probabilities that belong to them. */
+function pieces(tell: Sink<Piece>, queue: LogprobQueue | null, held: Held): Sink<string> {
+  if (queue === null) return (text) => tell({ text, logprobs: null, offer: held.to.candidate.offer });
+  return (text) => {
+    const { to, progress } = held;
+    return tell({ text, logprobs: queue.release(progress.logprobs, text), offer: to.candidate.offer });
+  };
 }
 
 function endOf(

@@ -1,7 +1,9 @@
 /** All choices of one request, side by side, as one stream of events. */
 import { fee } from "../../protocol/price.ts";
-import { SkeinError } from "../../util/errors.ts";
+import { SkeinError, toSkeinError } from "../../util/errors.ts";
+import type { Sink } from "../../util/sink.ts";
 import { answerChoice, type Choice, type ChoiceEnd } from "./answer-choice.ts";
+import { type Answer, answerReplicated } from "../replication/answer-replicated.ts";
 import type { Home, Together } from "../search/search.ts";
 import type { ChoiceDeps, Slice } from "../attempts/attempt.ts";
 import type { LiveChoice } from "../resume/journal.ts";
@@ -20,21 +22,20 @@ export interface Bill {
   readonly feeAmount: bigint;
 }
 
-type Texts = AsyncGenerator<Piece, ChoiceEnd>;
-
 /**
- * Runs the choices concurrently and yields their events as they come. The first failure ends all.
+ * Runs the choices concurrently and tells their events as they come. The first failure ends all.
  *
  * @param lives one per choice where somebody writes down how they go; what they have already comes first
  * @throws SkeinError the first choice's failure
  */
-export async function* answerRequest(
+export async function answerRequest(
   deps: ChoiceDeps,
   { requestId, owner, isBatch = false }: { requestId: string; owner: string; isBatch?: boolean },
   request: CompletionRequest,
   signal: AbortSignal,
-  lives: readonly LiveChoice[] | null = null,
-): AsyncGenerator<AnswerEvent> {
+  lives: readonly LiveChoice[] | null,
+  tell: Sink<AnswerEvent>,
+): Promise<ChoiceEnd[]> {
   const abort = new AbortController();
   const onAbort = (): void => abort.abort(signal.reason);
   if (signal.aborted) onAbort();
@@ -49,57 +50,38 @@ export async function* answerRequest(
     hints: request.hints,
     restartable: !request.stream,
   };
-  const choices = choicesOf(requestId, request, lives).map((choice) =>
-    told(choice, (again) => answerChoice(deps, again ?? together, choice, abort.signal), together),
-  );
-  try {
-    if (choices.length > 1) return yield* merge(choices);
-    // Not by another generator: every token would pass through it.
-    for (const choice = choices[0]!; ;) {
-      const { done, value } = await choice.next();
-      if (done === true) return yield { type: "end", choice: 0, end: value };
-      yield { type: "text", choice: 0, ...value };
+  const one: Answer = (...given) => answerChoice(deps, ...given);
+  const { trust } = request.hints;
+  const answer: Answer =
+    trust?.level === "replicated"
+      ? (...given) => answerReplicated(deps, { replicas: trust.replicas, answer: one }, ...given)
+      : one;
+  /** No provider is to blame when somebody cannot be told. */
+  const tellOrEnd: Sink<AnswerEvent> = (event) => {
+    try {
+      return tell(event);
+    } catch (error) {
+      abort.abort(toSkeinError(error));
+      throw error;
     }
+  };
+  let failure: { readonly error: unknown } | null = null;
+  const ends = choicesOf(requestId, request, lives).map(async (choice) => {
+    try {
+      return await answerOne(answer, together, choice, abort.signal, tellOrEnd);
+    } catch (error) {
+      failure ??= { error };
+      abort.abort(new SkeinError("cancelled", "Another choice of the request failed."));
+      throw error;
+    }
+  });
+  try {
+    // Every provider has its slot back before anybody hears of a failure.
+    await Promise.allSettled(ends);
+    throwIfFailed(failure);
+    return await Promise.all(ends);
   } finally {
     signal.removeEventListener("abort", onAbort);
-    abort.abort(new SkeinError("cancelled", "The request ended."));
-    // Closing the iterators gives every provider its slot back.
-    await Promise.allSettled(choices.map((choice) => choice.return(undefined as never)));
-  }
-}
-
-/** Each choice is asked for its next event only after the one before was taken: back-pressure reaches all. */
-async function* merge(choices: readonly Texts[]): AsyncGenerator<AnswerEvent> {
-  const ready: AnswerEvent[] = [];
-  let failure: { readonly error: unknown } | null = null;
-  let wake = (): void => undefined;
-  const advance = (index: number): void => {
-    choices[index]!.next().then(
-      ({ done, value }) => {
-        ready.push(
-          done === true
-            ? { type: "end", choice: index, end: value }
-            : { type: "text", choice: index, ...value },
-        );
-        wake();
-      },
-      (error: unknown) => {
-        failure ??= { error };
-        wake();
-      },
-    );
-  };
-  choices.forEach((_, index) => advance(index));
-  for (let open = choices.length; open > 0;) {
-    throwIfFailed(failure);
-    const event = ready.shift();
-    if (event === undefined) {
-      await new Promise<void>((resolve) => (wake = resolve));
-      continue;
-    }
-    yield event;
-    if (event.type === "end") open -= 1;
-    else advance(event.choice);
   }
 }
 
@@ -107,28 +89,34 @@ function throwIfFailed(failure: { readonly error: unknown } | null): void {
   if (failure !== null) throw failure.error;
 }
 
+/** What there is of a choice already, then how it goes on. */
+async function answerOne(
+  answer: Answer,
+  together: Together,
+  choice: Choice,
+  signal: AbortSignal,
+  tell: Sink<AnswerEvent>,
+): Promise<ChoiceEnd> {
+  const { index, live } = choice;
+  const from = live?.from ?? null;
+  const tellPiece = ({ text, logprobs, offer }: Piece): Promise<void> | undefined =>
+    tell({ type: "text", choice: index, text, logprobs, offer });
+  if (from !== null && from.progress.text !== "") {
+    const { text, slices } = from.progress;
+    await tellPiece({ text, logprobs: null, offer: slices.at(-1)?.offer ?? null });
+  }
+  // Where the request allows other identities, choices may have begun with different ones.
+  const own =
+    live === null || from === null ? together : { ...together, modelId: modelIdOf(live) ?? together.modelId };
+  const end = from?.end ?? (await answer(own, choice, signal, tellPiece));
+  if (live !== null) live.end = end;
+  await tell({ type: "end", choice: index, end });
+  return end;
+}
+
 /** The identity that a choice began with, in an earlier process. */
 function modelIdOf({ from }: LiveChoice): string | null {
   return from?.progress.slices.at(-1)?.offer.modelId ?? null;
-}
-
-/** What there is of a choice already, then how it goes on. */
-function told({ live }: Choice, goOn: (together: Together | null) => Texts, together: Together): Texts {
-  const from = live?.from ?? null;
-  // Not by another generator: every token would pass through it.
-  return live === null || from === null ? goOn(null) : toldFirst(live, from, goOn, together);
-}
-
-async function* toldFirst(
-  live: LiveChoice,
-  from: NonNullable<LiveChoice["from"]>,
-  goOn: (together: Together | null) => Texts,
-  together: Together,
-): Texts {
-  if (from.progress.text !== "") yield { text: from.progress.text, logprobs: null };
-  if (from.end !== null) return from.end;
-  // Where the request allows other identities, choices may have begun with different ones.
-  return yield* goOn({ ...together, modelId: modelIdOf(live) ?? together.modelId });
 }
 
 function choicesOf(
@@ -142,7 +130,7 @@ function choicesOf(
       const index = promptIndex * request.n + i;
       const seed = choiceSeed(request.sampling.seed, index);
       const sampling = { ...request.sampling, seed };
-      const { stop, outputTokensMax, constraint, logprobs } = request;
+      const { stop, outputTokensMax, constraint, logprobs, toolUse } = request;
       const live = lives?.[index] ?? null;
       const chargesPrompt = i === 0;
       const asked = {
@@ -154,6 +142,7 @@ function choicesOf(
         constraint,
         logprobs,
         chargesPrompt,
+        ...(toolUse === undefined ? {} : { toolUse }),
       };
       return { index, request: asked, home, live };
     });
@@ -182,15 +171,18 @@ export function billOf(request: CompletionRequest, ends: readonly ChoiceEnd[]): 
       cachedTokens += end.cachedTokens;
     }
     outputTokens += end.outputTokens;
-    end.slices.forEach((slice, i) => {
-      const { inputPerMillionTokens, outputPerMillionTokens, perSecond } = slice.offer.price;
-      const key = [slice.providerId, inputPerMillionTokens, outputPerMillionTokens, perSecond].join();
-      const charge = charges.get(key) ?? { slice, inputTokens: 0, outputTokens: 0, durationMs: 0 };
-      charges.set(key, charge);
-      if (isFirstOfPrompt && i === 0) charge.inputTokens += end.promptTokens;
-      charge.outputTokens += slice.outputTokens;
-      charge.durationMs += slice.durationMs;
-    });
+    // Of several replicas each is paid for what it did.
+    for (const { slices, promptTokens: read } of [end, ...(end.replication?.alsoPaid ?? [])]) {
+      slices.forEach((slice, i) => {
+        const { inputPerMillionTokens, outputPerMillionTokens, perSecond } = slice.offer.price;
+        const key = [slice.providerId, inputPerMillionTokens, outputPerMillionTokens, perSecond].join();
+        const charge = charges.get(key) ?? { slice, inputTokens: 0, outputTokens: 0, durationMs: 0 };
+        charges.set(key, charge);
+        if (isFirstOfPrompt && i === 0) charge.inputTokens += read;
+        charge.outputTokens += slice.outputTokens;
+        charge.durationMs += slice.durationMs;
+      });
+    }
   });
   let feeAmount = 0n;
   for (const { slice, ...consumption } of charges.values()) feeAmount += fee(slice.offer.price, consumption);

@@ -1,11 +1,12 @@
 /** POST /v1/chat/completions and /v1/completions: the one path of every request. */
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
+import { drawn, ignore, type Sink } from "../../util/sink.ts";
 import type { Asker } from "../http/app.ts";
 import { answerRequest, type Bill, billOf, type AnswerEvent } from "./answer-request.ts";
 import type { ChoiceEnd } from "./answer-choice.ts";
 import type { ChoiceDeps } from "../attempts/attempt.ts";
-import { keepCompletion, storeWish } from "../chat/stored.ts";
-import { type Events, sseEvents } from "./event-stream.ts";
+import { keepCompletion, type StoreWish, storeWish } from "../chat/stored.ts";
+import { EventStream, tellEvents } from "./event-stream.ts";
 import { completionObject, type Frame, trustView } from "./format.ts";
 import { withHeaderHints } from "../requests/header-hints.ts";
 import { type Journal, type Journals, LiveChoice } from "../resume/journal.ts";
@@ -16,7 +17,7 @@ import { parseBody } from "../requests/parse-body.ts";
 import { type CompletionRequest, parseChatRequest, parseTextRequest } from "../requests/parse-request.ts";
 import { recordedResponse, wantsResume } from "../resume/recorded-response.ts";
 import type { ResumableStreams } from "../resume/resumable-streams.ts";
-import { sseBody, sseHeaders } from "../http/sse.ts";
+import { SseBody } from "../http/sse.ts";
 import { Stopwatch } from "../attempts/stopwatch.ts";
 
 export interface CompleteDeps extends ChoiceDeps {
@@ -26,6 +27,8 @@ export interface CompleteDeps extends ChoiceDeps {
   readonly access: ModelAccess;
   readonly keptChat: KeptRecords;
 }
+
+export type Events = AsyncGenerator<AnswerEvent, void>;
 
 export async function complete(
   deps: CompleteDeps,
@@ -38,49 +41,43 @@ export async function complete(
   const body = withHeaderHints(await parseBody(http), http.headers);
   const request = parseRequest(deps, owner, endpoint, body);
   const wish = endpoint === "chat" ? storeWish(body) : null;
-  // 2. Write down what a client may come back for.
-  const isResumable = request.stream && wantsResume(http) && !deps.streams.isFull;
-  const createdMs = deps.clock.nowMs();
-  const written = isResumable ? writeDown(deps, asker, request, { body, createdMs }) : null;
-  // 3. Route and attempt; every wait below ends with the deadline or the client's leaving.
+  // 2. Route and attempt; every wait below ends with the deadline or the client's leaving.
   const abort = new AbortController();
-  const begun = { createdMs, lives: written?.lives ?? null };
-  const started = startAnswer(deps, request, asker, abort, begun);
-  const { frame } = started;
-  const messages = (body["messages"] ?? []) as object[];
-  const keep = (ends: ChoiceEnd[]): Promise<unknown> =>
-    keepCompletion(deps.keptChat, owner, frame, ends, { ...wish!, messages });
-  const events = wish === null ? started.events : thenKept(deps, started.events, keep);
   const onLeave = (): void => abort.abort(new SkeinError("cancelled", "The client went away."));
   if (http.signal.aborted) onLeave();
   http.signal.addEventListener("abort", onLeave, { once: true });
-  // 4. Nothing is sent before the first token: until then a failure has its own HTTP status.
-  let first: IteratorResult<AnswerEvent, void>;
-  try {
-    first = await events.next();
-  } catch (error) {
-    written?.journal?.forget();
-    throw error;
-  }
+  const createdMs = deps.clock.nowMs();
+  const isResumable = request.stream && wantsResume(http) && !deps.streams.isFull;
+  const written = isResumable ? writeDown(deps, asker, request, { body, createdMs }) : null;
+  const begun = { createdMs, lives: written?.lives ?? null };
+  const answer = startAnswer(deps, request, asker, abort, begun);
+  const { frame } = answer;
+  const run = wish === null ? answer.run : thenKept(deps, answer, { ...wish, owner, body });
+  // 3. As a whole.
   const named = { "x-request-id": `req_${requestId}` };
   if (!request.stream) {
-    const ends = await collect(first, events);
+    const ends = await run(ignore);
     return Response.json(completionObject(frame, ends), { headers: { ...named, ...receiptHeader(ends) } });
   }
-  // 5. Stream; a client that may come back reads from a record.
-  const source = sseEvents(frame, first, events, written !== null);
+  // 4. As it comes. Nothing is sent before the first token: until then a failure has its own HTTP status.
+  const stream = new EventStream(frame, written !== null);
   if (written !== null) {
-    const journal = (await written.isOnDisk) ? written.journal : null;
-    const recording = deps.streams.record({ id: requestId, owner, source, abort, written: journal });
-    if (recording !== null) {
-      http.signal.removeEventListener("abort", onLeave);
-      return recordedResponse(deps.clock, recording, http, recording.readOn());
+    const recording = deps.streams.record({ id: requestId, owner, abort });
+    try {
+      await tellEvents(stream, run, recording);
+    } catch (error) {
+      deps.streams.drop(recording);
+      written.journal?.forget();
+      throw error;
     }
-    journal?.forget();
+    // 5. A client that may come back reads from a record.
+    recording.isWritten((await written.isOnDisk) ? written.journal : null);
+    http.signal.removeEventListener("abort", onLeave);
+    return recordedResponse(deps.clock, recording, http, recording.readOn());
   }
-  return new Response(sseBody(deps.clock, source, abort), {
-    headers: { ...named, ...sseHeaders },
-  });
+  const out = new SseBody(deps.clock, abort);
+  await tellEvents(stream, run, out);
+  return out.toResponse(named);
 }
 
 export function parseRequest(
@@ -110,16 +107,18 @@ function writeDown(
   const lives = Array.from({ length: request.prompts.length * request.n }, () => new LiveChoice());
   const { endpoint, sampling } = request;
   const head = { endpoint, body: JSON.stringify(body), seed: sampling.seed, owner, createdMs };
-  // Log probabilities are not written down: a stream with them lives as long as this process.
-  const journal = request.logprobs === null ? journals.open(requestId, head, lives) : null;
+  // Log probabilities and replicas are not written down: a stream with them lives as long as this process.
+  const isReplicated = request.hints.trust?.level === "replicated";
+  const journal = request.logprobs === null && !isReplicated ? journals.open(requestId, head, lives) : null;
   // While a provider is looked for: most answers do not wait for it.
   return { lives, journal, isOnDisk: journal?.begin() ?? Promise.resolve(false) };
 }
 
-/** An answer that comes as events: what every endpoint's answers are made of. */
+/** What every endpoint's answers are made of. */
 export interface StartedAnswer {
   readonly frame: Frame;
-  readonly events: Events;
+  /** Answers, once, and tells how it goes. Resolves with the ends of all choices. @throws SkeinError */
+  readonly run: (tell: Sink<AnswerEvent>) => Promise<readonly ChoiceEnd[]>;
 }
 
 /**
@@ -138,35 +137,38 @@ export function startAnswer(
   const frame: Frame = { requestId, createdMs, request, cloudPrice: deps.cloudPrice };
   deps.decisions.began(requestId, owner, request.model);
   const cancelDeadline = startDeadline(deps, abort, createdMs);
-  const answering = answerRequest(deps, asker, request, abort.signal, lives);
-  return { frame, events: observed(deps, frame, answering, cancelDeadline, lives) };
+  const run: StartedAnswer["run"] = (tell) =>
+    observed(deps, frame, answerRequest(deps, asker, request, abort.signal, lives, tell), cancelDeadline);
+  return { frame, run };
 }
 
-/** Passes events on, and keeps the whole before its end is heard. What cannot be kept is answered all the same. */
-async function* thenKept(
-  { log }: CompleteDeps,
-  events: Events,
-  keep: (ends: ChoiceEnd[]) => Promise<unknown>,
-): Events {
-  const ends: ChoiceEnd[] = [];
-  for await (const event of events) {
-    if (event.type === "end") ends[event.choice] = event.end;
-    yield event;
-  }
-  await keep(ends).catch((error: unknown) =>
-    log.warn({ reason: toSkeinError(error).message }, "an answer could not be kept"),
-  );
+/** The events of an answer, to be asked for one by one; leaving them ends it. */
+export function eventsOf({ run }: StartedAnswer, abort: AbortController): Events {
+  return drawn(async (tell, left) => {
+    left.addEventListener("abort", () => abort.abort(new SkeinError("cancelled", "The request ended.")));
+    await run(tell);
+  });
 }
 
-/** The ends of all choices, once they are there. @throws SkeinError */
-export async function endsOf(events: Events): Promise<ChoiceEnd[]> {
-  const ends: ChoiceEnd[] = [];
-  for await (const event of events) if (event.type === "end") ends[event.choice] = event.end;
-  return ends;
+/** Keeps the whole before the last word is told. What cannot be kept is answered all the same. */
+function thenKept(
+  { log, keptChat }: CompleteDeps,
+  { frame, run }: StartedAnswer,
+  { owner, body, metadata }: StoreWish & { readonly owner: string; readonly body: Record<string, unknown> },
+): StartedAnswer["run"] {
+  return async (tell) => {
+    const ends = await run(tell);
+    const messages = (body["messages"] ?? []) as object[];
+    await keepCompletion(keptChat, owner, frame, ends, { metadata, messages }).catch((error: unknown) =>
+      log.warn({ reason: toSkeinError(error).message }, "an answer could not be kept"),
+    );
+    return ends;
+  };
 }
 
-function startDeadline(
-  { clock, limits }: CompleteDeps,
+/** Ends what takes longer than one request may. Returns a function that forgets it. */
+export function startDeadline(
+  { clock, limits }: Pick<CompleteDeps, "clock" | "limits">,
   abort: AbortController,
   createdMs: number,
 ): () => void {
@@ -181,51 +183,49 @@ function startDeadline(
   );
 }
 
-/** Passes events on and records how the request went. */
-async function* observed(
+/** Records how a request went. */
+async function observed(
   deps: CompleteDeps,
-  frame: Frame,
-  events: AsyncIterable<AnswerEvent>,
+  { requestId, request }: Frame,
+  answering: Promise<readonly ChoiceEnd[]>,
   release: () => void,
-  lives: readonly LiveChoice[] | null,
-): Events {
-  const { request } = frame;
+): Promise<readonly ChoiceEnd[]> {
   const operation = request.endpoint === "chat" ? "chat" : "text_completion";
   const watch = new Stopwatch(deps.clock);
-  const ends: ChoiceEnd[] = [];
-  let errorCode: string | null = "cancelled";
+  let ends: readonly ChoiceEnd[] = [];
+  let errorCode: string | null = null;
   let bill: Bill | null = null;
   try {
-    for await (const event of events) {
-      if (event.type === "end") {
-        ends[event.choice] = event.end;
-        if (lives !== null) lives[event.choice]!.end = event.end;
-      }
-      yield event;
-    }
-    errorCode = null;
+    ends = await answering;
     bill = billOf(request, ends);
     deps.metrics.answered(operation, request.model, bill, ends);
+    return ends;
   } catch (error) {
-    const failure = inWordsOf(request.endpoint, toSkeinError(error));
+    const failure = inWordsOf(request, toSkeinError(error));
     errorCode = failure.code;
     if (failure.code === "internal_error") deps.log.error({ error: String(error) }, "request failed");
     throw failure;
   } finally {
     release();
     const trust = bill === null ? null : trustView(request, ends);
-    deps.decisions.ended(frame.requestId, errorCode ?? "ok", bill, trust);
+    deps.decisions.ended(requestId, errorCode ?? "ok", bill, trust);
     deps.metrics.requestEnded(operation, request.model, watch.elapsedMs / 1000, errorCode);
   }
 }
 
-/** Providers call every prompt `messages`, for they do not know how it was asked. */
-function inWordsOf(endpoint: CompletionRequest["endpoint"], error: SkeinError): SkeinError {
-  if (endpoint === "chat" || error.param !== "messages") return error;
-  const { code, message, hint, retry } = error;
+/** Providers call every prompt `messages`, and every grammar `response_format`, for they do not know how it was asked. */
+function inWordsOf({ endpoint, toolUse }: CompletionRequest, error: SkeinError): SkeinError {
+  const { code, message, hint, retry, param } = error;
+  const own =
+    param === "messages" && endpoint === "text"
+      ? "prompt"
+      : param === "response_format" && toolUse !== undefined
+        ? "tools"
+        : null;
+  if (own === null) return error;
   return new SkeinError(code, message, {
     ...(hint === undefined ? {} : { hint }),
-    param: "prompt",
+    param: own,
     retry,
     cause: error,
   });
@@ -235,18 +235,4 @@ function inWordsOf(endpoint: CompletionRequest["endpoint"], error: SkeinError): 
 function receiptHeader(ends: readonly ChoiceEnd[]): Record<string, string> {
   const names = ends.flatMap(({ receipt }) => receipt ?? []);
   return names.length === ends.length ? { "x-skein-receipt": names.join(",") } : {};
-}
-
-async function collect(
-  first: IteratorResult<AnswerEvent, void>,
-  events: Events,
-): Promise<readonly ChoiceEnd[]> {
-  // Texts come with the ends: until then an answer may still begin anew elsewhere.
-  const ends: ChoiceEnd[] = [];
-  const take = (event: AnswerEvent): void => {
-    if (event.type === "end") ends[event.choice] = event.end;
-  };
-  if (first.done !== true) take(first.value);
-  for await (const event of events) take(event);
-  return ends;
 }

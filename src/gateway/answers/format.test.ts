@@ -91,7 +91,7 @@ test("chunks fit the official types; the quick way of writing text says the same
       ...opening,
       choices: [{ index: 2, delta: { content: 'a "quoted"\n🪿' }, logprobs: null, finish_reason: null }],
     });
-    const last: OpenAI.ChatCompletionChunk = chunks.end(2, end);
+    const last: OpenAI.ChatCompletionChunk = chunks.end(2, end, { deltas: [], finishReason: "stop" });
     assert.deepEqual(last.choices, [{ index: 2, delta: {}, logprobs: null, finish_reason: "stop" }]);
     assert.equal("usage" in last, includeUsage);
     const usage: OpenAI.ChatCompletionChunk = chunks.usage([end]);

@@ -1,11 +1,14 @@
 /** Log probabilities beside the text that they belong to: as it is streamed, and in OpenAI's two shapes. */
 import type { ScoredToken, TokenLogprob } from "../../protocol/generate.ts";
+import type { ModelOffer } from "../../protocol/offer.ts";
 import { utf8 } from "../../util/bytes.ts";
 
 /** A piece of text that became certain, and its tokens' log probabilities; null: not asked for. */
 export interface Piece {
   readonly text: string;
   readonly logprobs: readonly PlacedLogprob[] | null;
+  /** Of who said it; null where there is no text. */
+  readonly offer: ModelOffer | null;
 }
 
 export interface PlacedLogprob extends TokenLogprob {

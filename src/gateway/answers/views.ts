@@ -141,6 +141,8 @@ export function providerView(entry: ProviderEntry, headroom: number): ProviderVi
       continues_text: offer.continuesText ?? "none",
       forwards_prompts: offer.forwardsPrompts === true,
       features: offer.features,
+      tool_format: offer.toolFormat ?? "generic",
+      thought_format: offer.thoughtFormat ?? "none",
       price: priceView(offer.price),
     })),
   };

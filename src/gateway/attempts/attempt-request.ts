@@ -14,10 +14,11 @@ export function askedFrom(
   progress: Progress,
   timeoutMs: number,
 ): GenerateRequest {
-  const { chargesPrompt, ...plain } = request;
+  const { chargesPrompt, toolUse, ...plain } = request;
   const { modelId, trustTier: tier, price, contextTokensMax } = candidate.offer;
   const cacheSalt = cacheSaltOf(deps.salt, owner);
-  const asked = { ...plain, ...continuationOf(progress, request), modelId, cacheSalt, timeoutMs };
+  const constraint = toolUse?.constraintFor(candidate.offer) ?? plain.constraint;
+  const asked = { ...plain, constraint, ...continuationOf(progress, request), modelId, cacheSalt, timeoutMs };
   if (deps.receipts === null || !isProviderId(candidate.providerId)) return asked;
   const terms = {
     tier,

@@ -3,6 +3,7 @@ import type { GenerateEvent, GenerateRequest, Prompt, TokenLogprob } from "../..
 import { continuesByText, type ModelOffer } from "../../protocol/offer.ts";
 import type { Part } from "../../receipt/document.ts";
 import { errorKinds, SkeinError, toSkeinError } from "../../util/errors.ts";
+import type { Sink } from "../../util/sink.ts";
 import type { AttemptReceipt } from "./attempt-receipt.ts";
 import { askedFrom } from "./attempt-request.ts";
 import { charge, newWork, type Work } from "./charge.ts";
@@ -14,6 +15,7 @@ import type { FairShare } from "../search/fair-share.ts";
 import type { HedgeBudget } from "./hedge-budget.ts";
 import type { GatewayMetrics } from "../metrics.ts";
 import { type GatewayDeps, type GatewayLimits, startTimeoutMs } from "../options.ts";
+import type { ToolUse } from "../requests/parse-tools.ts";
 import { type Receipts, receiptTimeoutMs } from "./receipts.ts";
 import { Sighting } from "./sighting.ts";
 import { StallBound } from "./stall-bound.ts";
@@ -85,6 +87,8 @@ export type EndEvent = Extract<GenerateEvent, { type: "end" }>;
 export type ChoiceRequest = Omit<GenerateRequest, "modelId" | "emitted" | "timeoutMs" | "terms"> & {
   /** Of several choices of a prompt only the first one pays for it. */
   readonly chargesPrompt: boolean;
+  /** Functions that may be called; absent: none. */
+  readonly toolUse?: ToolUse;
 };
 
 /** One try, and what is measured of it. */
@@ -104,19 +108,20 @@ export function newAttempt({ clock, limits }: ChoiceDeps, to: Occupied, progress
 }
 
 /**
- * Yields text as it becomes certain, and returns the provider's `end`. Once `signal` is aborted, `progress` is no longer
+ * Tells text as it becomes certain, and resolves with the provider's `end`. Once `signal` is aborted, `progress` is no longer
  * changed by what is on its way.
  *
  * @param watch of the whole choice
  * @throws SkeinError as `attemptError` puts it
  */
-export async function* runAttempt(
+export async function runAttempt(
   deps: ChoiceDeps,
   request: ChoiceRequest,
   attempt: Attempt,
   watch: Stopwatch,
   signal: AbortSignal,
-): AsyncGenerator<string, EndEvent> {
+  tell: Sink<string>,
+): Promise<EndEvent> {
   const { to, progress } = attempt;
   const { candidate, entry } = to;
   const work = newWork(progress);
@@ -130,7 +135,7 @@ export async function* runAttempt(
     signed: null,
   };
   try {
-    yield* receive(deps, run);
+    await receive(deps, run, tell);
     if (work.end === null) throw new SkeinError("provider_failed", "The provider's answer had no end.");
   } catch (thrown) {
     const wasQueued = work.startMs === null && entry.session.status.active >= candidate.offer.parallelMax;
@@ -170,47 +175,69 @@ interface Run {
 }
 
 /** Sends the request and takes in what comes, until the end and its receipt. */
-async function* receive(deps: ChoiceDeps, run: Run): AsyncGenerator<string, void> {
-  const { request, watch, guard, work, sighting } = run;
-  const { to, progress, stall, watch: attempt } = run.attempt;
-  const { limits, clock } = deps;
-  const { providerId, offer } = to.candidate;
+function receive(deps: ChoiceDeps, run: Run, tell: Sink<string>): Promise<void> {
+  const { request, watch, guard } = run;
+  const { to, progress } = run.attempt;
+  const { limits } = deps;
   guard.limit(Math.min(startTimeoutMs, limits.firstTokenTimeoutMs), "accept the request");
   const timeoutMs = Math.max(1, Math.ceil(limits.requestTimeoutMs - watch.elapsedMs));
   const asked = askedFrom(deps, request, to, progress, timeoutMs);
-  run.signed = deps.receipts?.open(asked, providerId, progress.parts.at(-1)) ?? null;
-  for await (const event of to.entry.session.generate(asked, guard.signal)) {
+  run.signed = deps.receipts?.open(asked, to.candidate.providerId, progress.parts.at(-1)) ?? null;
+  return to.entry.session.generate(asked, guard.signal, (event) => {
     guard.signal.throwIfAborted();
-    if (event.type === "tokens") {
-      attempt.markFirst();
-      watch.markFirst();
-      take(progress, event);
-      work.lastMs = attempt.elapsedMs;
-      work.firstMs ??= work.lastMs;
-      stall.heard(work.lastMs);
-      // Only the provider's silence counts, not the time that the client takes to read.
-      guard.limit(null, "");
-      sighting.handOut();
-      if (event.text !== "") yield event.text;
-      sighting.takenUp();
-      stall.wait(attempt.elapsedMs);
-      guard.limit(stall.timeoutMs, "send its next token");
-    } else if (event.type === "start") {
-      work.startMs = attempt.elapsedMs;
-      guard.limit(limits.firstTokenTimeoutMs, "send its first token", attempt.elapsedMs);
-      begin(progress, event, request);
-      sighting.started(event, progress.promptTokens);
-      deps.prefixes.remember(to.keys, providerId, clock.nowMs());
-    } else if (event.type === "checkpoint") {
-      run.signed?.checkpoint(event);
-    } else if (event.type === "receipt") {
-      run.signed?.receipt(event.encoded);
-    } else {
-      finish(progress, event, request, { offer, work });
-      work.end = event;
-      work.observation = sighting.observation(event, progress.position);
-      guard.limit(receiptTimeoutMs, "send its receipt");
-    }
+    if (event.type === "tokens") return takeTokens(run, event, tell);
+    takeOther(deps, run, event);
+    return undefined;
+  });
+}
+
+function takeTokens(run: Run, event: TokensEvent, tell: Sink<string>): Promise<void> | undefined {
+  const { watch, guard, work, sighting } = run;
+  const { progress, stall, watch: attempt } = run.attempt;
+  take(progress, event);
+  const nowMs = attempt.elapsedMs;
+  if (work.firstMs === null) {
+    work.firstMs = nowMs;
+    attempt.markFirst();
+    watch.markFirst();
+    sighting.first();
+  }
+  work.lastMs = nowMs;
+  stall.heard(nowMs);
+  const room = event.text === "" ? undefined : tell(event.text);
+  if (room === undefined) {
+    stall.wait(nowMs);
+    guard.limit(stall.timeoutMs, "send its next token");
+    return undefined;
+  }
+  // Only the provider's silence counts, not the time that the client takes to read.
+  guard.limit(null, "");
+  return room.then(() => {
+    sighting.unread(attempt.elapsedMs - nowMs);
+    stall.wait(attempt.elapsedMs);
+    guard.limit(stall.timeoutMs, "send its next token");
+  });
+}
+
+function takeOther(deps: ChoiceDeps, run: Run, event: Exclude<GenerateEvent, TokensEvent>): void {
+  const { request, guard, work, sighting, attempt } = run;
+  const { to, progress, watch } = attempt;
+  const { providerId, offer } = to.candidate;
+  if (event.type === "start") {
+    work.startMs = watch.elapsedMs;
+    guard.limit(deps.limits.firstTokenTimeoutMs, "send its first token", watch.elapsedMs);
+    begin(progress, event, request);
+    sighting.started(event, progress.promptTokens);
+    deps.prefixes.remember(to.keys, providerId, deps.clock.nowMs());
+  } else if (event.type === "checkpoint") {
+    run.signed?.checkpoint(event);
+  } else if (event.type === "receipt") {
+    run.signed?.receipt(event.encoded);
+  } else {
+    finish(progress, event, request, { offer, work });
+    work.end = event;
+    work.observation = sighting.observation(event, progress.position);
+    guard.limit(receiptTimeoutMs, "send its receipt");
   }
 }
 
@@ -310,7 +337,7 @@ const requestFaults: ReadonlySet<string> = new Set([
 ]);
 
 /** A failure as the loop over attempts understands it: the client's fault, no room, or the provider's fault. */
-function attemptError(
+export function attemptError(
   thrown: unknown,
   { wasQueued, isBegun }: { wasQueued: boolean; isBegun: boolean },
 ): SkeinError {

@@ -2,19 +2,11 @@
  * An attempt with a second one beside it when its first token is later than this provider's usually are. Who
  * sends text first goes on; the other is cancelled, and nothing of it is charged.
  */
-import { SkeinError, toSkeinError } from "../../util/errors.ts";
+import { toSkeinError } from "../../util/errors.ts";
 import { type ChoiceDeps, emptyProgress } from "./attempt.ts";
 import type { Occupied } from "../search/choose-provider.ts";
 import { type Elsewhere, runMovable } from "./move.ts";
-import {
-  createRunner,
-  type End,
-  type Held,
-  reportFailure,
-  type Runner,
-  type RunnerFacts,
-  type Step,
-} from "./runner.ts";
+import { createRunner, type End, type Held, reportFailure, type Runner, type RunnerFacts } from "./runner.ts";
 
 /** Sooner than this, a second attempt would not be sooner. */
 const hedgeMinMs = 50;
@@ -22,8 +14,6 @@ const hedgeMinMs = 50;
 interface Contender {
   readonly runner: Runner;
   readonly startMs: number;
-  /** Never rejects. */
-  readonly first: Promise<{ contender: Contender; step: Step | null; error: unknown }>;
 }
 
 /** Other providers for the same choice; both occupy what they find, and find nothing when there is nothing. */
@@ -34,45 +24,16 @@ export interface Others {
   readonly elsewhere: Elsewhere;
 }
 
-/**
- * The attempt itself where there is nothing to hedge: every token passes through one generator less.
- *
- * @throws (the generator) what the attempt that went on, or the first one, failed with
- */
-export function runHedged(facts: RunnerFacts, held: Held, others: Others): AsyncGenerator<string, End> {
-  const { deps } = facts;
+/** @throws what the attempt that went on, or the first one, failed with */
+export async function runHedged(facts: RunnerFacts, held: Held, others: Others): Promise<End> {
+  const { deps, tell } = facts;
   const delayMs = hedgeDelayMs(deps, held);
   deps.hedges.attempted();
-  return delayMs === null
-    ? runMovable(facts, held, createRunner(facts, held.to, held.progress), others.elsewhere)
-    : race(facts, held, delayMs, others);
-}
-
-async function* race(
-  facts: RunnerFacts,
-  held: Held,
-  delayMs: number,
-  { second, elsewhere }: Others,
-): AsyncGenerator<string, End> {
-  const { deps } = facts;
-  const contenders = [launch(facts, held)];
-  try {
-    // 1. The first one alone, for as long as it usually takes.
-    const isLate = await isLaterThan(deps, contenders[0]!, delayMs);
-    // 2. A second one beside it, if there is one and the budget allows.
-    const other = isLate && deps.hedges.take() ? second() : null;
-    if (other !== null) contenders.push(launch(facts, { to: other, progress: emptyProgress() }));
-    // 3. Who sends text first goes on.
-    const { contender, step } = await firstOf(deps, contenders, held);
-    if (other !== null) settleHedge(deps, contenders, contender);
-    const { runner } = contender;
-    Object.assign(held, { to: runner.to, progress: runner.progress });
-    if (step.done === true) return step.value;
-    yield step.value;
-    return yield* runMovable(facts, held, runner, elsewhere);
-  } finally {
-    for (const { runner } of contenders) runner.stop();
-  }
+  const runner =
+    delayMs === null
+      ? createRunner(facts, held.to, held.progress, tell)
+      : await new Race(facts, held, others.second).run(delayMs);
+  return runMovable(facts, held, runner, others.elsewhere);
 }
 
 /** Null: too little is known of the provider, or somebody has seen text already. */
@@ -83,49 +44,82 @@ function hedgeDelayMs({ directory }: ChoiceDeps, { to, progress }: Held): number
   return Math.max(hedgeMinMs, latenessP95 * to.predictedTtftMs);
 }
 
-function launch(facts: RunnerFacts, { to, progress }: Pick<Held, "to" | "progress">): Contender {
-  const runner = createRunner(facts, to, progress);
-  const first = runner.texts.next();
-  const contender: Contender = {
-    runner,
-    startMs: facts.deps.clock.monotonicMs(),
-    first: first.then(
-      (step) => ({ contender, step, error: null }),
-      (error: unknown) => ({ contender, step: null, error }),
-    ),
-  };
-  return contender;
-}
+/** Attempts side by side, until one of them has text or has ended. */
+class Race {
+  readonly #facts: RunnerFacts;
+  readonly #held: Held;
+  readonly #second: Others["second"];
+  readonly #contenders: Contender[] = [];
+  readonly #won: PromiseWithResolvers<Runner> = Promise.withResolvers();
+  #running = 0;
+  #isDecided = false;
 
-async function isLaterThan({ clock }: ChoiceDeps, contender: Contender, delayMs: number): Promise<boolean> {
-  let cancel = (): void => undefined;
-  const timer = new Promise<true>((resolve) => (cancel = clock.schedule(delayMs, () => resolve(true))));
-  const isLate = await Promise.race([timer, contender.first.then(() => false)]);
-  cancel();
-  // A token without text is a token: a character is not whole yet.
-  return isLate && contender.runner.progress.position === 0;
-}
+  constructor(facts: RunnerFacts, held: Held, second: Others["second"]) {
+    this.#facts = facts;
+    this.#held = held;
+    this.#second = second;
+  }
 
-/** @throws the first attempt's error when all fail */
-async function firstOf(
-  deps: ChoiceDeps,
-  contenders: readonly Contender[],
-  held: Held,
-): Promise<{ contender: Contender; step: Step }> {
-  let left = [...contenders];
-  while (left.length > 0) {
-    const { contender, step, error } = await Promise.race(left.map(({ first }) => first));
-    if (step !== null) return { contender, step };
-    left = left.filter((other) => other !== contender);
-    // The last error of all is the loop's over attempts to judge; of the others this is the end.
-    if (left.length > 0) reportFailure(deps, contender.runner.to, toSkeinError(error));
-    else {
-      const { to, progress } = contender.runner;
-      Object.assign(held, { to, progress });
-      throw error;
+  /** @throws the last attempt's error when all fail */
+  async run(delayMs: number): Promise<Runner> {
+    // 1. The first one alone, for as long as it usually takes.
+    this.#launch(this.#held);
+    const cancelTimer = this.#facts.deps.clock.schedule(delayMs, () => this.#isLate());
+    try {
+      return await this.#won.promise;
+    } finally {
+      cancelTimer();
     }
   }
-  throw new SkeinError("internal_error", "No attempt was made.");
+
+  /** 2. A second one beside it, if there is one and the budget allows. */
+  #isLate(): void {
+    const { deps, signal } = this.#facts;
+    // A token without text is a token: a character is not whole yet.
+    if (this.#isDecided || signal.aborted || this.#held.progress.position > 0 || !deps.hedges.take()) return;
+    const to = this.#second();
+    if (to !== null) this.#launch({ to, progress: emptyProgress() });
+  }
+
+  #launch({ to, progress }: Pick<Held, "to" | "progress">): void {
+    const { deps, tell } = this.#facts;
+    const runner = createRunner(this.#facts, to, progress, (text) => {
+      this.#wins(contender);
+      return tell(text);
+    });
+    const contender: Contender = { runner, startMs: deps.clock.monotonicMs() };
+    this.#contenders.push(contender);
+    this.#running += 1;
+    runner.ended.then(
+      () => this.#wins(contender),
+      (error: unknown) => this.#fails(contender, error),
+    );
+  }
+
+  /** 3. Who sends text first goes on. */
+  #wins(contender: Contender): void {
+    if (this.#isDecided) return;
+    this.#decide(contender);
+    if (this.#contenders.length > 1) settleHedge(this.#facts.deps, this.#contenders, contender);
+    contender.runner.tellTo(this.#facts.tell);
+    this.#won.resolve(contender.runner);
+  }
+
+  /** The last error of all is the loop's over attempts to judge; of the others this is the end. */
+  #fails(contender: Contender, error: unknown): void {
+    this.#running -= 1;
+    if (this.#isDecided) return;
+    if (this.#running > 0) {
+      return reportFailure(this.#facts.deps, contender.runner.to, toSkeinError(error));
+    }
+    this.#decide(contender);
+    this.#won.reject(error);
+  }
+
+  #decide({ runner: { to, progress } }: Contender): void {
+    this.#isDecided = true;
+    Object.assign(this.#held, { to, progress });
+  }
 }
 
 function settleHedge(

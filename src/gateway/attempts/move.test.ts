@@ -152,8 +152,8 @@ inWorld("each provider is paid for what it delivered, by tokens and by time", as
 inWorld("where the tokens differ, the slow one goes on", async (world) => {
   const { second } = await world.join();
   const expected = await world.ask({ seed: 1 });
-  const generate = second.generate.bind(second);
-  second.generate = async function* (request, signal): AsyncGenerator<GenerateEvent> {
+  const generate = second.events.bind(second);
+  second.events = async function* (request, signal): AsyncGenerator<GenerateEvent> {
     yield* generate({ ...request, sampling: { ...request.sampling, seed: 99 } }, signal);
   };
   world.slowness = slowFrom(100, 400);
@@ -178,7 +178,7 @@ inWorld("the slow one fails while the other catches up: no gap but that", async 
 inWorld("the other one fails: it is put aside, the slow one goes on", async (world) => {
   const { second } = await world.join();
   const expected = await world.ask({ seed: 1 });
-  second.generate = () => {
+  second.events = () => {
     throw new SkeinError("engine_failed", "killed");
   };
   world.slowness = (_, position) => (position >= 40 && position < 48 ? 800 : 0);

@@ -29,49 +29,51 @@ export type Elsewhere = (
 interface Taken {
   readonly runner: Runner;
   /** It has ended already. */
-  readonly end: End | null;
+  readonly hasEnded: boolean;
   /** Since its first text: it only repeated. */
   readonly repeatedMs: number;
+  /** It waits for this before it tells more. */
+  readonly goOn: () => void;
 }
 
 /** Runs an attempt to its end, wherever that is. `held` tells who answers. @throws as `runAttempt` */
-export async function* runMovable(
+export async function runMovable(
   facts: RunnerFacts,
   held: Held,
   first: Runner,
   elsewhere: Elsewhere,
-): AsyncGenerator<string, End> {
+): Promise<End> {
   let runner = first;
-  try {
-    for (;;) {
-      const move = new Move(facts, held, runner, elsewhere);
+  for (;;) {
+    const move = new Move(facts, held, runner, elsewhere);
+    try {
+      return await runner.ended;
+    } catch (thrown) {
+      const taken = await move.taken(toSkeinError(thrown));
+      if (taken === null) throw thrown;
+      const text = takeOver(held, taken);
+      runner = taken.runner;
+      runner.tellTo(facts.tell);
       try {
-        return yield* runner.texts;
-      } catch (thrown) {
-        const taken = await move.taken(toSkeinError(thrown));
-        if (taken === null) throw thrown;
-        const text = takeOver(held, taken);
-        runner = taken.runner;
-        if (text !== "") yield text;
-        if (taken.end !== null) return taken.end;
+        if (text !== "") await facts.tell(text);
       } finally {
-        move.stop();
+        taken.goOn();
       }
+    } finally {
+      move.stop();
     }
-  } finally {
-    runner.stop();
   }
 }
 
 /** Makes the second attempt the one that counts; returns what of its text nobody has seen. */
-function takeOver(held: Held, { runner, repeatedMs, end }: Taken): string {
+function takeOver(held: Held, { runner, repeatedMs, hasEnded }: Taken): string {
   const { progress: first } = held;
   const { progress } = runner;
   const outputTokens = progress.position - first.position;
   // One that has ended was charged by itself, from where it began.
-  const own = end === null ? [] : progress.slices.slice(-1);
+  const own = hasEnded ? progress.slices.slice(-1) : [];
   progress.slices = [...first.slices, ...own.map((slice) => ({ ...slice, outputTokens, durationMs: 0 }))];
-  progress.repeatedMs = end === null ? repeatedMs : 0;
+  progress.repeatedMs = hasEnded ? 0 : repeatedMs;
   progress.parts = joinedParts(first, runner);
   Object.assign(held, { to: runner.to, progress, moves: held.moves + 1 });
   return progress.text.slice(first.text.length);
@@ -170,9 +172,7 @@ class Move implements Ticking {
       slices: [...slices],
       parts: [...parts],
     };
-    const second = createRunner(this.#facts, other, copy);
-    this.#stopSecond = () => second.stop();
-    this.#chase = this.#catchUp(second, pace);
+    this.#chase = this.#catchUp(other, copy, pace);
   }
 
   #isWorth(pace: StreamPace, { candidate, predictedTtftMs: ttftMs }: Chosen): boolean {
@@ -186,44 +186,56 @@ class Move implements Ticking {
     return isWorthMoving(pace, stream, { candidate, ttftMs, unknownTpotMs }, this.#policy);
   }
 
-  /** Runs the second attempt until it is where the stream is. Never rejects. */
-  async #catchUp(second: Runner, { msPerToken }: StreamPace): Promise<Taken | null> {
+  /** Runs a second attempt until it is where the stream is. Never rejects. */
+  async #catchUp(other: Occupied, copy: Progress, { msPerToken }: StreamPace): Promise<Taken | null> {
     const { clock } = this.#facts.deps;
     const { to, progress: first } = this.#runner;
+    let firstMs: number | null = null;
+    let where: Standing = "behind";
+    const isThere = Promise.withResolvers<void>();
+    const mayGoOn = Promise.withResolvers<void>();
+    /** At once: where it has caught up, the first one must not go on by another token. */
+    const look = (): void => {
+      firstMs ??= clock.monotonicMs();
+      where = standing(first, copy);
+      if (where !== "caught_up" || this.#record === null) return;
+      this.#settle("taken_over");
+      to.entry.served(to.candidate.offer.modelId).pace.learnSlowness(msPerToken);
+      this.#isInterrupted = true;
+      this.#runner.stop();
+    };
+    const second = createRunner(this.#facts, other, copy, () => {
+      look();
+      if (where === "behind") return undefined;
+      isThere.resolve();
+      return mayGoOn.promise;
+    });
+    this.#stopSecond = () => {
+      second.stop();
+      mayGoOn.resolve();
+    };
     const cancelTimeout = clock.schedule(this.#policy.catchUpMaxMs, () => {
       this.#settle("too_slow");
-      second.stop();
+      this.#stopSecond();
     });
-    let firstMs: number | null = null;
     try {
-      for (;;) {
-        const step = await second.texts.next();
-        if (this.#record === null) return this.#drop(second, "not_needed");
-        firstMs ??= clock.monotonicMs();
-        const behind = standing(first, second.progress);
-        if (behind === "different" || (behind === "behind" && step.done === true)) {
-          return this.#drop(second, "different");
-        }
-        if (behind === "behind") continue;
-        this.#settle("taken_over");
-        to.entry.served(to.candidate.offer.modelId).pace.learnSlowness(msPerToken);
-        this.#isInterrupted = true;
-        this.#runner.interrupt();
-        const end = step.done === true ? step.value : null;
-        return { runner: second, end, repeatedMs: clock.monotonicMs() - firstMs };
-      }
+      const hasEnded = await Promise.race([isThere.promise.then(() => false), second.ended.then(() => true)]);
+      if (where === "behind") look();
+      if (!this.#isInterrupted) return this.#drop(this.#record === null ? "not_needed" : "different");
+      const repeatedMs = clock.monotonicMs() - (firstMs ?? clock.monotonicMs());
+      return { runner: second, hasEnded, repeatedMs, goOn: mayGoOn.resolve };
     } catch (thrown) {
       const wasStopped = this.#record === null || this.#facts.signal.aborted;
       if (!wasStopped) reportFailure(this.#facts.deps, second.to, toSkeinError(thrown));
-      return this.#drop(second, "failed");
+      return this.#drop("failed");
     } finally {
       cancelTimeout();
     }
   }
 
-  #drop(second: Runner, outcome: MoveRecord["outcome"]): null {
+  #drop(outcome: MoveRecord["outcome"]): null {
     this.#settle(outcome);
-    second.stop();
+    this.#stopSecond();
     this.#window.forget();
     this.#chase = null;
     return null;
@@ -238,8 +250,10 @@ class Move implements Ticking {
   }
 }
 
+type Standing = "behind" | "caught_up" | "different";
+
 /** Where a second attempt stands against the stream that it is to take over. */
-function standing(stream: Progress, second: Progress): "behind" | "caught_up" | "different" {
+function standing(stream: Progress, second: Progress): Standing {
   const count = Math.min(stream.tokenIds.length, second.tokenIds.length);
   for (let i = 0; i < count; i++) if (stream.tokenIds[i] !== second.tokenIds[i]) return "different";
   if (!stream.idsComplete || !second.idsComplete) return "different";

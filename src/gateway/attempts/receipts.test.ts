@@ -37,7 +37,7 @@ async function addSigning(
     { ...naiveDefaults, answerTokens: 12, ...options },
   );
   const session = new FakeSession(signer.providerId, engine);
-  const plain = session.generate.bind(session);
+  const plain = session.events.bind(session);
   async function* signing(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
     const { terms, ...rest } = request;
     if (terms === undefined) return yield* plain(rest, signal);
@@ -57,7 +57,7 @@ async function addSigning(
       };
     }
   }
-  session.generate = signing;
+  session.events = signing;
   gateway.addSession(session);
   await new Promise((resolve) => setTimeout(resolve, 20));
   session.requests = 0;

@@ -97,13 +97,19 @@ export class Receipts {
       changes: [
         {
           type: "put",
-          key: prefix + String(choice.index).padStart(choiceDigits, "0"),
+          key: prefix + keyOf(choice),
           value,
           expiresAtMs: this.#deps.clock.nowMs() + this.#options.retentionMs,
         },
       ],
     });
   }
+}
+
+/** Replicas of a choice stand together. */
+function keyOf({ index, replica }: ReceiptedChoice): string {
+  const choice = String(index).padStart(choiceDigits, "0");
+  return replica === undefined ? choice : `${choice}.${replica}`;
 }
 
 function prefixOf(owner: string, requestId: string): string {

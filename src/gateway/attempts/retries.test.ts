@@ -103,7 +103,7 @@ test("a request that only an absent provider could serve holds up nobody", async
   const setup = testGateway({ limits: { ...defaultLimits, queueTimeoutMs: 2_000 } });
   await setup.add("short", { contextTokensMax: 40 });
   const away = await setup.add("long", { contextTokensMax: 400 });
-  away.generate = () => {
+  away.events = () => {
     throw new SkeinError("engine_failed", "away");
   };
   const messages = [{ role: "user", content: "moo ".repeat(60) }];
@@ -194,7 +194,7 @@ test("engine time is charged as claimed, but never more than was measured", asyn
   const session = await setup.add("p1");
   const price = { inputPerMillionTokens: 0n, outputPerMillionTokens: 0n, perSecond: 1_000_000n };
   reoffer(session, { price });
-  const generate = session.generate.bind(session);
+  const generate = session.events.bind(session);
   const claiming = (decodeMs: number) =>
     async function* (...given: Parameters<typeof generate>) {
       for await (const event of generate(...given)) {
@@ -203,9 +203,9 @@ test("engine time is charged as claimed, but never more than was measured", asyn
           : event;
       }
     };
-  session.generate = claiming(0);
+  session.events = claiming(0);
   assert.equal((await ask(setup)).usage!.fee.amount, "0");
-  session.generate = claiming(3_600_000);
+  session.events = claiming(3_600_000);
   const startMs = performance.now();
   const { usage } = await ask(setup);
   const elapsedMs = performance.now() - startMs;

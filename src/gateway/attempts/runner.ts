@@ -1,6 +1,7 @@
 /** An attempt that can be stopped for itself, beside others of the same choice. */
 import type { GenerateEvent } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
+import type { Sink } from "../../util/sink.ts";
 import {
   type Attempt,
   type ChoiceDeps,
@@ -13,13 +14,13 @@ import type { Occupied } from "../search/choose-provider.ts";
 import type { Stopwatch } from "./stopwatch.ts";
 
 export type End = Extract<GenerateEvent, { type: "end" }>;
-export type Step = IteratorResult<string, End>;
 
 export interface Runner extends Attempt {
-  readonly texts: AsyncGenerator<string, End>;
-  /** Its next wait for the provider ends with an error; what it has is kept. */
-  interrupt(): void;
-  /** Ends it, whatever it does. Idempotent. */
+  /** How it ended. */
+  readonly ended: Promise<End>;
+  /** From now on its texts go there. */
+  tellTo(tell: Sink<string>): void;
+  /** Ends it, whatever it does; what it has is kept. Idempotent. */
   stop(): void;
 }
 
@@ -37,32 +38,34 @@ export interface RunnerFacts {
   /** Of the whole choice. */
   readonly watch: Stopwatch;
   readonly signal: AbortSignal;
+  /** Who is told the choice's text. */
+  readonly tell: Sink<string>;
 }
 
-/** The request is sent when the first text is asked for. */
+/** Begins an attempt. */
 export function createRunner(
   { deps, request, watch, signal: outer }: RunnerFacts,
   to: Occupied,
   progress: Progress,
+  tell: Sink<string>,
 ): Runner {
   const abort = new AbortController();
   const onAbort = (): void => abort.abort(outer.reason);
   if (outer.aborted) onAbort();
   outer.addEventListener("abort", onAbort, { once: true });
   const attempt = newAttempt(deps, to, progress);
-  const texts = runAttempt(deps, request, attempt, watch, abort.signal);
-  const interrupt = (): void => {
-    outer.removeEventListener("abort", onAbort);
-    abort.abort(new SkeinError("cancelled", "Another attempt was faster."));
-  };
+  let goesTo = tell;
+  const told = (text: string): Promise<void> | undefined => goesTo(text);
+  const ended = runAttempt(deps, request, attempt, watch, abort.signal, told).finally(() =>
+    outer.removeEventListener("abort", onAbort),
+  );
+  // Who waits for it hears of it.
+  ended.catch(() => undefined);
   return {
     ...attempt,
-    texts,
-    interrupt,
-    stop() {
-      interrupt();
-      texts.return(undefined as never).catch(() => undefined);
-    },
+    ended,
+    tellTo: (other) => void (goesTo = other),
+    stop: () => abort.abort(new SkeinError("cancelled", "Another attempt was faster.")),
   };
 }
 

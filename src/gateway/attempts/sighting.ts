@@ -19,7 +19,6 @@ export class Sighting {
   /** When the provider began with it. */
   #startMs = 0;
   #unreadMs = 0;
-  #handedOutMs = 0;
   #promptTokens = 0;
   #cachedTokens = 0;
 
@@ -37,14 +36,14 @@ export class Sighting {
     this.#cachedTokens = Math.min(cachedTokens, this.#promptTokens);
   }
 
-  /** A token came: the prompt is read. Its text goes to the client, who may take its time. */
-  handOut(): void {
+  /** The first token came: the prompt is read. */
+  first(): void {
     this.#to.begun();
-    this.#handedOutMs = this.#watch.elapsedMs;
   }
 
-  takenUp(): void {
-    this.#unreadMs += this.#watch.elapsedMs - this.#handedOutMs;
+  /** For so long the client, who may take its time, had no room for a text. */
+  unread(ms: number): void {
+    this.#unreadMs += ms;
   }
 
   /** Claims make the provider neither slower nor faster than it was. */

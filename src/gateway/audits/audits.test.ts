@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { AnswerChecker } from "../../audit/answer-checker.ts";
+import { createLoadedChecker } from "../../audit/loaded-checker.ts";
 import { openVerdict } from "../../audit/verdict.ts";
 import type { AuditView, ProviderView } from "../../protocol/gateway-api.ts";
 import { parseDocument } from "../../receipt/document.ts";
@@ -150,3 +152,68 @@ for (const isHonest of [true, false]) {
     it.gateway.close();
   });
 }
+
+test("a provider that shows its numbers is told where they are wrong, and they are kept", async () => {
+  const it = await auditingGateway(models, 20);
+  await join(
+    it,
+    cheats.find(({ name }) => name === "weights requantized to 4 bits")!,
+  );
+  await it.post("/v1/completions", certain);
+  const [audit] = await settled(it);
+  const { kind, position, layer } = audit!.finding!;
+  // The embedding is as it should be; the first layer is not.
+  assert.deepEqual([kind, position, layer], ["layer", 0, 1]);
+  assert.match(audit!.problem!, /layer 1/);
+  const shown = await json<AuditView>(it.get(`/skein/v1/audits/${audit!.receipt}`));
+  const { trace } = shown;
+  assert.equal(trace!.position, 0);
+  assert.equal(trace!.rows!.length % 64, 0);
+  assert.ok(trace!.leaves!.length > 64);
+  it.gateway.close();
+});
+
+test("one that does not show what it signed cannot defend it", async () => {
+  const it = await auditingGateway(models, 20);
+  await join(
+    it,
+    cheats.find(({ name }) => name === "copied tokens, invented numbers")!,
+  );
+  await it.post("/v1/completions", certain);
+  const [audit] = await settled(it);
+  assert.deepEqual([audit!.result, audit!.finding!.kind], ["fail", "withheld"]);
+  it.gateway.close();
+});
+
+interface AuditList {
+  readonly data: AuditView[];
+  readonly checker: { asleep: boolean; faults_found: number; faults_passed: number };
+}
+
+test("a checker that passes everything is noticed before its first verdict, and believed again when it wakes", async () => {
+  const awake = createLoadedChecker(models.sold);
+  let sleeps = true;
+  const checker: AnswerChecker = {
+    ...awake,
+    check: async (question, signal) => {
+      const checked = await awake.check(question, signal);
+      if (!sleeps || checked.kind !== "done") return checked;
+      return { ...checked, verified: { ...checked.verified, problem: null, fault: null } };
+    },
+  };
+  const it = await auditingGateway(models, 20, { checker });
+  const provider = await join(it, cheat);
+  for (let i = 0; i < 3; i++) await it.post("/v1/completions", { ...certain, seed: i });
+  for (const { result, unable } of await settled(it))
+    assert.deepEqual([result, unable], ["unable", "checker failed"]);
+  const list = await json<AuditList>(it.get("/skein/v1/audits"));
+  assert.deepEqual(list.checker, { asleep: true, faults_found: 0, faults_passed: 3 });
+  assert.match(await (await it.get("/metrics")).text(), /^skein_audit_checker_asleep 1$/m);
+  const view = await json<ProviderView>(it.get(`/skein/v1/providers/${provider}`));
+  assert.equal(view.reputation!.standing, "newcomer");
+  sleeps = false;
+  await it.post("/v1/completions", { ...certain, seed: 9 });
+  assert.equal((await settled(it))[0]!.result, "fail");
+  assert.equal((await json<AuditList>(it.get("/skein/v1/audits"))).checker.asleep, false);
+  it.gateway.close();
+});

@@ -20,6 +20,7 @@ import { SkeinError } from "../../util/errors.ts";
 import { systemClock } from "../../util/clock.ts";
 import { type Random, seededRandom } from "../../util/random.ts";
 import { FakeSession } from "../fixture.suite.ts";
+import type { ProviderSession } from "../../network/session.ts";
 import type { Engine } from "../../engine/port.ts";
 
 /** What is sold, and what is cheaper. */
@@ -154,6 +155,7 @@ const oldSampling: Sampling = {
 export interface CheatingSession extends FakeSession {
   /** Ids of requests whose answer happens to be what an honest provider would have given, bit for bit: nothing can be found there. */
   readonly harmless: ReadonlySet<string>;
+  trace?: NonNullable<ProviderSession["trace"]>;
 }
 
 /** A provider of the model that is sold, as the gateway sees it. */
@@ -162,15 +164,24 @@ export async function cheatingSession(models: CheatModels, cheat: Cheat): Promis
   const deps = { sha256, signer, clock: systemClock, chain: memoryChain() };
   const random = seededRandom(5);
   const harmless = new Set<string>();
-  const session = Object.assign(new FakeSession(signer.providerId, engineOf(models)), { harmless });
+  const session: FakeSession & Pick<CheatingSession, "harmless" | "trace"> = Object.assign(
+    new FakeSession(signer.providerId, engineOf(models)),
+    { harmless },
+  );
   const earlier: Receipt[] = [];
-  session.generate = async function* (request: GenerateRequest): AsyncGenerator<GenerateEvent> {
+  const traces = new Map<number, Made>();
+  session.trace = async ({ sequence, position }) => {
+    const { rows, leaves } = traces.get(sequence)!;
+    return { rows: concatBytes(rows), leaves: position === null ? null : concatBytes(leaves[position]!) };
+  };
+  session.events = async function* (request: GenerateRequest): AsyncGenerator<GenerateEvent> {
     const { terms, ...rest } = request;
     if (terms === undefined) return yield* answerAs(models, {}, rest, random, () => undefined);
     const asked: RequestWithTerms = { ...rest, terms };
     harmless.add(rest.requestId);
     const onCheat = (): void => void harmless.delete(rest.requestId);
-    const events = answerAs(models, cheat.making ?? {}, rest, random, onCheat);
+    const made: Made = { rows: [], leaves: [] };
+    const events = answerAs(models, cheat.making ?? {}, rest, random, onCheat, made);
     for await (const event of withReceipt(deps, { engine: "cheat", opsHash }, asked, events)) {
       if (event.type !== "receipt") {
         yield event;
@@ -181,10 +192,17 @@ export async function cheatingSession(models: CheatModels, cheat: Cheat): Promis
       if (change === null) continue;
       const said = cheat.resends === true && earlier.length > 0 ? earlier[0]! : { ...receipt, ...change };
       earlier.push(said);
+      traces.set(said.sequence, made);
       yield { type: "receipt", encoded: encodeReceipt(await signReceipt(sha256, signer, said)) };
     }
   };
   return session;
+}
+
+/** What it says that it has computed, row by row. */
+interface Made {
+  readonly rows: Uint8Array[];
+  readonly leaves: (readonly Uint8Array[])[];
 }
 
 /** Only what a session needs of it. */
@@ -221,6 +239,7 @@ class Reader {
   #read: number[] = [];
   logits: Int32Array = new Int32Array(0);
   rows: Uint8Array[] = [];
+  readonly leaves: (readonly Uint8Array[])[] = [];
 
   constructor(model: LoadedModel, window: number) {
     this.#model = model;
@@ -238,7 +257,9 @@ class Reader {
         this.#recorder.listener(),
       );
       this.logits = logits!;
-      this.rows.push(this.#recorder.closeNext(names[i]!).row);
+      const { row, leaves } = this.#recorder.closeNext(names[i]!);
+      this.rows.push(row);
+      this.leaves.push(leaves);
       this.#read.push(input);
     }
   }
@@ -264,6 +285,7 @@ async function* answerAs(
   request: GenerateRequest,
   random: Random,
   onCheat: () => void,
+  made: Made = { rows: [], leaves: [] },
 ): AsyncGenerator<GenerateEvent> {
   const { prompt, vocabulary, facts } = models.sold;
   const promptTokens = tokenizePrompt(prompt, request.prompt);
@@ -275,6 +297,8 @@ async function* answerAs(
   const take = (): Uint8Array => {
     const rows = reader.rows.map((row) => (making.inventsRows === true ? random.bytes(row.length) : row));
     reader.rows = [];
+    made.rows.push(...rows);
+    made.leaves.splice(0, made.leaves.length, ...reader.leaves);
     return concatBytes(rows);
   };
   yield { type: "start", promptTokens: promptTokens.length, cachedTokens: 0, promptTokenIds: promptTokens };

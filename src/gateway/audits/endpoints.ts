@@ -1,4 +1,5 @@
-import type { AuditView, ProviderView, ReputationView } from "../../protocol/gateway-api.ts";
+import { flagAlpha } from "../../audit/evidence.ts";
+import type { AuditListView, AuditView, ProviderView, ReputationView } from "../../protocol/gateway-api.ts";
 import { parseDocument } from "../../receipt/document.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { App, AskerOf } from "../http/app.ts";
@@ -37,13 +38,19 @@ export function mountAudits(app: App, deps: Deps, asker: AskerOf): void {
     const audits = await deps.audits.log.latest(latestMax, view.id);
     return c.json({
       ...view,
-      reputation: reputationView(reputations, view.id, audits),
+      reputation: {
+        ...reputationView(reputations, view.id, audits),
+        evidence: evidenceViews(deps.audits, view.id),
+      },
     } satisfies ProviderView);
   });
   app.get("/skein/v1/audits", async (c) => {
     const limit = Math.min(listMax, Math.max(1, Number(c.req.query("limit") ?? listDefault) || listDefault));
     const data = await auditsOf(deps).log.latest(limit, c.req.query("provider") ?? null);
-    return c.json({ object: "list", data, ...auditsOf(deps).lengths });
+    const { lengths, wakefulness } = auditsOf(deps);
+    const { found, passed, isAsleep } = wakefulness.counts;
+    const checker = { asleep: isAsleep, faults_found: found, faults_passed: passed };
+    return c.json({ object: "list", data, ...lengths, checker } satisfies AuditListView);
   });
   app.get("/skein/v1/audits/:receipt", async (c) => {
     const hash = c.req.param("receipt");
@@ -72,7 +79,20 @@ function auditsOf({ audits }: Deps): Audits {
   throw new SkeinError("not_found", "This gateway does not audit.");
 }
 
-function reputationView(reputations: Reputations, providerId: string, audits: AuditView[]): ReputationView {
+function evidenceViews(audits: Audits, providerId: string): ReputationView["evidence"] {
+  return audits.evidenceOf(providerId).map(({ modelId, evidence }) => ({
+    model_id: modelId,
+    tokens: evidence.tokens,
+    log_evidence: rounded(evidence.logMost),
+    flagged_at: rounded(-Math.log(flagAlpha)),
+  }));
+}
+
+function reputationView(
+  reputations: Reputations,
+  providerId: string,
+  audits: AuditView[],
+): Omit<ReputationView, "evidence"> {
   const { trust, standing, audit, factors } = reputations.standing(providerId);
   return {
     trust: rounded(trust),

@@ -2,8 +2,9 @@
 import type { AuditTask, VerdictLog } from "../../audit/ports.ts";
 import { openOpening, openVerdict, type Opening, type Verdict } from "../../audit/verdict.ts";
 import type { AuditView } from "../../protocol/gateway-api.ts";
+import type { Located } from "./locate-fault.ts";
 import type { SignedEnvelope } from "../../protocol/offer.ts";
-import { choiceView, type ReceiptedChoice } from "../../receipt/document.ts";
+import { documentView, type ReceiptedChoice } from "../../receipt/document.ts";
 import { type Store, valueBytesMax } from "../../store/port.ts";
 import { fromHex, toHex, utf8 } from "../../util/bytes.ts";
 import type { Clock } from "../../util/clock.ts";
@@ -13,8 +14,10 @@ export interface AuditFacts {
   /** Who asked the question; null: the gateway itself. */
   readonly owner: string | null;
   readonly answer: ReceiptedChoice;
+  /** Other answers to the same question: evidence, too. */
+  readonly besides?: readonly ReceiptedChoice[];
   readonly requestId: string;
-  readonly chosenBy: "beacon" | "request";
+  readonly chosenBy: AuditView["chosen_by"];
   /** With which it was chosen. */
   readonly probability: number;
 }
@@ -25,6 +28,8 @@ export interface AuditWork {
   readonly problem: string | null;
   readonly positions: number;
   readonly tookMs: number;
+  /** What the provider gave out about a wrong answer of its own; absent: nothing. */
+  readonly trace?: Located["trace"];
 }
 
 interface Kept extends AuditView {
@@ -64,6 +69,8 @@ export class AuditLog implements VerdictLog {
     const kept = { ...keptOf(verdict, envelope, explained ?? null), at };
     // Asked for first, then chosen: the newest verdict counts.
     const before = await this.#get(receipt);
+    // That nothing can be said takes nothing back.
+    if (before !== null && before.result !== "unable" && kept.result === "unable") return;
     await this.#write(
       [
         [onPrefix + receipt, kept],
@@ -119,8 +126,14 @@ export class AuditLog implements VerdictLog {
     if (record === undefined || (other !== undefined && hash.length < 64)) return null;
     const kept = parsed(record.value) as Kept;
     const isTheirs = kept.owner === null || kept.owner === owner;
-    const { verdict, opening, evidence } = kept;
-    return { ...listed(kept), verdict: verdict!, opening: opening!, evidence: isTheirs ? evidence! : null };
+    const { verdict, opening, evidence, trace = null } = kept;
+    return {
+      ...listed(kept),
+      verdict: verdict!,
+      opening: opening!,
+      evidence: isTheirs ? evidence! : null,
+      trace,
+    };
   }
 
   async #get(receipt: string): Promise<Kept | null> {
@@ -145,7 +158,7 @@ const pageSize = 200;
 
 /** Without what proves it. */
 function listed(kept: Kept): AuditView {
-  const hidden = ["owner", "at", "verdict", "opening", "evidence"];
+  const hidden = ["owner", "at", "verdict", "opening", "evidence", "trace"];
   return Object.fromEntries(
     Object.entries(kept).filter(([key]) => !hidden.includes(key)),
   ) as unknown as AuditView;
@@ -179,22 +192,30 @@ function keptOf(
     verdict: hexOf(envelope),
     opening: null,
     evidence: outcome.result === "fail" && facts !== null ? evidenceOf(facts) : null,
+    trace: traceView(work?.trace ?? null),
     owner: facts?.owner ?? null,
   };
 }
 
 /** The whole answer, so that anybody can compute it again. */
-function evidenceOf({ requestId, answer }: AuditFacts): object {
-  const view = {
-    object: "receipt",
-    version: 1,
-    request_id: requestId,
-    choices: [choiceView(answer)],
-  } as const;
+function evidenceOf({ requestId, answer, besides = [] }: AuditFacts): object {
+  const answers = [answer, ...besides];
+  const viewOf = (choices: readonly ReceiptedChoice[]): object => documentView({ requestId, choices });
+  const view = viewOf(answers);
   const isTooLong = JSON.stringify(view).length > valueBytesMax / 2;
-  return isTooLong
-    ? { ...view, choices: [choiceView({ ...answer, prompt: null })] }
-    : { ...view, choices: [...view.choices] };
+  return isTooLong ? viewOf(answers.map((each) => ({ ...each, prompt: null }))) : view;
+}
+
+/** Row hashes of long answers are left out: whoever computes the answer again finds the place without them. */
+function traceView(trace: Located["trace"] | null): NonNullable<AuditView["trace"]> | null {
+  if (trace === null) return null;
+  const { position, rows, leaves } = trace;
+  const isTooLong = 2 * rows.length > valueBytesMax / 4;
+  return {
+    position,
+    rows: isTooLong ? null : toHex(rows),
+    leaves: leaves === null ? null : toHex(leaves),
+  };
 }
 
 function hexOf({ payload, signature }: SignedEnvelope) {

@@ -20,7 +20,9 @@ function loadedOf(model: ExactModel, name: string): LoadedModel {
       name,
       contextTokensMax,
       parallelMax: 1,
+      hasInfill: false,
       cacheTokensMax: contextTokensMax,
+      dialect: { features: [] },
     },
     // Nobody asks it for pages here.
     executor: createReferenceExecutor(model) as unknown as PagedExecutor,

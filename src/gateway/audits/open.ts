@@ -7,6 +7,7 @@ import { noHints } from "../../router/hints.ts";
 import { BeaconBoard } from "./beacon-board.ts";
 import { type Canary, startCanaries } from "./canaries.ts";
 import { Audits } from "./index.ts";
+import type { TraceSource } from "./locate-fault.ts";
 import type { AuditOptions } from "./options.ts";
 import type { Reputations } from "./reputations.ts";
 
@@ -29,14 +30,15 @@ export function openAudits(
   }
   const isIdle = (): boolean => directory.entries.every(({ inFlight }) => inFlight === 0);
   const onJudged = (providerId: string): void => directory.trustChanged(providerId);
-  const audits = new Audits({ ...deps, reputations, isIdle, onJudged, channel: beacons }, options);
+  const traceOf: TraceSource = (providerId) => {
+    const session = directory.entryOf(providerId)?.session;
+    return session?.trace === undefined ? null : (request, signal) => session.trace!(request, signal);
+  };
+  const audits = new Audits({ ...deps, reputations, isIdle, onJudged, traceOf, channel: beacons }, options);
   let stopCanaries = (): void => undefined;
   const models = (): string[] => {
     const offers = directory.entries.flatMap(({ models: offered }) => offered);
-    const exact = offers.filter(
-      ({ trustTier, modelId }) => trustTier === "exact" && audits.hasModel(modelId),
-    );
-    return [...new Set(exact.map(({ modelId }) => modelId))];
+    return [...new Set(offers.filter((offer) => audits.canAudit(offer)).map(({ modelId }) => modelId))];
   };
   // Looks for the model of whoever joins before anybody asks for audits of it.
   const unsubscribe = directory.onChange(() => void models());

@@ -1,4 +1,5 @@
 import type { AnswerChecker } from "../../audit/answer-checker.ts";
+import type { FloatScales } from "./float-scales.ts";
 import type { Signer } from "../../protocol/signing.ts";
 import type { Prompt } from "../../protocol/generate.ts";
 
@@ -6,6 +7,8 @@ export interface AuditOptions {
   /** Of the gateway: its name stands under verdicts. */
   readonly signer: Signer;
   readonly checker: AnswerChecker;
+  /** What answers of the float tier are weighed with; absent: they are not audited. */
+  readonly scales?: FloatScales;
   /** Of the beacon. An audit comes one to two rounds after its answer. */
   readonly roundMs: number;
   /** How long verdicts are kept, and what proves a failure. */

@@ -1,7 +1,9 @@
 /** Receipts that wait for the beacon of their round, and those that it chose. */
+import { chatTexts } from "../../protocol/chat-texts.ts";
 import type { BeaconSource } from "../../audit/beacon.ts";
 import type { AuditSource, AuditTask } from "../../audit/ports.ts";
 import { type AuditShare, isSelected } from "../../audit/selection.ts";
+import type { Finding } from "../../audit/verdict.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { AuditFacts } from "./log.ts";
 
@@ -9,6 +11,10 @@ import type { AuditFacts } from "./log.ts";
 export interface GatewayTask extends AuditTask {
   readonly facts: AuditFacts;
   readonly part: number;
+  /** What is known to be wrong without computing it; see `Audits.outvoted`. */
+  readonly finding?: Finding;
+  /** The same in words. */
+  readonly problem?: string;
 }
 
 export interface Committed {
@@ -23,8 +29,13 @@ const waitingCharactersMax: number = 64 * 2 ** 20;
 /** Chosen ones that wait for their audit. */
 const chosenMax = 1_000;
 
+/** Chosen ones for which there is no room, that are told of in one round; the others are only counted. */
+const droppedToldMax = 100;
+
 export class PendingReceipts implements AuditSource {
   readonly #beacon: BeaconSource;
+  readonly #onDropped: (task: GatewayTask) => void;
+  #dropped = 0;
   readonly #rounds = new Map<number, Committed[]>();
   #waiting = 0;
   #characters = 0;
@@ -35,8 +46,15 @@ export class PendingReceipts implements AuditSource {
   #running = 0;
   readonly #sleepers = new Set<() => void>();
 
-  constructor(beacon: BeaconSource) {
+  /** @param onDropped a receipt was chosen, but too many wait for their audit */
+  constructor(beacon: BeaconSource, onDropped: (task: GatewayTask) => void) {
     this.#beacon = beacon;
+    this.#onDropped = onDropped;
+  }
+
+  /** Receipts that would have been audited, or might have been, with more room. */
+  get dropped(): number {
+    return this.#dropped;
   }
 
   /** Receipts and chosen ones that wait. */
@@ -48,7 +66,10 @@ export class PendingReceipts implements AuditSource {
   add(committed: Committed): boolean {
     const { round } = committed.task;
     const characters = charactersOf(committed.task);
-    if (this.#waiting >= waitingMax || this.#characters + characters > waitingCharactersMax) return false;
+    if (this.#waiting >= waitingMax || this.#characters + characters > waitingCharactersMax) {
+      this.#dropped += 1;
+      return false;
+    }
     this.#waiting += 1;
     this.#characters += characters;
     this.#rounds.set(round, [...(this.#rounds.get(round) ?? []), committed]);
@@ -138,7 +159,11 @@ export class PendingReceipts implements AuditSource {
     found.sort((a, b) => (a.modelId < b.modelId ? -1 : Number(a.modelId > b.modelId)));
     for (const { task } of committed) this.#characters -= charactersOf(task);
     this.#waiting -= committed.length;
-    this.#chosen.push(...found.slice(0, chosenMax - this.#chosen.length));
+    const room = Math.max(0, chosenMax - this.#chosen.length);
+    this.#chosen.push(...found.slice(0, room));
+    const dropped = found.slice(room);
+    this.#dropped += dropped.length;
+    for (const task of dropped.slice(0, droppedToldMax)) this.#onDropped(task);
     this.#wake();
   }
 }
@@ -149,9 +174,9 @@ function charactersOf({ facts }: GatewayTask): number {
     prompt === null
       ? 0
       : prompt.kind === "text"
-        ? prompt.text.length
+        ? prompt.text.length + (prompt.suffix ?? "").length
         : prompt.kind === "chat"
-          ? prompt.messages.reduce((sum, { content }) => sum + content.length, 0)
+          ? chatTexts(prompt).reduce((sum, { length }) => sum + length, 0)
           : 4 * prompt.tokenIds.length;
   return (
     ofPrompt + parts.reduce((sum, { text, tokenIds }) => sum + text.length + 4 * (tokenIds?.length ?? 0), 0)

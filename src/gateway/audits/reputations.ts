@@ -13,7 +13,9 @@ import { utf8 } from "../../util/bytes.ts";
 import type { Clock } from "../../util/clock.ts";
 import { toSkeinError } from "../../util/errors.ts";
 import type { Logger } from "../../util/log.ts";
-import { neutralTrust, type Trust } from "../directory/trust.ts";
+import { neutralTrust } from "../../router/policy.ts";
+import type { Trust } from "../directory/trust.ts";
+import type { Seen } from "../directory/uptime.ts";
 
 /** A provider that never came back is forgotten. */
 const keptMs: number = 180 * 24 * 3600_000;
@@ -69,8 +71,12 @@ export class Reputations implements Trust {
     if (this.#records.size > recordsMax) this.#records.delete(this.#records.keys().next().value!);
   }
 
-  completed(providerId: string): void {
-    this.note(providerId, { type: "completed", paceShare: 1, weight: 1 });
+  completed(providerId: string, paceShare: number): void {
+    this.note(providerId, { type: "completed", paceShare, weight: 1 });
+  }
+
+  observed(providerId: string, seen: Seen): void {
+    this.note(providerId, { type: "observed", ...seen });
   }
 
   aborted(providerId: string): void {

@@ -2,12 +2,13 @@
 import { Decisions } from "../search/decisions.ts";
 import type { Asker } from "../http/app.ts";
 import { billOf } from "../answers/answer-request.ts";
-import { type CompleteDeps, endsOf, startAnswer } from "../answers/complete.ts";
+import { type CompleteDeps, startAnswer } from "../answers/complete.ts";
 import { HedgeBudget } from "../attempts/hedge-budget.ts";
 import type { ModelAccess } from "../requests/model-access.ts";
 import type { CompletionRequest } from "../requests/parse-request.ts";
 import { notOffered } from "../search/refusals.ts";
 import { abortError } from "../../util/abort.ts";
+import { ignore } from "../../util/sink.ts";
 import { batchEndpoints } from "./endpoints.ts";
 import type { BatchOptions } from "./index.ts";
 import type { BatchLine } from "./lines.ts";
@@ -49,8 +50,8 @@ export function createLinePath(
       if (signal.aborted) onAbort();
       signal.addEventListener("abort", onAbort, { once: true });
       try {
-        const { frame, events } = startAnswer(path, request, { ...asker, isBatch: true }, abort);
-        const ends = await endsOf(events);
+        const { frame, run } = startAnswer(path, request, { ...asker, isBatch: true }, abort);
+        const ends = await run(ignore);
         const body = batchEndpoints[endpoint]!.render(line.body, frame, ends);
         return { body, consumed: consumedOf(billOf(request, ends)) };
       } finally {

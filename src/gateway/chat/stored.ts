@@ -26,8 +26,13 @@ interface StoredCompletion {
 
 const wishSchema = z.looseObject({ store: z.boolean().nullish() });
 
-/** What is to be kept of a request; null: nothing. @throws SkeinError `invalid_request` */
-export function storeWish(body: Record<string, unknown>): { readonly metadata: Metadata } | null {
+/** What is to be kept of a request. */
+export interface StoreWish {
+  readonly metadata: Metadata;
+}
+
+/** Null: nothing. @throws SkeinError `invalid_request` */
+export function storeWish(body: Record<string, unknown>): StoreWish | null {
   const { store } = checkShape(wishSchema, body);
   const metadata = metadataOf(body["metadata"]);
   return store === true ? { metadata } : null;

@@ -1,7 +1,7 @@
 import type { RoutingPolicy } from "../../router/policy.ts";
 import type { Candidate } from "../../router/predict.ts";
 import type { Offered } from "./directory.ts";
-import { neutralTrust } from "./trust.ts";
+import { neutralTrust } from "../../router/policy.ts";
 
 /**
  * An offer without its failures.

@@ -8,6 +8,7 @@ import { ManualClock } from "../../util/clock.ts";
 import { SkeinError } from "../../util/errors.ts";
 import { silentLogger } from "../../util/log.ts";
 import { seededRandom } from "../../util/random.ts";
+import type { Sink } from "../../util/sink.ts";
 import { occupy } from "../search/choose-provider.ts";
 import { Directory } from "./directory.ts";
 import { FairShare } from "../search/fair-share.ts";
@@ -37,7 +38,11 @@ class Provider implements ProviderSession {
     const { providerId, models } = this;
     return { providerId, sequence: 1, issuedAtMs: 0, expiresAtMs: 9e15, region: "", models };
   }
-  async *generate({ modelId }: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
+  async generate(
+    { modelId }: GenerateRequest,
+    signal: AbortSignal,
+    sink: Sink<GenerateEvent>,
+  ): Promise<void> {
     this.probes.push(modelId);
     const broken = this.broken.get(modelId);
     if (broken === "hangs") {
@@ -47,8 +52,8 @@ class Provider implements ProviderSession {
     } else if (broken !== undefined) {
       throw broken;
     }
-    yield { type: "start", promptTokens: 1, cachedTokens: 0 };
-    yield { type: "end", finishReason: "length", promptTokens: 1, outputTokens: 1, timings };
+    await sink({ type: "start", promptTokens: 1, cachedTokens: 0 });
+    await sink({ type: "end", finishReason: "length", promptTokens: 1, outputTokens: 1, timings });
   }
   async countPromptTokens(): Promise<number> {
     return 1;

@@ -2,7 +2,7 @@
 import type { ProviderSession } from "../../network/session.ts";
 import type { ModelOffer } from "../../protocol/offer.ts";
 import { OfferIndex, type Standing } from "../../router/offer-index.ts";
-import type { Observation } from "../../router/pace.ts";
+import { type Observation, paceShareOf } from "../../router/pace.ts";
 import { typicalRequest } from "../../router/plan.ts";
 import { defaultPolicy, type RoutingPolicy } from "../../router/policy.ts";
 import { type Candidate, predict } from "../../router/predict.ts";
@@ -15,6 +15,7 @@ import { probe } from "./probe.ts";
 import { type Health, ProviderEntry } from "./provider-entry.ts";
 import { Reliability } from "./reliability.ts";
 import type { Trust } from "./trust.ts";
+import { Uptime } from "./uptime.ts";
 
 const coolingMinMs = 1_000;
 const coolingMaxMs = 60_000;
@@ -43,6 +44,7 @@ export class Directory {
   readonly #knownNames = new Set<string>();
   readonly #listeners = new Set<() => void>();
   readonly #reliability: Reliability;
+  readonly #uptime: Uptime;
   #cancelSweep = (): void => undefined;
 
   readonly #trust: Trust | null;
@@ -52,6 +54,7 @@ export class Directory {
     this.policy = policy;
     this.#trust = trust;
     this.#reliability = new Reliability(deps.clock);
+    this.#uptime = new Uptime(deps.clock, (providerId, seen) => trust?.observed(providerId, seen));
     this.#scheduleSweep();
   }
 
@@ -70,6 +73,7 @@ export class Directory {
     this.#entries.get(session.providerId)?.session.close("the same provider joined again");
     const entry = new ProviderEntry(session, this.#deps.clock.nowMs());
     this.#entries.set(session.providerId, entry);
+    this.#uptime.joined(session.providerId);
     entry.onLoad = () => this.#reindex(entry);
     this.#reindex(entry);
     session.onChange(() => this.#sessionChanged(entry));
@@ -78,6 +82,7 @@ export class Directory {
       // One that said that it leaves may hand its work over; one that vanished with it has failed.
       if (entry.inFlight > 0 && session.status.ready) this.#reliability.failed(session.providerId);
       if (this.#entries.get(session.providerId) === entry) {
+        this.#uptime.left(session.providerId, !session.status.ready);
         this.#entries.delete(session.providerId);
         this.#unindex(entry);
       }
@@ -207,11 +212,18 @@ export class Directory {
     if (isBeside !== null && observation.lateness !== undefined) {
       entry.beside.learn(observation.lateness, isBeside);
     }
+    const { pace } = entry.served(modelId);
+    const paceShare = paceShareOf(pace, observation);
+    entry.pace.learn(observation);
+    pace.learn(observation);
+    this.reportService(entry, modelId, paceShare);
+  }
+
+  /** Something was done as it should be. @param paceShare delivered by promised pace; 1 where it says nothing of that */
+  reportService(entry: ProviderEntry, modelId: string, paceShare = 1): void {
     const served = entry.served(modelId);
     entry.completed += 1;
-    this.#trust?.completed(entry.session.providerId);
-    entry.pace.learn(observation);
-    served.pace.learn(observation);
+    this.#trust?.completed(entry.session.providerId, paceShare);
     served.failuresInARow = 0;
     served.provedAtMs = this.#deps.clock.monotonicMs();
     if (served.health.state === "cooling") {
@@ -310,7 +322,10 @@ export class Directory {
 
   #scheduleSweep(): void {
     this.#cancelSweep = this.#deps.clock.schedule(sweepMs, () => {
-      for (const entry of this.entries) this.#proveAgain(entry);
+      for (const entry of this.entries) {
+        this.#uptime.look(entry.session.providerId, entry.session.status.ready);
+        this.#proveAgain(entry);
+      }
       this.#scheduleSweep();
     });
   }

@@ -37,11 +37,14 @@ export async function probe(
       outputTokensMax: 1,
       timeoutMs: probeTimeoutMs,
     } as const;
-    for await (const event of session.generate(request, abort.signal)) {
+    let endMs: number | null = null;
+    await session.generate(request, abort.signal, (event) => {
       started = true;
-      if (event.type === "end") return clock.monotonicMs() - startMs;
-    }
-    throw new SkeinError("provider_failed", "The probe's answer had no end.");
+      if (event.type === "end") endMs = clock.monotonicMs();
+      return undefined;
+    });
+    if (endMs === null) throw new SkeinError("provider_failed", "The probe's answer had no end.");
+    return endMs - startMs;
   } catch (error) {
     const isFull = session.status.active >= parallelMax;
     if (toSkeinError(error).code === "overloaded" || (abort.signal.aborted && !started && isFull))

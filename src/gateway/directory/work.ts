@@ -57,6 +57,7 @@ export const advice: Readonly<Record<string, string>> = {
   unable: "requests asked for response_format or logprobs, which its engine has not",
   gives_no_receipts: "requests asked for receipts",
   not_exact: "requests asked for answers that can be computed again (--engine exact)",
+  another_replica: "it answered the same request already: replicas go to different providers",
   not_auditable: "requests asked for audits, and the gateway lacks the model (its --audit-model)",
   failed_audit:
     "an audit proved that an answer was not what this model gives: `skein audit list` shows it; check model file and machine",

@@ -9,7 +9,7 @@ import { seededRandom } from "../../util/random.ts";
 import { type FakeSession, question, testGateway } from "../fixture.suite.ts";
 import { listen } from "./listen.ts";
 import { clientStallMs } from "../options.ts";
-import { sseBody, sseData, sseHeaders } from "./sse.ts";
+import { sseData, sseResponse } from "./sse.ts";
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 const body = JSON.stringify(question);
@@ -190,7 +190,7 @@ test("a client that takes nothing from its socket pauses the source, and is cut 
       isClosed = true;
     }
   }
-  const answer = (): Response => new Response(sseBody(clock, endless(), abort), { headers: sseHeaders });
+  const answer = (): Response => sseResponse(clock, endless(), abort, {});
   const server = await listen(async () => answer(), { host: "127.0.0.1", port: 0 });
   const socket = connect(server.port, "127.0.0.1").pause();
   try {

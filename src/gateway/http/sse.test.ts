@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ManualClock } from "../../util/clock.ts";
 import { clientStallMs } from "../options.ts";
-import { sseBody, sseData } from "./sse.ts";
+import { sseData, sseResponse } from "./sse.ts";
 
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
 
@@ -16,7 +16,7 @@ async function* count(to: number, seen: { at: number; closed: boolean }): AsyncG
 
 test("what is ready in one turn of the event loop is one write", async () => {
   const seen = { at: 0, closed: false };
-  const body = sseBody(new ManualClock(), count(10, seen), new AbortController());
+  const body = sseResponse(new ManualClock(), count(10, seen), new AbortController(), {}).body!;
   const writes: string[] = [];
   for await (const chunk of body) writes.push(new TextDecoder().decode(chunk));
   assert.equal(writes.length, 1);
@@ -28,7 +28,7 @@ test("a client that takes nothing pauses the source, and is cut after a while", 
   const clock = new ManualClock();
   const seen = { at: 0, closed: false };
   const abort = new AbortController();
-  const reader = sseBody(clock, count(10_000, seen), abort).getReader();
+  const reader = sseResponse(clock, count(10_000, seen), abort, {}).body!.getReader();
   await settle();
   const pausedAt = seen.at;
   assert.ok(pausedAt > 0 && pausedAt < 100, `${pausedAt} events for nobody`);
@@ -47,7 +47,7 @@ test("a client that takes nothing pauses the source, and is cut after a while", 
 test("a client that goes away closes the source at once", async () => {
   const seen = { at: 0, closed: false };
   const abort = new AbortController();
-  const reader = sseBody(new ManualClock(), count(10_000, seen), abort).getReader();
+  const reader = sseResponse(new ManualClock(), count(10_000, seen), abort, {}).body!.getReader();
   await reader.read();
   await reader.cancel();
   assert.ok(abort.signal.aborted && seen.closed);

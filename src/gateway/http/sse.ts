@@ -1,13 +1,14 @@
-/** Server-sent events with back-pressure: what becomes ready in one turn of the event loop is one write. */
+/** Server-sent events with back-pressure: what is told in one go, as the tokens of one network packet, is one write. */
 import type { ServerResponse } from "node:http";
 import type { Clock } from "../../util/clock.ts";
 import { SkeinError } from "../../util/errors.ts";
+import type { Sink } from "../../util/sink.ts";
 import { clientStallMs } from "../options.ts";
 
 /** Unread bytes of one client before its providers are paused. */
 const unreadBytesMax = 64 * 1024;
 
-export const sseHeaders: Readonly<Record<string, string>> = {
+const sseHeaders: Readonly<Record<string, string>> = {
   "content-type": "text/event-stream; charset=utf-8",
   "cache-control": "no-cache",
 };
@@ -23,39 +24,42 @@ export function sseText(text: string): string {
   return `data: ${text}\n\n`;
 }
 
-/** Sources of bodies: a server takes them to its socket past the stream. */
-const sources = new WeakMap<ReadableStream<Uint8Array>, SseSource>();
+/** A server takes these to its socket past their streams. */
+const bodies = new WeakMap<Response, SseBody>();
 
-/**
- * A body that sends the strings of `events`. The iteration is closed when the client goes away, and
- * aborted through `abort`, the body cut, when it reads nothing for too long.
- */
-export function sseBody(
-  clock: Clock,
-  events: AsyncIterator<string>,
-  abort: AbortController,
-): ReadableStream<Uint8Array> {
-  const source = new SseSource(clock, events, abort);
-  const body = new ReadableStream<Uint8Array>(source, {
-    highWaterMark: unreadBytesMax,
-    size: (chunk) => chunk.byteLength,
-  });
-  sources.set(body, source);
-  return body;
-}
-
-/** Answers with a response of `sseBody` directly. False: it is another one, or is read already. */
+/** Answers with the response of an `SseBody` directly. False: it is another one, or is read already. */
 export function sendSse(response: Response, to: ServerResponse): boolean {
-  const source = response.body === null ? undefined : sources.get(response.body);
-  if (source === undefined || source.isBegun) return false;
+  const body = bodies.get(response);
+  if (body === undefined || body.isBegun) return false;
   to.writeHead(response.status, Object.fromEntries(response.headers));
-  source.begin(new ResponseSink(to, source));
+  body.begin(new ResponseOutlet(to, body));
   return true;
 }
 
+/** A response of the strings of `events`, which are closed when the client goes away or reads nothing for too long. */
+export function sseResponse(
+  clock: Clock,
+  events: AsyncIterator<string>,
+  abort: AbortController,
+  headers: Readonly<Record<string, string>>,
+): Response {
+  const body = new SseBody(clock, abort, () => {
+    events.return?.().catch(() => undefined);
+  });
+  const pump = async (): Promise<void> => {
+    for (;;) {
+      const { value, done } = await events.next();
+      if (done === true) return body.end("");
+      await body.write(value);
+    }
+  };
+  pump().catch((error: unknown) => body.cut(error));
+  return body.toResponse(headers);
+}
+
 /** Where events go. */
-interface Sink {
-  /** Bytes that may still be written before the source is paused. */
+interface Outlet {
+  /** Bytes that may still be written before whoever tells is paused. */
   readonly room: number;
   /** Whether a wake-up follows as soon as there is room again. */
   readonly isFull: boolean;
@@ -65,7 +69,7 @@ interface Sink {
   cut(error: unknown): void;
 }
 
-class StreamSink implements Sink {
+class StreamOutlet implements Outlet {
   readonly isFull = true;
   readonly #controller: ReadableStreamDefaultController<Uint8Array>;
 
@@ -90,14 +94,14 @@ class StreamSink implements Sink {
   }
 }
 
-class ResponseSink implements Sink {
+class ResponseOutlet implements Outlet {
   readonly #response: ServerResponse;
 
-  constructor(response: ServerResponse, source: SseSource) {
+  constructor(response: ServerResponse, body: SseBody) {
     this.#response = response;
-    response.on("drain", () => source.pull());
+    response.on("drain", () => body.hasRoom());
     response.once("close", () => {
-      if (!response.writableFinished) source.cancel().catch(() => undefined);
+      if (!response.writableFinished) body.left();
     });
   }
 
@@ -122,88 +126,138 @@ class ResponseSink implements Sink {
   }
 }
 
-class SseSource implements UnderlyingDefaultSource<Uint8Array> {
-  isBegun = false;
+/** Before it is sent, nothing has room for more than this. */
+const unsent: Outlet = {
+  room: unreadBytesMax,
+  isFull: true,
+  write: () => undefined,
+  end: () => undefined,
+  cut: () => undefined,
+};
+
+/** Bodies that were written to since this turn began: one look at all of them costs less than one for each. */
+let unflushed: SseBody[] = [];
+
+function flushAll(): void {
+  const bodiesToFlush = unflushed;
+  unflushed = [];
+  for (const body of bodiesToFlush) body.flush();
+}
+
+/** A body of events that come one by one. */
+export class SseBody {
   readonly #clock: Clock;
-  readonly #events: AsyncIterator<string>;
   readonly #abort: AbortController;
+  readonly #onLeave: () => void;
+  #outlet: Outlet = unsent;
   #pending = "";
-  #ended = false;
-  /** Set while the client has unread bytes enough. */
-  #wake: (() => void) | null = null;
+  /** All was told. */
+  #isWhole = false;
+  /** Nothing more is sent. */
+  #isOver = false;
+  /** Set while there is no room. */
+  #full: PromiseWithResolvers<void> | null = null;
+  #cancelStall = (): void => undefined;
 
-  constructor(clock: Clock, events: AsyncIterator<string>, abort: AbortController) {
+  /**
+   * @param abort when the client goes away, or reads nothing for too long
+   * @param onLeave called then, and when it is cut
+   */
+  constructor(clock: Clock, abort: AbortController, onLeave: () => void = () => undefined) {
     this.#clock = clock;
-    this.#events = events;
     this.#abort = abort;
+    this.#onLeave = onLeave;
   }
 
-  start(controller: ReadableStreamDefaultController<Uint8Array>): void {
-    // A server that sends it by itself does so in this turn.
-    setImmediate(() => {
-      if (!this.isBegun) this.begin(new StreamSink(controller));
-    });
+  /** Once: a server that sends it by itself does so in this turn. */
+  toResponse(headers: Readonly<Record<string, string>>): Response {
+    const source: UnderlyingDefaultSource<Uint8Array> = {
+      start: (controller) =>
+        void setImmediate(() => this.isBegun || this.begin(new StreamOutlet(controller))),
+      pull: () => this.hasRoom(),
+      cancel: () => this.left(),
+    };
+    const size = (chunk: Uint8Array): number => chunk.byteLength;
+    const stream = new ReadableStream(source, { highWaterMark: unreadBytesMax, size });
+    const response = new Response(stream, { headers: { ...sseHeaders, ...headers } });
+    bodies.set(response, this);
+    return response;
   }
 
-  begin(sink: Sink): void {
-    this.isBegun = true;
-    this.#pump(sink).catch((error: unknown) => this.#cut(sink, error));
+  get isBegun(): boolean {
+    return this.#outlet !== unsent || this.#isOver;
   }
 
-  pull(): void {
-    this.#wake?.();
+  begin(outlet: Outlet): void {
+    this.#outlet = outlet;
+    this.flush();
+    if (this.#isWhole) return this.#finish();
+    this.hasRoom();
   }
 
-  async cancel(): Promise<void> {
-    this.isBegun = true;
-    this.#ended = true;
-    this.#abort.abort(new SkeinError("cancelled", "The client went away."));
-    this.#wake?.();
-    await this.#events.return?.();
+  /** Whole events. */
+  readonly write: Sink<string> = (text) => {
+    if (this.#isOver) return undefined;
+    if (this.#pending === "" && unflushed.push(this) === 1) queueMicrotask(flushAll);
+    this.#pending += text;
+    if (this.#outlet.room > this.#pending.length) return undefined;
+    this.flush();
+    return this.#outlet.isFull ? this.#room() : undefined;
+  };
+
+  /** @param last whole events behind all others */
+  end(last: string): void {
+    this.#pending += last;
+    this.#isWhole = true;
+    if (this.#outlet === unsent || this.#isOver) return;
+    this.flush();
+    this.#finish();
   }
 
-  async #pump(sink: Sink): Promise<void> {
-    for (;;) {
-      const { value, done } = await this.#events.next();
-      if (this.#ended) return;
-      if (done === true) break;
-      if (this.#pending === "") setImmediate(() => this.#flush(sink));
-      this.#pending += value;
-      if (sink.room > this.#pending.length) continue;
-      this.#flush(sink);
-      if (sink.isFull) await this.#room();
-      if (this.#ended) return;
-    }
-    this.#flush(sink);
-    this.#ended = true;
-    sink.end();
-  }
-
-  #flush(sink: Sink): void {
-    if (this.#pending === "" || this.#ended) return;
+  flush(): void {
+    if (this.#pending === "" || this.#isOver || this.#outlet === unsent) return;
     const text = this.#pending;
     this.#pending = "";
-    sink.write(text);
+    this.#outlet.write(text);
   }
 
-  /** @throws SkeinError `cancelled` when the client read nothing for too long */
+  #finish(): void {
+    this.#isOver = true;
+    this.#outlet.end();
+  }
+
   #room(): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const cancel = this.#clock.schedule(clientStallMs, () =>
-        reject(new SkeinError("cancelled", `The client read nothing for ${clientStallMs} ms.`)),
+    if (this.#full === null) {
+      this.#full = Promise.withResolvers();
+      this.#cancelStall = this.#clock.schedule(clientStallMs, () =>
+        this.cut(new SkeinError("cancelled", `The client read nothing for ${clientStallMs} ms.`)),
       );
-      this.#wake = () => {
-        cancel();
-        this.#wake = null;
-        resolve();
-      };
-    });
+    }
+    return this.#full.promise;
   }
 
-  #cut(sink: Sink, error: unknown): void {
-    this.#ended = true;
-    this.#abort.abort(error);
-    sink.cut(error);
-    this.#events.return?.().catch(() => undefined);
+  hasRoom(): void {
+    this.#cancelStall();
+    this.#full?.resolve();
+    this.#full = null;
+  }
+
+  /** The client went away. */
+  left(): void {
+    if (!this.#isOver) this.#close(new SkeinError("cancelled", "The client went away."));
+  }
+
+  /** What can no longer be told well. */
+  cut(error: unknown): void {
+    if (this.#isOver) return;
+    this.#close(error);
+    this.#outlet.cut(error);
+  }
+
+  #close(reason: unknown): void {
+    this.#isOver = true;
+    this.#abort.abort(reason);
+    this.hasRoom();
+    this.#onLeave();
   }
 }

@@ -7,7 +7,6 @@ const unoffered: Readonly<Record<string, string>> = {
   audio: "speech",
   videos: "videos",
   moderations: "moderation",
-  embeddings: "embeddings",
   fine_tuning: "fine-tuning",
   realtime: "realtime sessions",
   assistants: "assistants",

@@ -7,7 +7,6 @@ import { SkeinError } from "../../util/errors.ts";
 type Neutral = (value: unknown) => boolean;
 
 const empty: Neutral = (value) => Array.isArray(value) && value.length === 0;
-const off: Neutral = (value) => value === false || value === 0;
 const oneOf =
   (...values: unknown[]): Neutral =>
   (value) =>
@@ -15,9 +14,6 @@ const oneOf =
 const never: Neutral = () => false;
 
 const chatOnly: Record<string, Neutral> = {
-  tools: empty,
-  tool_choice: oneOf("none", "auto"),
-  parallel_tool_calls: (value) => typeof value === "boolean",
   functions: empty,
   function_call: oneOf("none", "auto"),
   audio: never,
@@ -27,30 +23,15 @@ const chatOnly: Record<string, Neutral> = {
   reasoning_effort: oneOf("none"),
 };
 
-const textOnly: Record<string, Neutral> = {
-  echo: off,
-  suffix: oneOf(""),
-  best_of: oneOf(1),
-};
-
 /** Refuses by name whatever asks for something that is not served; nothing is ignored in silence. */
 export function refuseUnsupported(endpoint: "chat" | "text", body: Record<string, unknown>): void {
-  const rules = endpoint === "chat" ? chatOnly : textOnly;
+  const rules = endpoint === "chat" ? chatOnly : {};
   for (const [param, neutral] of Object.entries(rules)) {
     const value = body[param];
     if (value === undefined || value === null || neutral(value)) continue;
     throw new SkeinError("unsupported_parameter", `'${param}' is not supported yet.`, {
       param,
       hint: "Leave it out.",
-    });
-  }
-  const messages = Array.isArray(body["messages"]) ? (body["messages"] as Record<string, unknown>[]) : [];
-  const index = messages.findIndex(
-    (message) => message?.["tool_calls"] != null && !empty(message["tool_calls"]),
-  );
-  if (index >= 0) {
-    throw new SkeinError("unsupported_parameter", "'tool_calls' in messages are not supported yet.", {
-      param: `messages.${index}.tool_calls`,
     });
   }
 }

@@ -2,7 +2,9 @@
 import { type SkeinError, toSkeinError } from "../../util/errors.ts";
 import { type AnswerEvent, billOf } from "../answers/answer-request.ts";
 import type { ChoiceEnd } from "../answers/answer-choice.ts";
-import type { Events } from "../answers/event-stream.ts";
+import type { Events } from "../answers/complete.ts";
+import { ChoiceReader, type Said, saidIn } from "../answers/said.ts";
+import { Blocks, blocksOf } from "./blocks.ts";
 import { type Frame, servedView, usageView } from "../answers/format.ts";
 
 /** What all but its content is the same from the beginning on. */
@@ -12,7 +14,7 @@ function emptyMessage({ requestId, request }: Frame) {
     type: "message" as const,
     role: "assistant" as const,
     model: request.model,
-    content: [] as { type: "text"; text: string }[],
+    content: [] as ReturnType<typeof blocksOf>,
     stop_reason: null as string | null,
     stop_sequence: null,
     usage: { input_tokens: 0, output_tokens: 0 },
@@ -20,7 +22,8 @@ function emptyMessage({ requestId, request }: Frame) {
 }
 
 /** Which stop sequence ended an answer, or whether one did, no provider says: it is told as the end of a turn. */
-function stopReason({ finishReason }: ChoiceEnd): "end_turn" | "max_tokens" {
+function stopReason(finishReason: Said["finishReason"]): "end_turn" | "max_tokens" | "tool_use" {
+  if (finishReason === "tool_calls") return "tool_use";
   return finishReason === "length" ? "max_tokens" : "end_turn";
 }
 
@@ -39,8 +42,8 @@ function messageUsage(frame: Frame, end: ChoiceEnd) {
 export function messageObject(frame: Frame, end: ChoiceEnd) {
   return {
     ...emptyMessage(frame),
-    content: [{ type: "text" as const, text: end.text }],
-    stop_reason: stopReason(end),
+    content: blocksOf(frame, end),
+    stop_reason: stopReason(saidIn(frame.request, end).finishReason),
     usage: messageUsage(frame, end),
     skein: servedView(frame, [end]),
   };
@@ -55,16 +58,21 @@ export async function* messageEvents(
   const event = (type: string, fields: object = {}): string =>
     `event: ${type}\ndata: ${JSON.stringify({ type, ...fields })}\n\n`;
   yield event("message_start", { message: emptyMessage(frame) });
-  yield event("content_block_start", { index: 0, content_block: { type: "text", text: "" } });
+  const reader = new ChoiceReader(frame.request);
+  const blocks = new Blocks(frame.requestId);
   try {
     for (let step = first; step.done !== true; step = await rest.next()) {
       const { value } = step;
       if (value.type === "text") {
-        yield event("content_block_delta", { index: 0, delta: { type: "text_delta", text: value.text } });
+        for (const { deltas } of reader.push(value.text, value.offer)) {
+          for (const delta of deltas) for (const told of blocks.take(delta)) yield event(...told);
+        }
         continue;
       }
-      yield event("content_block_stop", { index: 0 });
-      const delta = { stop_reason: stopReason(value.end), stop_sequence: null };
+      const { deltas, finishReason } = reader.end(value.end);
+      for (const each of deltas) for (const told of blocks.take(each)) yield event(...told);
+      for (const told of blocks.end()) yield event(...told);
+      const delta = { stop_reason: stopReason(finishReason), stop_sequence: null };
       const usage = messageUsage(frame, value.end);
       yield event("message_delta", { delta, usage, skein: servedView(frame, [value.end]) });
     }

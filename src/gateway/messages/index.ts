@@ -1,11 +1,12 @@
 /** Anthropic's /v1/messages, over the path of every request. */
 import { SkeinError } from "../../util/errors.ts";
+import { ignore } from "../../util/sink.ts";
 import { type App, type Asker, type AskerOf, wrongMethod } from "../http/app.ts";
-import { type CompleteDeps, endsOf, startAnswer } from "../answers/complete.ts";
+import { type CompleteDeps, eventsOf, startAnswer } from "../answers/complete.ts";
 import { parseBody } from "../requests/parse-body.ts";
 import type { CompletionRequest } from "../requests/parse-request.ts";
 import { countTokens } from "../requests/quote.ts";
-import { sseBody, sseHeaders } from "../http/sse.ts";
+import { sseResponse } from "../http/sse.ts";
 import { messageEvents, messageObject } from "./format.ts";
 import { messagesPath as path } from "./path.ts";
 import { parseCountRequest, parseMessageRequest } from "./parse.ts";
@@ -35,14 +36,16 @@ async function answer(
   http: Request,
 ): Promise<Response> {
   const abort = new AbortController();
-  const { frame, events } = startAnswer(deps, request, asker, abort);
+  const started = startAnswer(deps, request, asker, abort);
+  const { frame } = started;
   const onLeave = (): void => abort.abort(new SkeinError("cancelled", "The client went away."));
   if (http.signal.aborted) onLeave();
   http.signal.addEventListener("abort", onLeave, { once: true });
   const headers = { "x-request-id": `req_${asker.requestId}`, "request-id": `req_${asker.requestId}` };
-  if (!request.stream) return Response.json(messageObject(frame, (await endsOf(events))[0]!), { headers });
+  if (!request.stream)
+    return Response.json(messageObject(frame, (await started.run(ignore))[0]!), { headers });
   // Nothing is sent before the first token: until then a failure has its own HTTP status.
+  const events = eventsOf(started, abort);
   const first = await events.next();
-  const body = sseBody(deps.clock, messageEvents(frame, first, events), abort);
-  return new Response(body, { headers: { ...headers, ...sseHeaders } });
+  return sseResponse(deps.clock, messageEvents(frame, first, events), abort, headers);
 }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { GenerateRequest } from "../../protocol/generate.ts";
 import { testGateway } from "../fixture.suite.ts";
 
 const ask = { model: "naive", max_tokens: 5, messages: [{ role: "user", content: "Which goose?" }] };
@@ -86,7 +87,12 @@ test("Anthropic's errors have Anthropic's shape, whatever is wrong", async () =>
     [{ ...ask, temperature: 1.5 }, 400, "invalid_request_error", "temperature"],
     [{ ...ask, stop_sequences: ["a", "b", "c", "d", "e"] }, 400, "invalid_request_error", "stop_sequences"],
     [{ ...ask, tools: [{ name: "f" }] }, 400, "invalid_request_error", "tools"],
-    [{ ...ask, thinking: { type: "enabled", budget_tokens: 9 } }, 400, "invalid_request_error", "thinking"],
+    [
+      { ...ask, thinking: { type: "enabled", budget_tokens: 9 } },
+      400,
+      "invalid_request_error",
+      "thinking.budget_tokens",
+    ],
     [
       { ...ask, messages: [...ask.messages, { role: "assistant", content: "The" }] },
       400,
@@ -119,5 +125,99 @@ test("Anthropic's errors have Anthropic's shape, whatever is wrong", async () =>
   assert.deepEqual([method.status, ((await method.json()) as { type: string }).type], [405, "error"]);
   const unknown = await own.get("/v1/messages/batches", headers);
   assert.deepEqual([unknown.status, ((await unknown.json()) as { type: string }).type], [404, "error"]);
+  own.gateway.close();
+});
+
+const tool = {
+  name: "get_weather",
+  description: "The weather now.",
+  input_schema: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
+};
+const callText =
+  '<think>Hm.</think>\n\nI look.\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "Bern"}}\n</tool_call>';
+
+test("Anthropic's tools and thoughts: used, answered, streamed", async () => {
+  const own = testGateway();
+  const asked: GenerateRequest[] = [];
+  await own.add("p1", {
+    contextTokensMax: 4_096,
+    features: ["tools", "grammar", "no_thinking"],
+    toolFormat: "hermes",
+    thoughtFormat: "tags",
+    script(request) {
+      asked.push(request);
+      const { prompt } = request;
+      return prompt.kind === "chat" && prompt.messages.at(-1)?.role === "tool" ? "Sunny." : callText;
+    },
+  });
+  const body = { ...ask, max_tokens: 500, tools: [tool] };
+  const first = (await (await own.post("/v1/messages", body)).json()) as Message;
+  assert.equal(first.stop_reason, "tool_use");
+  const use = { type: "tool_use", name: "get_weather", input: { city: "Bern" } };
+  const id = (first.content[2] as unknown as { id: string }).id;
+  assert.deepEqual(first.content, [
+    { type: "thinking", thinking: "Hm.", signature: "" },
+    { type: "text", text: "I look." },
+    { ...use, id },
+  ]);
+  const result = { type: "tool_result", tool_use_id: id, content: [{ type: "text", text: "sunny" }] };
+  const messages = [
+    ...ask.messages,
+    { role: "assistant", content: first.content },
+    { role: "user", content: [result] },
+  ];
+  const second = (await (await own.post("/v1/messages", { ...body, messages })).json()) as Message;
+  assert.deepEqual([second.content, second.stop_reason], [[{ type: "text", text: "Sunny." }], "end_turn"]);
+  const { prompt } = asked.at(-1)!;
+  assert.ok(prompt.kind === "chat");
+  assert.deepEqual(prompt.messages.slice(1), [
+    {
+      role: "assistant",
+      content: "I look.",
+      toolCalls: [{ id, name: "get_weather", arguments: '{"city":"Bern"}' }],
+    },
+    { role: "tool", content: "sunny", toolCallId: id },
+  ]);
+  const stream = await (await own.post("/v1/messages", { ...body, stream: true })).text();
+  const events = [...stream.matchAll(/^data: (.*)$/gm)].map(([, data]) => JSON.parse(data!));
+  const starts = events.filter(({ type }) => type === "content_block_start");
+  assert.deepEqual(
+    starts.map(({ index, content_block: block }) => [index, block.type]),
+    [
+      [0, "thinking"],
+      [1, "text"],
+      [2, "tool_use"],
+    ],
+  );
+  const deltas = events.flatMap(({ delta }) => delta ?? []);
+  assert.equal(deltas.map(({ partial_json: json }) => json ?? "").join(""), '{"city": "Bern"}');
+  assert.equal(deltas.map(({ thinking }) => thinking ?? "").join(""), "Hm.");
+  assert.equal(deltas.at(-1).stop_reason, "tool_use");
+  const must = await own.post("/v1/messages", {
+    ...body,
+    tool_choice: { type: "any", disable_parallel_tool_use: true },
+    thinking: { type: "disabled" },
+  });
+  assert.equal(must.status, 200, await must.text());
+  const last = asked.at(-1)!;
+  assert.match(last.constraint!.grammar, /^root ::= r\d+$/m);
+  assert.ok(last.prompt.kind === "chat" && last.prompt.thinks === false);
+  const cases: [object, string][] = [
+    [{ tools: [{ type: "bash_20250124", name: "bash" }] }, "tools.0.type"],
+    [{ tools: [{ ...tool, name: "a b" }] }, "tools.0.name"],
+    [{ tools: [{ ...tool, input_schema: { type: "array" } }] }, "tools.0.input_schema"],
+    [{ tool_choice: { type: "tool", name: "other" } }, "tool_choice"],
+    [{ tool_choice: { type: "sometimes" } }, "tool_choice"],
+    [
+      { messages: [{ role: "user", content: [{ type: "tool_result" }] }] },
+      "messages.0.content.0.tool_use_id",
+    ],
+    [{ messages: [{ role: "user", content: [{ ...result, content: 1 }] }] }, "messages.0.content.0.content"],
+  ];
+  for (const [more, param] of cases) {
+    const response = await own.post("/v1/messages", { ...body, ...more });
+    const { error } = (await response.json()) as { error: { param: string } };
+    assert.deepEqual([response.status, error.param], [400, param], JSON.stringify(more));
+  }
   own.gateway.close();
 });

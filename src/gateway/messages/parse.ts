@@ -4,9 +4,11 @@ import type { ChatMessage } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { Random } from "../../util/random.ts";
 import { checkShape } from "../requests/check-shape.ts";
+import { openaiMessage } from "../../engine/openai-tools.ts";
+import { content, messagesOf, textOf } from "./content.ts";
+import { chatTools, toolParam, toolsShape } from "./tools.ts";
 import { type CompletionRequest, parseChatRequest } from "../requests/parse-request.ts";
 
-const content = z.union([z.string(), z.array(z.looseObject({ type: z.string() }))]);
 const shared = {
   model: z.string().min(1).max(300),
   messages: z
@@ -14,6 +16,7 @@ const shared = {
     .min(1)
     .max(10_000),
   system: content.nullish(),
+  ...toolsShape,
 };
 const countSchema = z.looseObject(shared);
 const schema = z.looseObject({
@@ -24,12 +27,8 @@ const schema = z.looseObject({
 });
 
 type Body = Record<string, unknown>;
-type Content = z.infer<typeof content>;
 
 const asksNothing: Readonly<Record<string, (value: unknown) => boolean>> = {
-  tools: (value) => Array.isArray(value) && value.length === 0,
-  tool_choice: (value) => (value as { type?: unknown }).type === "none",
-  thinking: (value) => (value as { type?: unknown }).type === "disabled",
   mcp_servers: (value) => Array.isArray(value) && value.length === 0,
   container: () => false,
   context_management: () => false,
@@ -41,6 +40,7 @@ const asksNothing: Readonly<Record<string, (value: unknown) => boolean>> = {
 const paramNames: Readonly<Record<string, string>> = {
   stop: "stop_sequences",
   max_completion_tokens: "max_tokens",
+  reasoning_effort: "thinking",
 };
 
 /** @throws SkeinError `invalid_request`, `unsupported_parameter`, with the names that they have here */
@@ -59,7 +59,8 @@ export function parseMessageRequest(body: Body, random: Random): CompletionReque
 
 /** The same without what only an answer needs. */
 export function parseCountRequest(body: Body, random: Random): CompletionRequest {
-  return chatRequest({ model: body["model"] }, conversationOf(body), random, {});
+  const { model, tools, tool_choice, thinking } = body;
+  return chatRequest({ model, tools, tool_choice, thinking }, conversationOf(body), random, {});
 }
 
 /** @throws SkeinError */
@@ -74,24 +75,23 @@ function conversationOf(body: Body): ChatMessage[] {
   }
   const given = checkShape(countSchema, body);
   const system = given.system == null ? "" : textOf(given.system, "system");
-  const messages = given.messages.map(({ role, content: parts }, i) => ({
-    role,
-    content: textOf(parts, `messages.${i}.content`),
-  }));
+  const messages = given.messages.flatMap((message, i) => messagesOf(message, `messages.${i}.content`));
   return system === "" ? messages : [{ role: "system", content: system }, ...messages];
 }
 
 function chatRequest(
-  { model, temperature, top_p, top_k, stream, skein }: Body,
+  body: Body,
   messages: readonly ChatMessage[],
   random: Random,
   more: Body,
 ): CompletionRequest {
+  const { model, temperature, top_p, top_k, stream, skein } = body;
   try {
-    return parseChatRequest({ model, messages, temperature, top_p, top_k, stream, skein, ...more }, random);
+    const chat = { model, messages: messages.map(openaiMessage), temperature, top_p, top_k, stream, skein };
+    return parseChatRequest({ ...chat, ...chatTools(body), ...more }, random);
   } catch (error) {
     if (!(error instanceof SkeinError) || error.param === undefined) throw error;
-    const name = paramNames[error.param];
+    const name = toolParam(error.param) ?? paramNames[error.param];
     if (name === undefined) throw error;
     const { code, message, hint } = error;
     throw new SkeinError(code, message.replaceAll(`'${error.param}'`, `'${name}'`), {
@@ -99,21 +99,4 @@ function chatRequest(
       param: name,
     });
   }
-}
-
-function textOf(given: Content, at: string): string {
-  if (typeof given === "string") return given;
-  const texts = given.map(({ type, text }, i) => {
-    if (type !== "text") {
-      throw new SkeinError("unsupported_parameter", `'${type.slice(0, 50)}' blocks are not supported.`, {
-        param: `${at}.${i}`,
-        hint: "The models here read text only.",
-      });
-    }
-    if (typeof text === "string") return text;
-    throw new SkeinError("invalid_request", `'${at}.${i}.text' must be a text.`, {
-      param: `${at}.${i}.text`,
-    });
-  });
-  return texts.join("\n");
 }

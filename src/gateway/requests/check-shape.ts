@@ -1,5 +1,7 @@
+import { choicesMax } from "../options.ts";
 import type { z } from "zod";
 import { SkeinError } from "../../util/errors.ts";
+import { trustExpected } from "./parse-hints.ts";
 
 /** What each parameter must be, in words that go on after "must be"; `*` stands for an index. */
 const expectations: Record<string, string> = {
@@ -9,7 +11,23 @@ const expectations: Record<string, string> = {
   "messages.*.role": "system, developer, user, assistant or tool",
   "messages.*.content": 'a text, or a list of parts like {"type": "text", "text": "…"}',
   "messages.*.name": "a text of at most 200 characters",
-  prompt: "a text, a list of at most 128 texts, a list of token ids, or a list of such lists",
+  "messages.*.tool_calls":
+    'a list of at most 128 calls like {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}',
+  "messages.*.tool_call_id": "the id of a call, a text of 1 to 200 characters",
+  tools:
+    'a list of at most 128 functions like {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}',
+  "tools.*.function.name": "1 to 64 letters, digits, underscores and dashes",
+  "tools.*.function.description": "a text",
+  "tools.*.function.parameters": "a JSON schema of an object",
+  "tools.*.function.strict": "true or false",
+  tool_choice:
+    '"auto", "none", "required", or a function like {"type": "function", "function": {"name": "f"}}',
+  parallel_tool_calls: "true or false",
+  reasoning_effort: '"none", or left out',
+  prompt: `a text, a list of at most ${choicesMax} texts, a list of token ids, or a list of such lists`,
+  echo: "true or false",
+  best_of: "an integer from 1 to 20, at least n",
+  suffix: "a text",
   stream: "true or false",
   stream_options: 'an object like {"include_usage": true}',
   "stream_options.include_usage": "true or false",
@@ -21,7 +39,7 @@ const expectations: Record<string, string> = {
   frequency_penalty: "a number from -2 to 2",
   logit_bias: "an object of at most 1024 token ids, each with a number from -100 to 100",
   seed: "an integer of at most 53 bits",
-  n: "an integer from 1 to 128",
+  n: `an integer from 1 to ${choicesMax}`,
   stop: "a text, or a list of at most 4 texts, each of 1 to 1000 characters",
   response_format:
     '{"type": "text"}, {"type": "json_object"}, {"type": "json_schema", "json_schema": {"name", "schema"}}, {"type": "regex", "pattern"} or {"type": "grammar", "grammar"}',
@@ -39,6 +57,7 @@ const expectations: Record<string, string> = {
   skein: 'an object like {"allow_other_models": true}',
   "skein.allow_other_models": "true or false",
   "skein.private": "true or false",
+  "skein.trust": trustExpected,
   "skein.region": "the name of a region, or its beginning, such as eu",
   "skein.max_price": 'USD like {"input": "0.10", "output": "0.40"} per million tokens, "second" per second',
   "skein.max_ttft_ms": "milliseconds, a number from 1 to 600000",
@@ -49,21 +68,33 @@ const expectations: Record<string, string> = {
 /**
  * Checks a body against a schema.
  *
+ * @param words what parameters of this endpoint alone must be
  * @throws SkeinError `invalid_request`, which names the parameter, what it must be and what it is
  */
-export function checkShape<T extends z.ZodType>(schema: T, body: unknown): z.infer<T> {
+export function checkShape<T extends z.ZodType>(
+  schema: T,
+  body: unknown,
+  words: Readonly<Record<string, string>> = {},
+): z.infer<T> {
   const result = schema.safeParse(body);
   if (result.success) return result.data;
   const issue = result.error.issues[0]!;
-  throw wrongParameter(issue.path.map(String), body, issue.message);
+  throw wrongParameter(issue.path.map(String), body, issue.message, words);
 }
 
-export function wrongParameter(path: readonly string[], body: unknown, reason: string): SkeinError {
+export function wrongParameter(
+  path: readonly string[],
+  body: unknown,
+  reason: string,
+  words: Readonly<Record<string, string>> = {},
+): SkeinError {
+  const expectationOf = (steps: readonly string[]): string | undefined =>
+    words[steps.join(".")] ?? expectations[steps.join(".")];
   const known = path.map((step) => (/^\d+$/.test(step) ? "*" : step));
   // Deep inside a list of alternatives, the innermost known parameter says most.
   let depth = known.length;
-  while (depth > 0 && expectations[known.slice(0, depth).join(".")] === undefined) depth -= 1;
-  const expected = expectations[known.slice(0, depth).join(".")];
+  while (depth > 0 && expectationOf(known.slice(0, depth)) === undefined) depth -= 1;
+  const expected = expectationOf(known.slice(0, depth));
   const param = path.slice(0, depth === 0 ? path.length : depth).join(".");
   const value = valueAt(body, path.slice(0, depth));
   const message =

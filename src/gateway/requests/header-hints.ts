@@ -1,7 +1,7 @@
 /** The fields of the body's `skein` object as headers, for clients whose library sends no other fields. */
 import { isDeepStrictEqual } from "node:util";
 import { SkeinError } from "../../util/errors.ts";
-import { skeinSchema } from "./parse-hints.ts";
+import { skeinSchema, trustExpected } from "./parse-hints.ts";
 
 interface HeaderHint {
   /** Its place in the `skein` object. */
@@ -48,7 +48,7 @@ const headerHints: Readonly<Record<string, HeaderHint>> = {
   "x-skein-providers-deny": { path: ["deny"], expected: ids, read: asList },
   "x-skein-trust": {
     path: ["trust"],
-    expected: "receipt, exact, or audit: with a percentage such as audit:5%",
+    expected: trustExpected,
     read: asText,
   },
   "x-skein-private": { path: ["private"], expected: boolean, read: asBoolean },

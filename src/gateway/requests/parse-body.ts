@@ -40,7 +40,14 @@ function reasonOf(error: unknown, text: string): string {
 
 /** Counts while it reads. @throws SkeinError `request_too_large` */
 export async function readBytes(request: Request): Promise<Uint8Array> {
-  if (Number(request.headers.get("content-length") ?? 0) > requestBodyBytesMax) throw tooLarge();
+  const announced = request.headers.get("content-length");
+  if (Number(announced ?? 0) > requestBodyBytesMax) throw tooLarge();
+  if (announced !== null) {
+    // No more comes than is announced. In one piece it costs a tenth of the web's streams.
+    const body = new Uint8Array(await request.arrayBuffer());
+    if (body.length > requestBodyBytesMax) throw tooLarge();
+    return body;
+  }
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of request.body ?? []) {

@@ -13,18 +13,24 @@ const usd = z
   .transform((value) => usdToNano(value)!);
 const providers = z.array(z.string().min(1).max(200)).max(namedProvidersMax);
 
-/** "receipt", "exact", or "audit:5%". */
+/** "receipt", "exact", "audit:5%", or "replicated:2". More replicas than four cost more than they tell. */
 export const trustSchema = z
   .string()
-  .regex(/^(receipt|exact|audit:(100|\d{1,2}(\.\d{1,3})?)%)$/)
+  .regex(/^(receipt|exact|audit:(100|\d{1,2}(\.\d{1,3})?)%|replicated:[2-4])$/)
   .transform((text): TrustWish => {
     if (text === "receipt" || text === "exact") return { level: text };
+    if (text.startsWith("replicated:")) return { level: "replicated", replicas: Number(text.slice(-1)) };
     return { level: "audit", probability: Number(text.slice("audit:".length, -1)) / 100 };
   });
+/** What it must be, for people. */
+export const trustExpected =
+  "receipt, exact, audit: with a percentage such as audit:5%, or replicated:2 to replicated:4";
 
 /** As it is written. */
 export function trustName(trust: TrustWish | null): string | null {
-  if (trust === null || trust.level !== "audit") return trust?.level ?? null;
+  if (trust === null) return null;
+  if (trust.level === "replicated") return `replicated:${trust.replicas}`;
+  if (trust.level !== "audit") return trust.level;
   return `audit:${Number((trust.probability * 100).toFixed(3))}%`;
 }
 

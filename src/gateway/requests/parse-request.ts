@@ -9,6 +9,7 @@ import {
   type Sampling,
   topLogprobsMax,
 } from "../../protocol/generate.ts";
+import { messageText, toolsText } from "../../protocol/chat-texts.ts";
 import type { Feature } from "../../protocol/offer.ts";
 import type { RoutingHints } from "../../router/hints.ts";
 import { utf8 } from "../../util/bytes.ts";
@@ -18,6 +19,14 @@ import { checkShape, wrongParameter } from "./check-shape.ts";
 import { choicesMax } from "../options.ts";
 import { hintsOf, skeinSchema } from "./parse-hints.ts";
 import { constraintOf, responseFormatSchema } from "./parse-response-format.ts";
+import {
+  checkToolMessages,
+  toolFieldsOf,
+  toolMessageShape,
+  toolsShape,
+  type ToolUse,
+  toolUseOf,
+} from "./parse-tools.ts";
 import { refuseUnsupported } from "../http/unsupported.ts";
 
 /** A checked request of either endpoint. */
@@ -31,6 +40,8 @@ export interface CompletionRequest {
   readonly sampling: Sampling;
   readonly stop: readonly string[];
   readonly constraint: Constraint | null;
+  /** Functions that may be called; absent: none. */
+  readonly toolUse?: ToolUse;
   /** Alternatives to each token whose log probabilities are wanted, too; null: none at all. */
   readonly logprobs: number | null;
   readonly outputTokensMax: number | null;
@@ -43,6 +54,10 @@ export interface CompletionRequest {
   readonly hints: RoutingHints;
   /** Share of the providers' prices that is charged, rounded up; absent: all. */
   readonly feePercent?: number;
+  /** Completions: the prompt's text comes first in each choice. */
+  readonly echo?: boolean;
+  /** Of the choices of each prompt only the `keep` best are shown, by mean log probability; absent: all. */
+  readonly best?: { readonly keep: number; readonly showsLogprobs: boolean };
 }
 
 const content = z.union([z.string(), z.array(z.looseObject({ type: z.string() })).min(1)]).nullish();
@@ -51,6 +66,7 @@ const message = z.looseObject({
   role: z.enum(["system", "developer", "user", "assistant", "tool"]),
   content,
   name: z.string().max(200).nullish(),
+  ...toolMessageShape,
 });
 
 const tokenIdMax = 0xffff_ffff;
@@ -99,15 +115,20 @@ const chatSchema = z.looseObject({
   max_completion_tokens: count,
   logprobs: z.boolean().nullish(),
   top_logprobs: z.number().int().min(0).max(topLogprobsMax).nullish(),
+  ...toolsShape,
 });
 
-/** OpenAI's bound of the older endpoint. */
+/** OpenAI's bounds of the older endpoint. */
 const textLogprobsMax = 5;
+const bestOfMax = 20;
 
 const tokenIds = z.array(z.number().int().min(0).max(tokenIdMax)).min(1).max(1_000_000);
 const textSchema = z.looseObject({
   ...shared,
   logprobs: z.union([z.literal(false), z.number().int().min(0).max(textLogprobsMax)]).nullish(),
+  echo: z.boolean().nullish(),
+  best_of: z.number().int().min(1).max(bestOfMax).nullish(),
+  suffix: z.string().nullish(),
   prompt: z.union([
     z.string(),
     tokenIds,
@@ -130,7 +151,21 @@ const textOutputTokensDefault = 16;
 export function parseChatRequest(body: Record<string, unknown>, random: Random): CompletionRequest {
   refuseUnsupported("chat", body);
   const request = checkShape(chatSchema, body);
-  const prompt: Prompt = { kind: "chat", messages: request.messages.map(toMessage) };
+  const messages = request.messages.map(toMessage);
+  checkToolMessages(messages);
+  const toolUse = toolUseOf(request);
+  if (toolUse !== null && request.response_format != null && request.response_format.type !== "text") {
+    throw new SkeinError("unsupported_parameter", "'response_format' beside 'tools' is not supported yet.", {
+      param: "response_format",
+      hint: "Leave one of them out; strict functions have a schema, too.",
+    });
+  }
+  const prompt: Prompt = {
+    kind: "chat",
+    messages,
+    ...(toolUse === null ? {} : { tools: toolUse.tools }),
+    ...(request.reasoning_effort === "none" ? { thinks: false } : {}),
+  };
   checkSize(prompt, "messages");
   const top = request.top_logprobs ?? null;
   if (top !== null && top > 0 && request.logprobs !== true) {
@@ -138,8 +173,14 @@ export function parseChatRequest(body: Record<string, unknown>, random: Random):
       param: "top_logprobs",
     });
   }
+  const asked = common(request, random, request.logprobs === true ? (top ?? 0) : null);
+  const needs: Feature[] = [...asked.hints.needs];
+  if (toolUse !== null) needs.push("tools");
+  if (prompt.thinks === false) needs.push("no_thinking");
   return {
-    ...common(request, random, request.logprobs === true ? (top ?? 0) : null),
+    ...asked,
+    hints: { ...asked.hints, needs },
+    ...(toolUse === null ? {} : { toolUse }),
     endpoint: "chat",
     prompts: [prompt],
     outputTokensMax: bounded(request.max_completion_tokens ?? request.max_tokens ?? null),
@@ -150,22 +191,80 @@ export function parseChatRequest(body: Record<string, unknown>, random: Random):
 export function parseTextRequest(body: Record<string, unknown>, random: Random): CompletionRequest {
   refuseUnsupported("text", body);
   const request = checkShape(textSchema, body);
-  const prompts = toPrompts(request.prompt);
+  const suffix = request.suffix ?? "";
+  const prompts = toPrompts(request.prompt).map((prompt) => withSuffix(prompt, suffix));
   for (const prompt of prompts) checkSize(prompt, "prompt");
-  if (prompts.length * (request.n ?? 1) > choicesMax) {
+  const keep = request.n ?? 1;
+  const n = request.best_of ?? keep;
+  checkBestOf(request, keep, n);
+  checkEcho(request, prompts);
+  if (prompts.length * n > choicesMax) {
     throw new SkeinError(
       "invalid_request",
       `${prompts.length} prompts times n are more than ${choicesMax} choices.`,
-      { param: "n", hint: "Send several requests." },
+      { param: request.best_of == null ? "n" : "best_of", hint: "Send several requests." },
     );
   }
   const logprobs = typeof request.logprobs === "number" ? request.logprobs : null;
+  // Whatever is to be chosen from has to be known.
+  const isChoosing = n > keep;
+  const asked = common(request, random, isChoosing ? (logprobs ?? 0) : logprobs);
+  const needs: Feature[] = suffix === "" ? [] : ["infill"];
   return {
-    ...common(request, random, logprobs),
+    ...asked,
+    n,
+    hints: { ...asked.hints, needs: [...asked.hints.needs, ...needs] },
+    ...(request.echo === true ? { echo: true } : {}),
+    ...(isChoosing ? { best: { keep, showsLogprobs: logprobs !== null } } : {}),
     endpoint: "text",
     prompts,
     outputTokensMax: bounded(request.max_tokens ?? textOutputTokensDefault),
   };
+}
+
+function withSuffix(prompt: Prompt, suffix: string): Prompt {
+  if (suffix === "") return prompt;
+  if (prompt.kind === "text") return { ...prompt, suffix };
+  throw new SkeinError("unsupported_parameter", "'suffix' behind token ids is not supported.", {
+    param: "suffix",
+    hint: "Send the prompt as text, or with the model's own tokens for what stands before and behind.",
+  });
+}
+
+function checkBestOf({ stream, best_of: bestOf }: z.infer<typeof textSchema>, n: number, of: number): void {
+  if (of < n) {
+    throw new SkeinError("invalid_request", `'best_of' must be at least 'n', which is ${n}.`, {
+      param: "best_of",
+    });
+  }
+  if (of === n || stream !== true) return;
+  throw new SkeinError(
+    "invalid_request",
+    `The best of ${bestOf} is known at the end, so it cannot be streamed.`,
+    {
+      param: "best_of",
+      hint: "Leave out 'stream' or 'best_of'.",
+    },
+  );
+}
+
+function checkEcho({ echo, logprobs }: z.infer<typeof textSchema>, prompts: readonly Prompt[]): void {
+  if (echo !== true) return;
+  if (typeof logprobs === "number") {
+    throw new SkeinError(
+      "unsupported_parameter",
+      "'echo' with 'logprobs' is not supported: those of prompts are not computed.",
+      {
+        param: "echo",
+        hint: "Leave one of them out.",
+      },
+    );
+  }
+  if (prompts.every(({ kind }) => kind === "text")) return;
+  throw new SkeinError("unsupported_parameter", "'echo' of token ids is not supported.", {
+    param: "echo",
+    hint: "Leave it out.",
+  });
 }
 
 function bounded(tokens: number | null): number | null {
@@ -184,10 +283,10 @@ function checkSize(prompt: Prompt, param: string): void {
 /** At least what the prompt takes in a frame. */
 function bytesOf(prompt: Prompt): number {
   if (prompt.kind === "tokens") return 5 * prompt.tokenIds.length;
-  if (prompt.kind === "text") return utf8(prompt.text).length;
+  if (prompt.kind === "text") return utf8(prompt.text + (prompt.suffix ?? "")).length;
   return prompt.messages.reduce(
-    (sum, { content: text, name }) => sum + 48 + utf8(text).length + utf8(name ?? "").length,
-    0,
+    (sum, each) => sum + 48 + utf8(messageText(each)).length + utf8(each.name ?? "").length,
+    48 + utf8(toolsText(prompt.tools ?? [])).length,
   );
 }
 
@@ -236,7 +335,12 @@ function toMessage(given: z.infer<typeof message>, index: number): ChatMessage {
   const path = ["messages", String(index), "content"];
   // Only an assistant may have said nothing.
   if (parts == null && role !== "assistant") throw wrongParameter(path, { messages: { [index]: given } }, "");
-  return { role, content: toText(parts, path), ...(name == null ? {} : { name }) };
+  return {
+    role,
+    content: toText(parts, path),
+    ...(name == null ? {} : { name }),
+    ...toolFieldsOf(given, index),
+  };
 }
 
 /** Joined by line breaks, as other servers of open models do. */

@@ -1,8 +1,8 @@
 /** POST /v1/quote: what a request would cost at each provider, before it is sent. */
-import type { QuoteView } from "../../protocol/gateway-api.ts";
+import type { FeeView, QuoteView } from "../../protocol/gateway-api.ts";
 import type { Prompt } from "../../protocol/generate.ts";
 import { fee } from "../../protocol/price.ts";
-import { refusedByHints, type TrustWish } from "../../router/hints.ts";
+import type { TrustWish } from "../../router/hints.ts";
 import { planAttempts, typicalRequest } from "../../router/plan.ts";
 import type { Candidate } from "../../router/predict.ts";
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
@@ -11,6 +11,8 @@ import { withHeaderHints } from "./header-hints.ts";
 import { trustName } from "./parse-hints.ts";
 import { parseBody } from "./parse-body.ts";
 import { type CompletionRequest, parseChatRequest, parseTextRequest } from "./parse-request.ts";
+import { enoughProviders } from "../replication/enough.ts";
+import { refusedForGood } from "../search/choose-provider.ts";
 import { noProvider, notOffered } from "../search/refusals.ts";
 import { Stopwatch } from "../attempts/stopwatch.ts";
 import { feeView, priceView } from "../answers/views.ts";
@@ -34,10 +36,42 @@ export async function quote(deps: CompleteDeps, http: Request, owner: string): P
     object: "quote",
     model: request.model,
     input_tokens: inputTokens,
-    // Receipts and audits cost whoever asks nothing: providers are paid for answers, and the gateway audits.
-    trust: { asked: trustName(hints.trust), fee: feeView(0n, { inputTokens: 0, outputTokens: 0 }, null) },
+    trust: { asked: trustName(hints.trust), fee: trustFee(offers, replicasOf(request)) },
+    total: totalOf(offers, replicasOf(request)),
     output_tokens_max: Math.max(...offers.map((offer) => offer.outputTokensMax)),
     offers: offers.map(({ view }) => view),
+  };
+}
+
+function replicasOf({ hints: { trust } }: CompletionRequest): number {
+  return trust?.level === "replicated" ? trust.replicas : 1;
+}
+
+type Priced = ReturnType<typeof offerOf>;
+
+/**
+ * Receipts and audits cost whoever asks nothing: providers are paid for answers, and the gateway audits. Of several replicas each
+ * is paid.
+ * @param offers cheapest first
+ */
+function trustFee(offers: readonly Priced[], replicas: number): FeeView {
+  const others = offers.slice(-replicas).slice(0, replicas - 1);
+  const amount = others.reduce((sum, { feeMax }) => sum + feeMax, 0n);
+  return feeView(amount, { inputTokens: 0, outputTokens: 0 }, null);
+}
+
+/** What all replicas cost: the question alone at the cheapest, the longest answer at the dearest. */
+function totalOf(offers: readonly Priced[], replicas: number): QuoteView["total"] {
+  const sum = (fees: readonly bigint[]): FeeView =>
+    feeView(
+      fees.reduce((all, amount) => all + amount, 0n),
+      { inputTokens: 0, outputTokens: 0 },
+      null,
+    );
+  const least = offers.map(({ feeMin }) => feeMin).toSorted((a, b) => (a < b ? -1 : Number(a > b)));
+  return {
+    fee_min: sum(least.slice(0, replicas)),
+    fee_max: sum(offers.slice(-replicas).map(({ feeMax }) => feeMax)),
   };
 }
 
@@ -54,16 +88,9 @@ function noTrusted(trust: TrustWish): SkeinError {
   );
 }
 
-function isFit(
-  { directory, audits }: CompleteDeps,
-  { hints }: CompletionRequest,
-  candidate: Candidate,
-): boolean {
-  if (directory.isExcluded(candidate.providerId, candidate.offer.modelId)) return false;
-  const mustAudit = hints.trust?.level === "audit";
-  if (mustAudit && audits?.hasModel(candidate.offer.modelId) !== true) return false;
-  const region = directory.entryOf(candidate.providerId)?.session.offer?.region ?? "";
-  return refusedByHints(candidate.providerId, region, candidate.offer, hints) === null;
+function isFit(deps: CompleteDeps, { hints }: CompletionRequest, { providerId, offer }: Candidate): boolean {
+  const entry = deps.directory.entryOf(providerId);
+  return entry !== undefined && refusedForGood(deps, { entry, offer }, hints) === null;
 }
 
 /** POST /v1/count_tokens: the body of a completion → how many tokens its prompt has. */
@@ -88,7 +115,9 @@ export async function countTokens(
 /** Only providers have the tokenizer; all of one identity count alike. */
 async function countAt(deps: CompleteDeps, request: CompletionRequest, signal: AbortSignal) {
   const { directory } = deps;
-  const modelId = directory.identityOf(request.model);
+  const replicas = replicasOf(request);
+  const enough = replicas > 1 ? enoughProviders(deps, request, replicas) : null;
+  const modelId = enough?.modelId ?? directory.identityOf(request.model);
   if (modelId === null) throw notOffered(directory, request.model);
   const candidates = directory
     .candidates(request.model, modelId)
@@ -118,6 +147,7 @@ function offerOf(
     feeView(amount(outputTokens), { inputTokens, outputTokens }, deps.cloudPrice);
   return {
     outputTokensMax,
+    feeMin: amount(0),
     feeMax: amount(outputTokensMax),
     view: {
       provider: providerId,

@@ -52,7 +52,7 @@ test("what nobody can give is refused, and not priced", async () => {
     const quoted = await it.post("/v1/quote", { ...question, skein: { trust } });
     assert.equal(quoted.status, 503);
   }
-  for (const trust of ["sure", "audit:101%", "audit:", "replicated:2"]) {
+  for (const trust of ["sure", "audit:101%", "audit:", "replicated:1"]) {
     const response = await it.post("/v1/chat/completions", { ...question, skein: { trust } });
     assert.equal(response.status, 400, trust);
   }

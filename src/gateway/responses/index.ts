@@ -6,6 +6,7 @@ import type { CompleteDeps } from "../answers/complete.ts";
 import { parseBody } from "../requests/parse-body.ts";
 import { countTokens } from "../requests/quote.ts";
 import { pageOf, parseListQuery } from "../kept/records.ts";
+import type { InputItem } from "./input.ts";
 import type { Responses } from "./responses.ts";
 
 /** As OpenAI has it. */
@@ -36,13 +37,7 @@ export function mountResponses(app: App, deps: CompleteDeps, responses: Response
   app.get(`${path}/:id/input_items`, async (c) => {
     const { inputItems, response } = await responses.get(askerOf(c).owner, id(c));
     const { limit, order, after } = parseListQuery(c.req.query(), listed);
-    const all = inputItems.map(({ content, role }, i) => ({
-      id: `${response.id.replace("resp_", "msg_")}_${i}`,
-      type: "message" as const,
-      status: "completed" as const,
-      role,
-      content: typeof content === "string" ? [{ type: "input_text", text: content }] : content,
-    }));
+    const all = inputItems.map((item, i) => listedItem(item, `${response.id.replace("resp_", "msg_")}_${i}`));
     if (order === "desc") all.reverse();
     const from = after === null ? 0 : all.findIndex((item) => item.id === after) + 1;
     if (after !== null && from === 0) {
@@ -59,4 +54,17 @@ export function mountResponses(app: App, deps: CompleteDeps, responses: Response
   ]) {
     app.all(path + known!, (c) => wrongMethod(c, methods!));
   }
+}
+
+function listedItem(item: InputItem, id: string) {
+  const { type, role, content } = item;
+  const status = "completed" as const;
+  if ((type ?? "message") !== "message") return { ...item, id, status };
+  return {
+    id,
+    type: "message" as const,
+    status,
+    role,
+    content: typeof content === "string" ? [{ type: "input_text", text: content }] : content,
+  };
 }

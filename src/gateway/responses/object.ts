@@ -3,6 +3,7 @@ import { billOf } from "../answers/answer-request.ts";
 import type { ChoiceEnd } from "../answers/answer-choice.ts";
 import { type Frame, servedView, usageView } from "../answers/format.ts";
 import type { SkeinError } from "../../util/errors.ts";
+import { type OutputItem, outputOf } from "./output.ts";
 import type { ResponseRequest } from "./parse.ts";
 
 export type ResponseStatus = "queued" | "in_progress" | "completed" | "incomplete" | "failed" | "cancelled";
@@ -23,16 +24,16 @@ export function responseObject(id: string, createdMs: number, request: ResponseR
     max_output_tokens: (body["max_output_tokens"] ?? null) as number | null,
     max_tool_calls: null,
     model,
-    output: [] as OutputMessage[],
-    parallel_tool_calls: true,
+    output: [] as OutputItem[],
+    parallel_tool_calls: (body["parallel_tool_calls"] ?? true) as boolean,
     previous_response_id: request.previousId,
-    reasoning: { effort: null, summary: null },
+    reasoning: { effort: request.effort, summary: null },
     service_tier: "default",
     store: request.isStored,
     temperature: (body["temperature"] ?? 1) as number,
     text: request.text ?? { format: { type: "text" } },
-    tool_choice: "auto",
-    tools: [],
+    tool_choice: body["tool_choice"] ?? "auto",
+    tools: body["tools"] ?? [],
     top_logprobs: 0,
     top_p: (body["top_p"] ?? 1) as number,
     truncation: "disabled",
@@ -44,34 +45,6 @@ export function responseObject(id: string, createdMs: number, request: ResponseR
 
 export type ResponseObject = ReturnType<typeof responseObject>;
 
-interface TextPart {
-  readonly type: "output_text";
-  readonly text: string;
-  readonly annotations: readonly never[];
-  readonly logprobs: readonly never[];
-}
-
-export interface OutputMessage {
-  readonly id: string;
-  readonly type: "message";
-  readonly status: "in_progress" | "completed" | "incomplete";
-  readonly role: "assistant";
-  readonly content: readonly TextPart[];
-}
-
-export function textPart(text: string): TextPart {
-  return { type: "output_text", text, annotations: [], logprobs: [] };
-}
-
-export function outputMessage(
-  responseId: string,
-  status: OutputMessage["status"],
-  text: string | null,
-): OutputMessage {
-  const id = responseId.replace("resp_", "msg_");
-  return { id, type: "message", status, role: "assistant", content: text === null ? [] : [textPart(text)] };
-}
-
 /** Once its answer is whole. */
 export function answeredObject(response: ResponseObject, frame: Frame, end: ChoiceEnd, nowMs: number) {
   const isWhole = end.finishReason !== "length";
@@ -81,7 +54,7 @@ export function answeredObject(response: ResponseObject, frame: Frame, end: Choi
     status: isWhole ? ("completed" as const) : ("incomplete" as const),
     completed_at: isWhole ? Math.floor(nowMs / 1000) : null,
     incomplete_details: isWhole ? null : { reason: "max_output_tokens" as const },
-    output: [outputMessage(response.id, isWhole ? "completed" : "incomplete", end.text)],
+    output: [...outputOf(frame, end)],
     usage: {
       input_tokens: usage.prompt_tokens,
       input_tokens_details: usage.prompt_tokens_details,

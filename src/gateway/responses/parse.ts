@@ -4,18 +4,14 @@ import type { ChatMessage } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { Random } from "../../util/random.ts";
 import { checkShape } from "../requests/check-shape.ts";
+import { openaiMessage } from "../../engine/openai-tools.ts";
+import { type InputItem, inputItem, messagesOf } from "./input.ts";
 import { metadataOf } from "../requests/metadata.ts";
 import { type CompletionRequest, parseChatRequest } from "../requests/parse-request.ts";
 
-const part = z.looseObject({ type: z.string() });
-const item = z.looseObject({
-  type: z.string().nullish(),
-  role: z.string().nullish(),
-  content: z.union([z.string(), z.array(part)]).nullish(),
-});
 const schema = z.looseObject({
   model: z.string().min(1).max(300),
-  input: z.union([z.string(), z.array(item).min(1).max(10_000)]).nullish(),
+  input: z.union([z.string(), z.array(inputItem).min(1).max(10_000)]).nullish(),
   instructions: z.string().nullish(),
   previous_response_id: z.string().nullish(),
   store: z.boolean().nullish(),
@@ -23,9 +19,11 @@ const schema = z.looseObject({
   stream: z.boolean().nullish(),
   user: z.string().nullish(),
   text: z.record(z.string(), z.unknown()).nullish(),
+  reasoning: z.looseObject({ effort: z.string().nullish() }).nullish(),
+  tools: z.array(z.looseObject({ type: z.string() })).nullish(),
+  tool_choice: z.union([z.string(), z.looseObject({ type: z.string() })]).nullish(),
 });
 
-export type InputItem = z.infer<typeof item>;
 type Body = Record<string, unknown>;
 
 export interface ResponseRequest {
@@ -38,6 +36,8 @@ export interface ResponseRequest {
   readonly isStream: boolean;
   readonly metadata: Readonly<Record<string, string>> | null;
   readonly text: Body | null;
+  /** Of thinking; null: the model's own. */
+  readonly effort: string | null;
   readonly body: Body;
 }
 
@@ -48,17 +48,12 @@ const isOneOf =
     values.includes(value);
 const isEmpty: Neutral = (value) => Array.isArray(value) && value.length === 0;
 const never: Neutral = () => false;
-const isNone: Neutral = (value) =>
-  Object.values(Object(value) as object).every((setting) => setting === null || setting === "none");
 
 /** What would change the answer and is not served: whether a value asks for nothing. */
 const unsupported: Readonly<Record<string, Neutral>> = {
-  tools: isEmpty,
-  tool_choice: isOneOf("none", "auto"),
   conversation: never,
   prompt: never,
   include: isEmpty,
-  reasoning: isNone,
   top_logprobs: isOneOf(0),
   truncation: isOneOf("disabled"),
   context_management: isEmpty,
@@ -92,6 +87,7 @@ export function parseResponseRequest(body: Body): ResponseRequest {
     isStream: given.stream ?? false,
     metadata: metadataOf(body["metadata"]),
     text: given.text ?? null,
+    effort: effortOf(given.reasoning ?? {}),
     body,
   };
   if (!request.isBackground || request.isStored) return request;
@@ -107,43 +103,14 @@ export function conversationOf(
   return instructions === null ? conversation : [{ role: "system", content: instructions }, ...conversation];
 }
 
-/** @throws SkeinError `invalid_request`, `unsupported_parameter` */
-export function messagesOf(items: readonly InputItem[]): ChatMessage[] {
-  return items.map(({ type, role, content }, i) => {
-    const at = `input.${i}`;
-    if ((type ?? "message") !== "message") {
-      throw new SkeinError("unsupported_parameter", `'${type!.slice(0, 50)}' items are not supported.`, {
-        param: `${at}.type`,
-        hint: "The models here read messages only.",
-      });
-    }
-    if (role !== "user" && role !== "assistant" && role !== "system" && role !== "developer") {
-      throw new SkeinError("invalid_request", `'${at}.role' must be user, assistant, system or developer.`, {
-        param: `${at}.role`,
-      });
-    }
-    if (content == null) {
-      throw new SkeinError("invalid_request", `'${at}.content' must be a text, or a list of parts.`, {
-        param: `${at}.content`,
-      });
-    }
-    return { role, content: typeof content === "string" ? content : textOf(content, `${at}.content`) };
+/** @throws SkeinError `unsupported_parameter` */
+function effortOf({ effort, ...others }: { readonly effort?: string | null | undefined }): string | null {
+  const [name] = Object.entries(others).find(([, value]) => value != null && value !== "none") ?? [];
+  if (name === undefined) return effort ?? null;
+  throw new SkeinError("unsupported_parameter", `'reasoning.${name.slice(0, 50)}' is not supported yet.`, {
+    param: `reasoning.${name.slice(0, 50)}`,
+    hint: "Leave it out.",
   });
-}
-
-function textOf(parts: readonly z.infer<typeof part>[], at: string): string {
-  const texts = parts.map(({ type, text }, i) => {
-    const param = `${at}.${i}`;
-    if (type !== "input_text" && type !== "output_text" && type !== "text") {
-      throw new SkeinError("unsupported_parameter", `'${type.slice(0, 50)}' parts are not supported.`, {
-        param,
-        hint: "The models here read text only.",
-      });
-    }
-    if (typeof text === "string") return text;
-    throw new SkeinError("invalid_request", `'${param}.text' must be a text.`, { param: `${param}.text` });
-  });
-  return texts.join("\n");
 }
 
 /** How the chat request calls what is called differently here. */
@@ -151,19 +118,25 @@ const paramNames: readonly (readonly [chat: string, response: string])[] = [
   ["messages", "input"],
   ["max_completion_tokens", "max_output_tokens"],
   ["response_format", "text.format"],
+  ["reasoning_effort", "reasoning.effort"],
 ];
 
 /** @param messages the whole conversation @throws SkeinError which names the parameters of the Responses API */
 export function chatRequestOf(
-  { model, body, text, isStream }: ResponseRequest,
+  { model, body, text, effort, isStream }: ResponseRequest,
   messages: readonly ChatMessage[],
   random: Random,
 ): CompletionRequest {
-  const { temperature, top_p, max_output_tokens, skein, seed } = body;
+  const { temperature, top_p, max_output_tokens, skein, seed, tools, tool_choice, parallel_tool_calls } =
+    body;
   const format = formatOf(text);
   const chat = {
     model,
-    messages,
+    messages: messages.map(openaiMessage),
+    tools: Array.isArray(tools) ? tools.map(functionTool) : tools,
+    tool_choice: chatChoice(tool_choice),
+    parallel_tool_calls,
+    reasoning_effort: effort,
     temperature,
     top_p,
     seed,
@@ -187,13 +160,30 @@ function formatOf(text: Body | null): object | null {
   return type === "json_schema" ? { type, json_schema: json } : { type };
 }
 
+/** Chat completions have what a function is one level deeper. */
+function functionTool(tool: unknown): unknown {
+  const { type, ...given } = Object(tool) as { type?: unknown };
+  return type === "function" ? { type, function: given } : { type };
+}
+
+function chatChoice(choice: unknown): unknown {
+  if (typeof choice !== "object" || choice === null) return choice;
+  const { type, name, mode, tools } = choice as Record<string, unknown>;
+  if (type === "function") return { type, function: { name } };
+  if (type !== "allowed_tools" || !Array.isArray(tools)) return choice;
+  return { type, allowed_tools: { mode, tools: tools.map(functionTool) } };
+}
+
 export function inResponseWords(error: SkeinError): SkeinError {
   const { code, message, hint, retry, param } = error;
   const name = paramNames.find(([chat]) => param === chat || param?.startsWith(`${chat}.`) === true);
-  if (param === undefined || name === undefined) return error;
-  return new SkeinError(code, message.replaceAll(`'${name[0]}`, `'${name[1]}`), {
+  const isTool = param?.startsWith("tools.") === true;
+  if (param === undefined || (name === undefined && !isTool)) return error;
+  const words = name === undefined ? message : message.replaceAll(`'${name[0]}`, `'${name[1]}`);
+  const own = name === undefined ? param : name[1] + param.slice(name[0].length);
+  return new SkeinError(code, isTool ? words.replaceAll(".function", "") : words, {
     ...(hint === undefined ? {} : { hint }),
-    param: name[1] + param.slice(name[0].length),
+    param: isTool ? own.replace(".function", "") : own.replace(".tool_call_id", ".call_id"),
     retry,
     cause: error,
   });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type OpenAI from "openai";
+import type { GenerateRequest } from "../../protocol/generate.ts";
 import { MemoryStore } from "../../store/memory.ts";
 import { systemClock } from "../../util/clock.ts";
 import { clientOf, failure } from "../client.suite.ts";
@@ -173,11 +174,10 @@ test("responses: what is not served is refused by its own name", async () => {
       "input.0.content.0",
       400,
     ],
-    [{ ...ask, input: [{ type: "function_call_output", call_id: "1", output: "x" }] }, "input.0.type", 400],
     [{ ...ask, input: [{ role: "robot", content: "x" }] }, "input.0.role", 400],
     [{ ...ask, tools: [{ type: "function", name: "f" }] }, "tools", 400],
     [{ ...ask, conversation: "conv_1" }, "conversation", 400],
-    [{ ...ask, reasoning: { effort: "high" } }, "reasoning", 400],
+    [{ ...ask, reasoning: { effort: "high" } }, "reasoning.effort", 400],
     [{ ...ask, max_output_tokens: 0 }, "max_output_tokens", 400],
     [{ ...ask, temperature: 3 }, "temperature", 400],
     [{ ...ask, metadata: [] }, "metadata", 400],
@@ -190,6 +190,130 @@ test("responses: what is not served is refused by its own name", async () => {
     const response = await own.post("/v1/responses", body);
     const { error } = (await response.json()) as { error: { param: string } };
     assert.deepEqual([response.status, error.param], [status, param], JSON.stringify(body).slice(0, 100));
+  }
+  own.gateway.close();
+});
+
+const tool = {
+  type: "function" as const,
+  name: "get_weather",
+  strict: true,
+  parameters: {
+    type: "object",
+    properties: { city: { type: "string" } },
+    required: ["city"],
+    additionalProperties: false,
+  },
+};
+const callText = `Hm.</think>\n\nI look.\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "Bern"}}\n</tool_call>`;
+const caller = {
+  contextTokensMax: 4_096,
+  features: ["tools", "grammar", "no_thinking"],
+  toolFormat: "hermes",
+  thoughtFormat: "opened",
+  script: ({ prompt }: GenerateRequest): string =>
+    prompt.kind === "chat" && prompt.messages.at(-1)?.role === "tool" ? "Hm.</think>Sunny." : callText,
+} as const;
+
+test("responses: functions are called, and their outputs read, in one conversation and across responses", async () => {
+  const own = testGateway();
+  await own.add("p1", caller);
+  const client = clientOf(own);
+  const first = await client.responses.create({ ...ask, tools: [tool], tool_choice: "auto" });
+  assert.deepEqual(
+    first.output.map(({ type }) => type),
+    ["reasoning", "message", "function_call"],
+  );
+  assert.equal(first.output_text, "I look.");
+  const call = first.output[2] as OpenAI.Responses.ResponseFunctionToolCall;
+  assert.deepEqual(
+    [call.name, call.arguments, call.status],
+    ["get_weather", '{"city": "Bern"}', "completed"],
+  );
+  const output = { type: "function_call_output" as const, call_id: call.call_id, output: "sunny" };
+  const second = await client.responses.create({
+    model: "naive",
+    previous_response_id: first.id,
+    input: [output],
+    tools: [tool],
+  });
+  assert.equal(second.output_text, "Sunny.");
+  const items = await client.responses.inputItems.list(second.id);
+  assert.equal(items.data[0]!.type, "function_call_output");
+  // The same without anything kept.
+  const input = [{ role: "user" as const, content: ask.input }, ...first.output, output];
+  const alone = await client.responses.create({
+    model: "naive",
+    input: input as never,
+    tools: [tool],
+    store: false,
+  });
+  assert.equal(alone.output_text, "Sunny.");
+  assert.equal(alone.usage!.input_tokens, second.usage!.input_tokens);
+  own.gateway.close();
+});
+
+test("responses: calls and thoughts come as events, in OpenAI's order", async () => {
+  const own = testGateway();
+  await own.add("p1", caller);
+  const client = clientOf(own);
+  const types: string[] = [];
+  let given = "";
+  let last: OpenAI.Responses.ResponseStreamEvent | null = null;
+  const stream = client.responses.stream({ ...ask, tools: [tool] });
+  for await (const event of stream) {
+    if (types.at(-1) !== event.type) types.push(event.type);
+    if (event.type === "response.function_call_arguments.delta") given += event.delta;
+    last = event;
+  }
+  assert.equal(given, '{"city": "Bern"}');
+  const part = ["response.content_part.added", "response.content_part.done"];
+  const item = (deltas: string, isText: boolean): string[] => [
+    "response.output_item.added",
+    ...(isText ? [part[0]!] : []),
+    `response.${deltas}.delta`,
+    `response.${deltas}.done`,
+    ...(isText ? [part[1]!] : []),
+    "response.output_item.done",
+  ];
+  assert.deepEqual(types, [
+    "response.created",
+    "response.in_progress",
+    ...item("reasoning_text", true),
+    ...item("output_text", true),
+    ...item("function_call_arguments", false),
+    "response.completed",
+  ]);
+  assert.ok(last?.type === "response.completed");
+  assert.equal(last.response.output.length, 3);
+  const final = await stream.finalResponse();
+  assert.equal(final.output_text, "I look.");
+  own.gateway.close();
+});
+
+test("responses: wrong functions and items are refused by their own names", async () => {
+  const own = testGateway();
+  await own.add("p1", caller);
+  const cases: [object, string][] = [
+    [{ tools: [{ type: "web_search" }] }, "tools.0.type"],
+    [{ tools: [{ type: "function" }] }, "tools.0.name"],
+    [{ tools: [{ type: "function", name: "a b" }] }, "tools.0.name"],
+    [{ tools: [{ ...tool, parameters: { type: "array" } }] }, "tools.0.parameters"],
+    [{ tools: [tool], tool_choice: { type: "function", name: "other" } }, "tool_choice"],
+    [{ tools: [tool], tool_choice: { type: "allowed_tools", mode: "auto", tools: 1 } }, "tool_choice"],
+    [{ input: [{ type: "function_call_output", call_id: "x", output: "y" }] }, "input.0.call_id"],
+    [{ input: [{ type: "function_call_output", output: "y" }] }, "input.0.call_id"],
+    [{ input: [{ type: "function_call_output", call_id: "x", output: [{}] }] }, "input.0.output"],
+    [{ input: [{ type: "function_call_output", call_id: "x", output: [null] }] }, "input.0.output"],
+    [{ input: [{ type: "function_call", call_id: "x", name: "f" }] }, "input.0.arguments"],
+    [{ input: [{ type: "computer_call" }] }, "input.0.type"],
+    [{ reasoning: { effort: "high" } }, "reasoning.effort"],
+    [{ reasoning: { summary: "auto" } }, "reasoning.summary"],
+  ];
+  for (const [more, param] of cases) {
+    const response = await own.post("/v1/responses", { ...ask, ...more });
+    const { error } = (await response.json()) as { error: { param: string } };
+    assert.deepEqual([response.status, error.param], [400, param], JSON.stringify(more));
   }
   own.gateway.close();
 });

@@ -2,19 +2,18 @@
 import type { ChatMessage } from "../../protocol/generate.ts";
 import { isErrorCode, SkeinError, toSkeinError } from "../../util/errors.ts";
 import type { Asker } from "../http/app.ts";
-import { type CompleteDeps, startAnswer } from "../answers/complete.ts";
+import { type CompleteDeps, eventsOf, startAnswer } from "../answers/complete.ts";
 import type { KeptRecords } from "../kept/kept-records.ts";
 import type { CompletionRequest } from "../requests/parse-request.ts";
 import { eachJson, putJson } from "../kept/records.ts";
-import { sseBody, sseHeaders } from "../http/sse.ts";
+import { sseResponse } from "../http/sse.ts";
 import { type ResponseEvent, responseEvents } from "./events.ts";
+import { answerMessages, type InputItem, messagesOf } from "./input.ts";
 import { failedObject, type ResponseObject, responseObject } from "./object.ts";
 import {
   chatRequestOf,
   conversationOf,
-  type InputItem,
   inResponseWords,
-  messagesOf,
   parseResponseRequest,
   type ResponseRequest,
 } from "./parse.ts";
@@ -68,9 +67,7 @@ export class Responses {
     // 3. As one object, or as it comes.
     const named = { "x-request-id": `req_${asker.requestId}` };
     if (request.isStream) {
-      return new Response(sseBody(this.#deps.clock, sseOf(events), abort), {
-        headers: { ...named, ...sseHeaders },
-      });
+      return sseResponse(this.#deps.clock, sseOf(events), abort, named);
     }
     const ended = await lastOf(events);
     if (ended.error === null) return Response.json(ended, { headers: named });
@@ -175,12 +172,13 @@ export class Responses {
     abort: AbortController,
   ): Promise<AsyncGenerator<ResponseEvent, ResponseObject>> {
     const { asker, chat, response } = prepared;
-    const { frame, events } = startAnswer(this.#deps, chat, asker, abort);
+    const answer = startAnswer(this.#deps, chat, asker, abort);
+    const events = eventsOf(answer, abort);
     const first = await events.next().catch((error: unknown) => {
       throw inResponseWords(toSkeinError(error));
     });
     const { clock } = this.#deps;
-    const all = responseEvents(response, frame, { first, rest: events }, () => clock.nowMs());
+    const all = responseEvents(response, answer.frame, { first, rest: events }, () => clock.nowMs());
     return this.#thenKept(prepared, all);
   }
 
@@ -211,9 +209,7 @@ export class Responses {
     if (request.isBackground && this.#running.get(response.id)?.signal.aborted !== false) return;
     const isFailedInSight = response.status === "failed" && !request.isBackground && !request.isStream;
     if (!request.isStored || isFailedInSight || this.#isClosed) return;
-    const answer = response.output[0]?.content[0]?.text;
-    const messages: ChatMessage[] =
-      answer === undefined ? [...conversation] : [...conversation, { role: "assistant", content: answer }];
+    const messages: ChatMessage[] = [...conversation, ...answerMessages(response.output)];
     const { inputItems, body } = request;
     const stored: StoredResponse = { response, inputItems, messages, createdMs, body };
     const also = request.isBackground ? [{ type: "delete" as const, key: activeKey(response.id) }] : [];

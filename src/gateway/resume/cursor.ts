@@ -1,7 +1,8 @@
 /**
  * How much of a stream a client has: what stands behind the colon of an event's id. One number per choice (0: nothing,
  * 1: its opening, then one more for each UTF-16 unit of text, and one for its end), then how many closing events came.
- * It counts text, not events, so that it means the same after a restart, whatever pieces the rest comes in.
+ * It counts text, not events, so that it means the same after a restart, whatever pieces the rest comes in. Text is what the
+ * model wrote, marks of thoughts and calls included.
  */
 
 /** Digits of a number, more than any answer needs. */
@@ -29,13 +30,14 @@ export class Cursor {
     this.counts[choice] = Math.max(1, this.counts[choice]!);
   }
 
-  text(choice: number, text: string): void {
+  /** @param chars UTF-16 units of text */
+  went(choice: number, chars: number): void {
     this.opened(choice);
-    this.counts[choice]! += text.length;
+    this.counts[choice]! += chars;
   }
 
   ended(choice: number): void {
-    this.text(choice, " ");
+    this.went(choice, 1);
   }
 
   closing(): void {

@@ -20,7 +20,7 @@ function eventsOf(texts: readonly string[], draws: readonly number[]): AnswerEve
       events.push({ type: "end", choice, end: {} as ChoiceEnd });
     } else {
       at[choice]! += text.length;
-      events.push({ type: "text", choice, text, logprobs: null });
+      events.push({ type: "text", choice, text, logprobs: null, offer: null });
     }
   }
   return events;
@@ -28,7 +28,7 @@ function eventsOf(texts: readonly string[], draws: readonly number[]): AnswerEve
 
 function note(cursor: Cursor, event: AnswerEvent): void {
   if (event.type === "end") cursor.ended(event.choice);
-  else cursor.text(event.choice, event.text);
+  else cursor.went(event.choice, event.text.length);
 }
 
 const anyTexts = fc.array(fc.string({ maxLength: 6 }), { minLength: 1, maxLength: 4 });

@@ -1,5 +1,6 @@
 /** Puts a mark into the events of an answer that is told again: behind it comes what a client does not have yet. */
 import type { AnswerEvent } from "../answers/answer-request.ts";
+import type { Events } from "../answers/complete.ts";
 import type { Cursor } from "./cursor.ts";
 
 export class Cut {
@@ -16,7 +17,7 @@ export class Cut {
   }
 
   /** The same events: texts are cut at the mark, and what belongs behind it waits until all choices are there. */
-  async *apply(events: AsyncIterable<AnswerEvent>): AsyncGenerator<AnswerEvent, void> {
+  async *apply(events: AsyncIterable<AnswerEvent>): Events {
     if (this.#isComplete()) yield* this.#reach();
     for await (const event of events) {
       if (this.isReached) yield event;
@@ -46,7 +47,7 @@ export class Cut {
   *#reach(): Generator<AnswerEvent, void> {
     // Without text: only their opening came.
     for (const [choice, count] of this.#cursor.counts.entries()) {
-      if (count === 1) yield { type: "text", choice, text: "", logprobs: null };
+      if (count === 1) yield { type: "text", choice, text: "", logprobs: null, offer: null };
     }
     this.isReached = true;
     yield* this.#later;

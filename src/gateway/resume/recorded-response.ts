@@ -1,7 +1,7 @@
 /** A recorded answer as a response: what the client lacks, and what follows. */
 import type { Clock } from "../../util/clock.ts";
 import type { Recording } from "./resumable-streams.ts";
-import { sseBody, sseHeaders } from "../http/sse.ts";
+import { sseResponse } from "../http/sse.ts";
 
 /** A request with this header (any value but `false` and `0`) may be gone on with. */
 const resumeHeader = "x-skein-resume";
@@ -20,12 +20,9 @@ export function recordedResponse(
   const onLeave = (): void => void events.return?.();
   if (http.signal.aborted) onLeave();
   http.signal.addEventListener("abort", onLeave, { once: true });
-  return new Response(sseBody(clock, events, new AbortController()), {
-    headers: {
-      ...sseHeaders,
-      "x-request-id": `req_${recording.id}`,
-      // Without a record on the disk it ends with this process.
-      [resumeHeader]: recording.survives ? "true" : "until-restart",
-    },
+  return sseResponse(clock, events, new AbortController(), {
+    "x-request-id": `req_${recording.id}`,
+    // Without a record on the disk it ends with this process.
+    [resumeHeader]: recording.survives ? "true" : "until-restart",
   });
 }

@@ -2,14 +2,22 @@
  * Goes on with an answer of a process that died: what it wrote down is told again, and the rest is generated, token by
  * token where the first process stopped. What the client has already is not sent again.
  */
-import { SkeinError } from "../../util/errors.ts";
+import { SkeinError, toSkeinError } from "../../util/errors.ts";
+import { pour } from "../../util/sink.ts";
 import { type AnswerEvent, answerRequest } from "../answers/answer-request.ts";
 import type { Asker } from "../http/app.ts";
-import { type CompleteDeps, parseRequest, startAnswer } from "../answers/complete.ts";
+import type { ChoiceEnd } from "../answers/answer-choice.ts";
+import {
+  type CompleteDeps,
+  type Events,
+  eventsOf,
+  parseRequest,
+  startAnswer,
+  type StartedAnswer,
+} from "../answers/complete.ts";
 import { Cursor } from "./cursor.ts";
 import { Cut } from "./cut-at.ts";
-import { type Events, sseEvents } from "../answers/event-stream.ts";
-import type { Frame } from "../answers/format.ts";
+import { EventStream } from "../answers/event-stream.ts";
 import { LiveChoice, type StoredStream } from "./journal.ts";
 import type { CompletionRequest } from "../requests/parse-request.ts";
 import { wrongEventId } from "../search/refusals.ts";
@@ -36,9 +44,9 @@ export async function restoreAnswer(
   if (cursor === null) throw wrongEventId(requestId);
   const lives = stored.choices(count).map((choice) => new LiveChoice(choice, true));
   // 2. The same answer again, up to where the client is.
-  const { frame, answer, abort, written, release } = goOn(deps, asker, { request, lives, stored });
+  const { answer, abort, written, release } = goOn(deps, asker, { request, lives, stored });
   const cut = new Cut(cursor);
-  const events = cut.apply(answer);
+  const events = cut.apply(eventsOf(answer, abort));
   const before: AnswerEvent[] = [];
   let next: IteratorResult<AnswerEvent, void>;
   try {
@@ -52,13 +60,30 @@ export async function restoreAnswer(
     throw error;
   }
   // 3. As events of which the client has read the first.
-  const source = sseEvents(frame, { done: true, value: undefined }, chain(before, next, events), true);
+  const source = sseEvents(new EventStream(answer.frame, true), chain(before, next, events));
   const read: string[] = [];
   for (let i = 0; i < before.length + cursor.closings; i++) {
     const { value, done } = await source.next();
     if (done !== true) read.push(value);
   }
-  return deps.streams.record({ id: requestId, owner, source, abort, written, read });
+  const recording = deps.streams.record({ id: requestId, owner, abort, read });
+  recording.isWritten(written);
+  void pour(source, recording.write).finally(() => recording.end(""));
+  return recording;
+}
+
+/** Event by event: a client may have read only the first of those that close a stream. */
+async function* sseEvents(stream: EventStream, events: Events): AsyncGenerator<string, void> {
+  const ends: ChoiceEnd[] = [];
+  try {
+    for await (const event of events) {
+      if (event.type === "end") ends[event.choice] = event.end;
+      yield stream.event(event);
+    }
+    yield* stream.closing(ends);
+  } catch (error) {
+    yield stream.failure(toSkeinError(error));
+  }
 }
 
 function requestOf(deps: CompleteDeps, { head }: StoredStream): CompletionRequest {
@@ -72,8 +97,7 @@ function requestOf(deps: CompleteDeps, { head }: StoredStream): CompletionReques
 }
 
 interface GoingOn {
-  readonly frame: Frame;
-  readonly answer: AsyncIterable<AnswerEvent>;
+  readonly answer: StartedAnswer;
   readonly abort: AbortController;
   readonly written: WrittenStream | null;
   /** Nobody could go on with it now. */
@@ -94,14 +118,15 @@ function goOn(
     const abort = new AbortController();
     const forget = (): void => void deps.journals.delete(requestId).catch(() => undefined);
     const written = { ended: () => undefined, forget };
-    const answer = answerRequest(deps, asker, request, abort.signal, lives);
-    return { frame, answer, abort, written, release: () => undefined };
+    const run: StartedAnswer["run"] = (tell) =>
+      answerRequest(deps, asker, request, abort.signal, lives, tell);
+    return { answer: { frame, run }, abort, written, release: () => undefined };
   }
   const journal = deps.journals.open(requestId, head, lives, nextEntry);
   const abort = new AbortController();
   const { createdMs } = head;
-  const { frame, events } = startAnswer(deps, request, asker, abort, { createdMs, lives });
-  return { frame, answer: events, abort, written: journal, release: () => journal?.release() };
+  const answer = startAnswer(deps, request, asker, abort, { createdMs, lives });
+  return { answer, abort, written: journal, release: () => journal?.release() };
 }
 
 async function* chain(

@@ -142,12 +142,13 @@ test("the newest connection reads; the one before ends", async () => {
 test("what is kept is bounded: read events are dropped, unread ones make the source wait", async () => {
   let made = 0;
   const piece = `data: ${"x".repeat(10_000)}\n\n`;
-  async function* source(): AsyncGenerator<string> {
-    for (; made < 1_000; made++) yield `id: r:${made}\n${piece}`;
-  }
-  const given = { id: "r", owner: "o", source: source(), abort: new AbortController() };
+  const given = { id: "r", owner: "o", abort: new AbortController() };
   const recording = new Recording({ clock: systemClock, graceMs: 60_000 }, given);
-  void recording.run();
+  const tell = async (): Promise<void> => {
+    for (; made < 1_000; made++) await recording.write(`id: r:${made}\n${piece}`);
+    recording.end("");
+  };
+  void tell();
   await pause(20);
   assert.ok(made * piece.length < 1.1 * keptBytesMax, `${made} events without a reader`);
   const reader = recording.read(null);

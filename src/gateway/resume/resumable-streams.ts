@@ -4,6 +4,7 @@
  */
 import type { Clock } from "../../util/clock.ts";
 import { SkeinError } from "../../util/errors.ts";
+import type { Sink } from "../../util/sink.ts";
 
 /** Kept of one stream: some thousand tokens. More that nobody has read makes the provider wait. */
 export const keptBytesMax: number = 1024 * 1024;
@@ -26,13 +27,9 @@ export interface RecordingValues {
   readonly id: string;
   /** Whose it is: who has another API key does not find it. */
   readonly owner: string;
-  /** Whole events, each with its id in its first line. */
-  readonly source: AsyncIterator<string>;
   readonly abort: AbortController;
-  /** What came from the source already, and was read by the client. */
+  /** Whole events that were told already, and read by the client. */
   readonly read?: readonly string[];
-  /** Null: nothing of it survives this process. */
-  readonly written?: WrittenStream | null;
 }
 
 interface KeptEvent {
@@ -46,10 +43,11 @@ export class Recording {
   readonly id: string;
   readonly owner: string;
   readonly #clock: Clock;
-  readonly #source: AsyncIterator<string>;
   readonly #abort: AbortController;
-  readonly #written: WrittenStream | null;
+  /** Null: nothing of it survives this process. */
+  #written: WrittenStream | null = null;
   readonly #graceMs: number;
+  readonly #onEnd: () => void;
   #events: KeptEvent[] = [];
   /** Number of the first event that is kept, and the id of the one before it. */
   #first = 0;
@@ -58,18 +56,23 @@ export class Recording {
   #droppedBytes = 0;
   #reader: Reader | null = null;
   #readNumber = 0;
-  #wakePump = (): void => undefined;
+  /** Set while there is no room for more. */
+  #full: PromiseWithResolvers<void> | null = null;
   #cancelGrace = (): void => undefined;
   ended = false;
 
-  constructor({ clock, graceMs }: { clock: Clock; graceMs: number }, given: RecordingValues) {
+  constructor(
+    { clock, graceMs }: { clock: Clock; graceMs: number },
+    given: RecordingValues,
+    onEnd: () => void = () => undefined,
+  ) {
+    this.#onEnd = onEnd;
     this.id = given.id;
     this.owner = given.owner;
     this.#clock = clock;
     this.#graceMs = graceMs;
-    this.#source = given.source;
     this.#abort = given.abort;
-    this.#written = given.written ?? null;
+    given.abort.signal.addEventListener("abort", () => this.#checkRoom(), { once: true });
     for (const chunk of given.read ?? []) this.#keep(chunk);
     this.#readNumber = this.#events.length;
   }
@@ -79,21 +82,39 @@ export class Recording {
     return this.#written !== null;
   }
 
-  /** Takes in events until the source ends; its errors are events, too. */
-  async run(): Promise<void> {
-    try {
-      for (;;) {
-        const { value, done } = await this.#source.next();
-        if (done === true) return;
-        this.#keep(value);
-        while (this.#isFull()) await new Promise<void>((resolve) => (this.#wakePump = resolve));
-      }
-    } finally {
-      this.ended = true;
-      this.#written?.ended();
-      this.#cancelGrace();
-      this.#reader?.wake();
-    }
+  /** Another process could go on with it from now on; null: none can. */
+  isWritten(written: WrittenStream | null): void {
+    this.#written = written;
+    if (this.ended) written?.ended();
+  }
+
+  /** Takes whole events, each with its id in its first line. */
+  readonly write: Sink<string> = (text) => {
+    this.#keep(text);
+    if (!this.#isFull()) return undefined;
+    this.#full ??= Promise.withResolvers();
+    return this.#full.promise;
+  };
+
+  /** @param last whole events behind all others */
+  end(last: string): void {
+    this.#keep(last);
+    this.ended = true;
+    this.#written?.ended();
+    this.#cancelGrace();
+    this.#reader?.wake();
+    this.#onEnd();
+  }
+
+  #checkRoom(): void {
+    if (this.#full === null || this.#isFull()) return;
+    this.#full.resolve();
+    this.#full = null;
+  }
+
+  /** It is kept for a while after its end, and so is what is written down. */
+  forgotten(): void {
+    this.#written?.forget();
   }
 
   /**
@@ -136,7 +157,7 @@ export class Recording {
     );
     this.#reader = reader;
     this.#readNumber = next;
-    this.#wakePump();
+    this.#checkRoom();
     return reader;
   }
 
@@ -144,7 +165,7 @@ export class Recording {
   cancel(): void {
     this.#abort.abort(new SkeinError("cancelled", "The client cancelled the request."));
     this.#written?.forget();
-    this.#wakePump();
+    this.#checkRoom();
   }
 
   /** What comes from a number on; null: nothing more will come. */
@@ -155,19 +176,19 @@ export class Recording {
       .join("");
     const next = this.#first + this.#events.length;
     this.#readNumber = next;
-    this.#wakePump();
+    this.#checkRoom();
     return text === "" && this.ended ? null : { text, next };
   }
 
   #left(reader: Reader): void {
     if (this.#reader !== reader) return;
     this.#reader = null;
-    this.#wakePump();
+    this.#checkRoom();
     if (this.ended) return;
     this.#cancelGrace = this.#clock.schedule(this.#graceMs, () => {
       this.#abort.abort(new SkeinError("cancelled", `The client did not come back in ${this.#graceMs} ms.`));
       this.#written?.forget();
-      this.#wakePump();
+      this.#checkRoom();
     });
   }
 
@@ -250,19 +271,22 @@ export class ResumableStreams {
     this.#deps = deps;
   }
 
-  /** Begins to record; null when too many streams are kept that have not ended. */
-  record(given: RecordingValues): Recording | null {
-    if (this.#recordings.size >= keptStreamsMax && !this.#dropEnded()) return null;
-    const recording = new Recording(this.#deps, given);
-    this.#recordings.set(recording.id, recording);
-    const forget = (): void => {
+  /** Begins to record. One that ended gives way, where there are too many. */
+  record(given: RecordingValues): Recording {
+    if (this.#recordings.size >= keptStreamsMax) this.#dropEnded();
+    const recording = new Recording(this.#deps, given, () =>
       this.#deps.clock.schedule(keptAfterEndMs, () => {
-        if (this.#recordings.get(recording.id) === recording) this.#recordings.delete(recording.id);
-        given.written?.forget();
-      });
-    };
-    recording.run().then(forget, forget);
+        this.drop(recording);
+        recording.forgotten();
+      }),
+    );
+    this.#recordings.set(recording.id, recording);
     return recording;
+  }
+
+  /** Nobody can come back to it any more. */
+  drop(recording: Recording): void {
+    if (this.#recordings.get(recording.id) === recording) this.#recordings.delete(recording.id);
   }
 
   get isFull(): boolean {
@@ -277,8 +301,7 @@ export class ResumableStreams {
     return recording !== undefined && recording.owner === owner ? recording : null;
   }
 
-  #dropEnded(): boolean {
-    for (const [id, { ended }] of this.#recordings) if (ended) return this.#recordings.delete(id);
-    return false;
+  #dropEnded(): void {
+    for (const [id, { ended }] of this.#recordings) if (ended) return void this.#recordings.delete(id);
   }
 }

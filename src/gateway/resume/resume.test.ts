@@ -24,7 +24,7 @@ async function ask(setup: TestGateway, body: object): Promise<Answer> {
   return answer;
 }
 
-type Generate = FakeSession["generate"];
+type Generate = FakeSession["events"];
 type Failure = (generate: Generate, cutAt: number) => Generate;
 
 /** Lets `cutAt` tokens through, then does something else. */
@@ -75,9 +75,9 @@ async function failingNetwork(failure: Failure, cutAt: number): Promise<TestGate
   const setup = testGateway({ limits: failure === failures["silence"] ? shortLimits : limits });
   for (const id of ["p1", "p2"]) {
     const session = await setup.add(id);
-    const generate = session.generate.bind(session);
+    const generate = session.events.bind(session);
     const failing = failure(generate, cutAt);
-    session.generate = (request, signal) => {
+    session.events = (request, signal) => {
       const isFirst = request.requestId !== "probe" && request.emitted.tokenIds.length === 0;
       return (isFirst ? failing : generate)(request, signal);
     };
@@ -133,8 +133,8 @@ test("an answer outlives any number of providers, as long as it grows", async ()
   const setup = testGateway({ limits });
   for (let i = 0; i < 12; i++) {
     const session = await setup.add(`p${i}`);
-    const generate = session.generate.bind(session);
-    session.generate = (request, signal) => {
+    const generate = session.events.bind(session);
+    session.events = (request, signal) => {
       const cutAt = request.emitted.tokenIds.length + 2;
       return failures["an error"]!(generate, cutAt)(request, signal);
     };
@@ -149,8 +149,8 @@ test("when its only provider leaves, an answer waits for it to come back", async
   const body = { ...question, seed: 3, temperature: 1 };
   const first = await setup.add("p1");
   const expected = await ask(setup, body);
-  const generate = first.generate.bind(first);
-  first.generate = cut(() => first.close("killed"))(generate, 9);
+  const generate = first.events.bind(first);
+  first.events = cut(() => first.close("killed"))(generate, 9);
   const asking = ask(setup, body);
   await new Promise((resolve) => setTimeout(resolve, 50));
   await setup.add("p1");
@@ -165,9 +165,9 @@ test("it is continued where it has as much room as it had, unless nobody has", a
   const answer = async (contexts: readonly number[]): Promise<Answer> => {
     const setup = testGateway({ limits });
     const failing = await setup.add("long", { answerTokens: null, contextTokensMax: 100 });
-    const generate = failing.generate.bind(failing);
+    const generate = failing.events.bind(failing);
     const others = Promise.withResolvers<void>();
-    failing.generate = cut(async () => {
+    failing.events = cut(async () => {
       await others.promise;
       throw new SkeinError("engine_failed", "killed");
     })(generate, 5);
@@ -195,9 +195,9 @@ test("engine time: neither the silence before a failure nor reading again elsewh
     const models = offer.models.map((model) => ({ ...model, price }));
     Object.defineProperty(session, "offer", { get: () => ({ ...offer, models }) });
     session.changed();
-    const generate = session.generate.bind(session);
+    const generate = session.events.bind(session);
     const failing = failures["silence"]!(generate, 5);
-    session.generate = (request, signal) =>
+    session.events = (request, signal) =>
       (request.emitted.tokenIds.length === 0 ? failing : generate)(request, signal);
   }
   const { usage, skein } = await ask(setup, question);
@@ -212,7 +212,7 @@ test("an upstream without token ids goes on with the text where it can; else a c
   reoffer(session, { engine: "openai", resumable: false, continuesText: "completions" });
   const words = "the goose flies at the front, then another takes its place.".split(/(?<= )/);
   let failsAt = 4;
-  session.generate = async function* ({ prompt, emitted, outputTokensMax }) {
+  session.events = async function* ({ prompt, emitted, outputTokensMax }) {
     const text = prompt.kind === "text" ? prompt.text.slice("Q: ".length) + emitted.text : emitted.text;
     const done = words.findIndex((_, i) => words.slice(0, i).join("") === text);
     assert.deepEqual(emitted.tokenIds, []);

@@ -9,6 +9,7 @@ import type { Random } from "../../util/random.ts";
 import type { Clock } from "../../util/clock.ts";
 import type { Audits } from "../audits/index.ts";
 import type { Directory, Offered } from "../directory/directory.ts";
+import type { Apart } from "../replication/apart.ts";
 import type { FairShare } from "./fair-share.ts";
 import type { ProviderEntry } from "../directory/provider-entry.ts";
 import type { ChoiceRequest } from "../attempts/attempt.ts";
@@ -36,6 +37,8 @@ export interface Wish {
   /** A line of a batch: only on a free slot, and whoever else comes has it instead. */
   readonly isBatch: boolean;
   readonly hints: RoutingHints;
+  /** Of a replica: which providers are left for it. */
+  readonly apart?: Apart;
   readonly request: ChoiceRequest;
   /** Where other choices of the same prompt went. */
   readonly homeId: string | null;
@@ -206,16 +209,29 @@ function isHome({ candidate }: Scored, homeId: string | null): boolean {
   return candidate.providerId === homeId && !candidate.cooling;
 }
 
-function refusalOf(
+/** Why an offer cannot answer a request, whoever else does and however long it waits. */
+export function refusedForGood(
   { directory, audits }: Pick<ChooseDeps, "directory" | "audits">,
   { entry, offer }: Offered,
-  wish: Wish,
+  hints: RoutingHints,
 ): RejectReason | null {
   const { providerId } = entry.session;
   if (directory.isExcluded(providerId, offer.modelId)) return "failed_audit";
-  const excluded = refusedByHints(providerId, entry.session.offer?.region ?? "", offer, wish.hints);
+  const excluded = refusedByHints(providerId, entry.session.offer?.region ?? "", offer, hints);
   if (excluded !== null) return excluded;
-  if (wish.hints.trust?.level === "audit" && audits?.hasModel(offer.modelId) !== true) return "not_auditable";
+  return hints.trust?.level === "audit" && audits?.hasModel(offer.modelId) !== true ? "not_auditable" : null;
+}
+
+function refusalOf(
+  deps: Pick<ChooseDeps, "directory" | "audits">,
+  { entry, offer }: Offered,
+  wish: Wish,
+): RejectReason | null {
+  const excluded = refusedForGood(deps, { entry, offer }, wish.hints);
+  if (excluded !== null) return excluded;
+  const { providerId, offer: signed } = entry.session;
+  const region = signed?.region ?? "";
+  if (wish.apart?.excludes(providerId, region, offer) === true) return "another_replica";
   if (wish.tried.has(providerId)) return "tried_already";
   if (offer.contextTokensMax <= wish.contextTokensMin) return "context_too_short";
   return wish.canContinue(offer) ? null : "cannot_continue";

@@ -17,7 +17,7 @@ interface Answer {
 
 /** Replaces a provider's answers by a text without token ids, and what it claims for it. */
 function claim(session: FakeSession, text: string, promptTokens: number, outputTokens: number): void {
-  session.generate = async function* (): AsyncGenerator<GenerateEvent> {
+  session.events = async function* (): AsyncGenerator<GenerateEvent> {
     yield { type: "start", promptTokens, cachedTokens: promptTokens };
     yield { type: "tokens", position: 0, tokenIds: [], tokenCount: 60_000, text };
     yield { type: "end", finishReason: "stop", promptTokens, outputTokens, timings };
@@ -72,10 +72,7 @@ test("a provider that accepts no request, and one that counts no prompt, are wai
   const setup = testGateway({ limits }, 1, clock);
   const session = await setup.add("p1");
   let asked = (): void => undefined;
-  session.generate = async function* (
-    _: GenerateRequest,
-    signal: AbortSignal,
-  ): AsyncGenerator<GenerateEvent> {
+  session.events = async function* (_: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
     asked();
     yield await silence(signal);
   };

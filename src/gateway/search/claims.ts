@@ -1,4 +1,5 @@
 /** What a provider says that an answer cost, held against what was asked and received here: the bill never trusts it. */
+import { messageText, toolsText } from "../../protocol/chat-texts.ts";
 import type { GenerateRequest, Prompt } from "../../protocol/generate.ts";
 import { utf8 } from "../../util/bytes.ts";
 
@@ -6,6 +7,8 @@ import { utf8 } from "../../util/bytes.ts";
 const templateTokensMax = 1_024;
 /** Role and separators around each message. */
 const messageTokensMax = 16;
+/** Of a function's description each byte may be written with as many of indentation. */
+const toolBytesFactor = 4;
 /** The token that ends an answer has no text. */
 const endTokens = 1;
 
@@ -33,11 +36,12 @@ function promptTokensMax(prompt: Prompt): number {
     case "tokens":
       return prompt.tokenIds.length + messageTokensMax;
     case "text":
-      return utf8(prompt.text).length + messageTokensMax;
+      return utf8(prompt.text + (prompt.suffix ?? "")).length + messageTokensMax;
     case "chat":
       return prompt.messages.reduce(
-        (sum, { content, name }) => sum + messageTokensMax + utf8(content).length + utf8(name ?? "").length,
-        templateTokensMax,
+        (sum, message) =>
+          sum + messageTokensMax + utf8(messageText(message)).length + utf8(message.name ?? "").length,
+        templateTokensMax + toolBytesFactor * utf8(toolsText(prompt.tools ?? [])).length,
       );
   }
 }

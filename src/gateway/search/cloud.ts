@@ -9,6 +9,7 @@ import type { ModelOffer } from "../../protocol/offer.ts";
 import { fee, type PriceSheet } from "../../protocol/price.ts";
 import { refusedByHints } from "../../router/hints.ts";
 import { SkeinError } from "../../util/errors.ts";
+import type { Sink } from "../../util/sink.ts";
 import type { ChoiceRequest } from "../attempts/attempt.ts";
 import { type Decision, type Occupied, occupiedBy, type Wish } from "./choose-provider.ts";
 import { believedOutputTokens, believedPromptTokens } from "./claims.ts";
@@ -116,7 +117,7 @@ class CloudSession implements ProviderSession {
     return { ...this.#options.engine.load(), ready: true, reason: "" };
   }
 
-  async *generate(request: GenerateRequest, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
+  async generate(request: GenerateRequest, signal: AbortSignal, sink: Sink<GenerateEvent>): Promise<void> {
     const { engine, budget } = this.#options;
     const offer = this.offer.models[0]!;
     const most = mostOf(offer, request);
@@ -135,7 +136,7 @@ class CloudSession implements ProviderSession {
           cost = fee(offer.price, { inputTokens, outputTokens, durationMs: 0 });
           settle(cost);
         }
-        yield event;
+        await sink(event);
       }
     } finally {
       settle(cost);

@@ -43,12 +43,20 @@ export class Decisions {
   readonly #clock: Clock;
   readonly #directory: Directory;
   readonly #cloudPrice: CloudPrice | null;
+  readonly #onBill: (owner: string, bill: Bill) => void;
   readonly #records = new Map<string, Record>();
 
-  constructor(clock: Clock, directory: Directory, cloudPrice: CloudPrice | null) {
+  /** @param onBill hears what each request consumed */
+  constructor(
+    clock: Clock,
+    directory: Directory,
+    cloudPrice: CloudPrice | null,
+    onBill: (owner: string, bill: Bill) => void = () => undefined,
+  ) {
     this.#clock = clock;
     this.#directory = directory;
     this.#cloudPrice = cloudPrice;
+    this.#onBill = onBill;
   }
 
   began(requestId: string, owner: string, model: string): void {
@@ -103,7 +111,9 @@ export class Decisions {
   /** @param status `ok`, or an error's code */
   ended(requestId: string, status: string, bill: Bill | null, trust: TrustView | null = null): void {
     const record = this.#records.get(requestId);
-    if (record !== undefined) Object.assign(record, { status, bill, trust });
+    if (record === undefined) return;
+    Object.assign(record, { status, bill, trust });
+    if (bill !== null) this.#onBill(record.owner, bill);
   }
 
   /** Null when it is unknown, or somebody else's. */

@@ -59,9 +59,11 @@ const reasonWords: Record<RejectReason, string> = {
   other_region: "in another region than skein.region",
   not_private: "passing prompts on to another server, which skein.private excludes",
   too_expensive: "above skein.max_price",
-  unable: "without what the request asks for (response_format, logprobs)",
+  unable:
+    "without what the request asks for (tools, response_format, logprobs, reasoning_effort, suffix, embeddings)",
   gives_no_receipts: "without receipts, which skein.trust asks for",
   not_exact: "of models whose answers nobody can compute again, as skein.trust asks for",
+  another_replica: "taken by another replica of the answer",
   not_auditable: "of models that this gateway cannot compute again, as skein.trust asks for",
   failed_audit: "proved to have answered wrongly for this model",
   too_slow: "predicted to begin later than skein.max_ttft_ms",
@@ -72,6 +74,16 @@ const reasonWords: Record<RejectReason, string> = {
   tried_already: "tried already",
 };
 
+/** What asks for a feature, the rarest first. */
+const paramNames: readonly (readonly [Feature, string])[] = [
+  ["infill", "suffix"],
+  ["tools", "tools"],
+  ["grammar", "response_format"],
+  ["json", "response_format"],
+  ["no_thinking", "reasoning_effort"],
+  ["logprobs", "logprobs"],
+];
+
 /** There are providers, but none that the request accepts. */
 export function noneFits(
   model: string,
@@ -79,7 +91,8 @@ export function noneFits(
   needs: readonly Feature[],
 ): SkeinError {
   if (refused.size === 1 && refused.has("unable")) {
-    const param = needs.some((need) => need !== "logprobs") ? "response_format" : "logprobs";
+    if (needs.includes("embeddings")) return noEmbeddings(model);
+    const param = paramNames.find(([feature]) => needs.includes(feature))?.[1] ?? "response_format";
     return new SkeinError(
       "unsupported_parameter",
       `'${param}' is not supported as it is by any provider of '${model.slice(0, 100)}'.`,
@@ -96,6 +109,14 @@ export function noneFits(
       retry: "never",
     },
   );
+}
+
+function noEmbeddings(model: string): SkeinError {
+  return new SkeinError("invalid_request", `No provider of '${model.slice(0, 100)}' makes embeddings.`, {
+    param: "model",
+    hint: "Choose another model.",
+    retry: "never",
+  });
 }
 
 export function wrongEventId(id: string): SkeinError {

@@ -23,6 +23,7 @@ import type { Elsewhere, MoveRecord } from "../attempts/move.ts";
 import { allBusy, noneFits, noProvider, notOffered } from "./refusals.ts";
 import type { Held } from "../attempts/runner.ts";
 import type { Stopwatch } from "../attempts/stopwatch.ts";
+import type { Apart } from "../replication/apart.ts";
 import type { Place } from "./waiting-room.ts";
 
 /** What the choices of one request share. */
@@ -36,6 +37,8 @@ export interface Together {
   /** A line of a batch, which makes room for everybody else. */
   readonly isBatch: boolean;
   readonly hints: RoutingHints;
+  /** Of a replica: which providers are left for it. */
+  readonly apart?: Apart;
   /** Whether the client has seen nothing until the end, so that an answer may begin anew. */
   readonly restartable: boolean;
 }
@@ -79,6 +82,7 @@ export async function nextCandidate(
   const { model } = together;
   // Nobody overtakes those who wait already.
   let mayTry = search.waitedMs > 0 || search.attempts > 0 || !waitingRoom.hasLine(model, together.isBatch);
+  together.apart?.searches(progress);
   for (;;) {
     if (!together.allowOtherModels) together.modelId ??= directory.identityOf(model);
     const wish = wishOf(together, search, request, progress);
@@ -91,6 +95,7 @@ export async function nextCandidate(
     if (occupied !== null) {
       // At once: the other choices of the prompt are looking for a provider in this very moment.
       if (search.home !== null) search.home.providerId ??= occupied.candidate.providerId;
+      together.apart?.take(occupied.candidate.providerId);
       deps.decisions.decided(request.requestId, decision, occupied.candidate.providerId);
       // A batch that comes back finds many slots at once, of which nobody else tells those who wait.
       if (together.isBatch && search.waitedMs > 0) waitingRoom.wake();
@@ -206,6 +211,7 @@ function occupyFree(
   const occupied = occupy(deps, chosen);
   if (occupied === null) return null;
   search.tried.add(providerId);
+  wish.apart?.take(providerId);
   deps.decisions.decided(wish.request.requestId, decision, providerId, how?.move);
   return occupied;
 }
