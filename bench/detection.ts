@@ -1,6 +1,7 @@
 /**
  * Every cheat at a real gateway that audits with the exact engine: what finds it, and after how many answers. Then honest answers
- * in bulk, audited in steps of several sizes: how many are accused. `--full`: 10^6 honest tokens, else 10^5; `--quick`: 4,000.
+ * in bulk, audited in steps of several sizes: how many are accused. `--full`: 10^6 honest tokens, else 10^5; `--quick`: 4,000;
+ * `--minutes <n>`: fewer where that takes longer. Says every ten seconds how far it is.
  */
 import { parseArgs } from "node:util";
 import { tinyModels } from "./lib/tiny-models.ts";
@@ -15,9 +16,13 @@ const { values } = parseArgs({
     full: { type: "boolean", default: false },
     quick: { type: "boolean", default: false },
     seed: { type: "string", default: "1" },
+    minutes: { type: "string" },
   },
 });
 const honestWanted = values.full ? 1_000_000 : values.quick ? 4_000 : 100_000;
+const untilMs =
+  performance.now() + (values.minutes === undefined ? Infinity : Number(values.minutes) * 60_000);
+const progressEveryMs = 10_000;
 const random = seededRandom(Number(values.seed));
 const models = await tinyModels();
 const prompts = [
@@ -32,7 +37,8 @@ console.log("cheat | found by | answers | tokens | audits | what it says");
 console.log("--- | --- | --- | --- | --- | ---");
 let caught = 0;
 let atFirstAudit = 0;
-for (const cheat of cheats) {
+for (const [i, cheat] of cheats.entries()) {
+  console.error(`cheat ${i + 1} of ${cheats.length}: ${cheat.name}`);
   const found = await detect(models, cheat, { prompts, outputTokensMax: 64, answersMax: 100, roundMs: 50 });
   if (found.foundBy === cheat.foundBy) caught += 1;
   if (found.foundBy === "arrival" || (found.audits === 1 && found.isExcluded)) atFirstAudit += 1;
@@ -61,7 +67,12 @@ const samplingOf = (): Sampling => ({
 let honestTokens = 0;
 let falseAccusations = 0;
 const spent = { aloneMs: 0, aloneTokens: 0, togetherMs: 0, togetherTokens: 0, auditMs: 0, auditTokens: 0 };
-for (let turn = 0; honestTokens < honestWanted; turn++) {
+let toldMs = performance.now();
+for (let turn = 0; honestTokens < honestWanted && performance.now() < untilMs; turn++) {
+  if (performance.now() - toldMs > progressEveryMs) {
+    toldMs = performance.now();
+    console.error(`${honestTokens} of ${honestWanted} honest tokens, ${falseAccusations} accusations`);
+  }
   const isAlone = turn % 16 === 0;
   const count = isAlone ? 1 : together;
   const asked = Array.from({ length: count }, () => prompts[Math.floor(random.next() * prompts.length)]!);

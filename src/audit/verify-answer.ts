@@ -12,6 +12,7 @@ import type { Prompt, Sampling } from "../protocol/generate.ts";
 import { optionsOf } from "../receipt/asked.ts";
 import type { Part, ReceiptedChoice } from "../receipt/document.ts";
 import { type Claim, type Fault, replayAnswer } from "../receipt/replay.ts";
+import { wholeAnswer } from "../receipt/whole-answer.ts";
 import { tokensHash } from "../receipt/words.ts";
 import { equalBytes } from "../util/bytes.ts";
 import { SkeinError } from "../util/errors.ts";
@@ -73,7 +74,7 @@ export function* verifyAnswer(
   // 3. Numbers and draws.
   const claims = parts.flatMap(claimOf);
   if (claims.length === 0) return { positions: 0, problem: null, fault: null, rows: [] };
-  const outputTokens = parts.flatMap(({ tokenIds }) => tokenIds ?? []);
+  const outputTokens = wholeAnswer(parts).tokenIds ?? [];
   const total = Math.max(...claims.map(({ positions }) => positions));
   const replay = replayAnswer(
     { sha256, executor: loaded.executor },
@@ -165,6 +166,10 @@ function textProblemOf(
   let emitted = { tokenIds: [] as number[], text: "" };
   for (const [i, part] of parts.entries()) {
     const { requestId, modelId, outputTokensMax, contextTokensMax: contextTokens } = part.asked;
+    if (part.textFrom !== undefined) {
+      const tokenIds = emitted.tokenIds.slice(0, part.asked.emitted.tokens);
+      emitted = { tokenIds, text: emitted.text.slice(0, part.textFrom) };
+    }
     const { stop } = optionsOf(part.asked);
     const prompt = { kind: "text", text: "" } as const;
     const sampling = samplingOf(part);

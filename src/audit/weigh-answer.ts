@@ -6,6 +6,7 @@ import type { AnswerScores, Engine, ScoreRequest } from "../engine/port.ts";
 import type { GenerateRequest } from "../protocol/generate.ts";
 import { optionsOf } from "../receipt/asked.ts";
 import type { ReceiptedChoice } from "../receipt/document.ts";
+import { wholeAnswer } from "../receipt/whole-answer.ts";
 import { SkeinError } from "../util/errors.ts";
 import { type CalibrationRecord, limitsFor, samplingClassOf } from "./calibration.ts";
 import { type FloatLimits, isFlagged, logEvidence, noEvidence, withMargins } from "./evidence.ts";
@@ -85,7 +86,7 @@ export function claimOf({ prompt, parts }: ReceiptedChoice): ScoreRequest {
     outputTokensMax,
     timeoutMs,
   };
-  const tokenIds = parts.flatMap((part) => part.tokenIds ?? []);
+  const tokenIds = wholeAnswer(parts).tokenIds ?? [];
   return { request, tokenIds, isEnded: isStopped(parts), chunkTokens: null };
 }
 
@@ -98,7 +99,7 @@ export function textProblemOf(
   { parts }: ReceiptedChoice,
   { text: written }: Pick<AnswerScores, "text">,
 ): string | null {
-  const delivered = parts.map(({ text }) => text).join("");
+  const delivered = wholeAnswer(parts).text;
   const finish = parts.at(-1)?.receipt?.receipt.finish;
   // An unfinished answer may have held back what was not certain yet.
   const isWhole = finish === "stop" || finish === "length";

@@ -139,7 +139,7 @@ export const fuzzedEndpoints: readonly FuzzedEndpoint[] = [
     },
   }),
   post("/v1/quote", chat),
-  post("/v1/count_tokens", completion),
+  post("/v1/count_tokens", chat),
   post("/v1/responses", responses),
   post("/v1/responses/input_tokens", { required: responses.required, optional: { instructions: text } }),
   post("/v1/messages", messagesOf),

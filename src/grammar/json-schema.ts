@@ -12,6 +12,7 @@ import { regexGrammar } from "./regex.ts";
 import {
   countOf,
   invalid,
+  isOfType,
   keywordsIn,
   keywordsOf,
   listOf,
@@ -21,6 +22,7 @@ import {
   typeNames,
   unsupported,
 } from "./schema-keywords.ts";
+import { fewValuesOf, noUniqueItems, uniqueItemsGrammar } from "./unique-items.ts";
 import { stringFormats } from "./string-formats.ts";
 
 const depthMax = 64;
@@ -142,7 +144,7 @@ class SchemaCompiler {
         return this.#string(schema, path);
       case "integer":
       case "number":
-        return numberGrammar(type, schema, path) ?? this.#json[type];
+        return numberGrammar(this.writer, type, schema, path) ?? this.#json[type];
       case "array":
         return this.#array(schema, path);
       case "object":
@@ -186,6 +188,11 @@ class SchemaCompiler {
     const inside = path === "" ? "" : `${path}.`;
     const most = items === false ? Math.min(max ?? first.length, first.length) : max;
     if (most !== null && most < min) throw invalid(path, "'minItems' asks for more items than there may be");
+    if (schema["uniqueItems"] === true && (most === null || most > 1)) {
+      const values = first.length > 0 ? null : fewValuesOf(items);
+      if (values === null) throw noUniqueItems(path);
+      return uniqueItemsGrammar(this.writer, values, { min, max: most, path });
+    }
     const listed = first.slice(0, most ?? first.length).map((each, i) => {
       return this.#child({ schema: each, path: `${inside}prefixItems.${i}` });
     });
@@ -253,11 +260,4 @@ function typesOf(schema: SchemaObject, keywords: readonly string[], path: string
     throw invalid(path, `'type' must be ${typeNames.join(", ")}, or a list of them`);
   }
   return [...new Set(given as TypeName[])];
-}
-
-function isOfType(value: unknown, type: TypeName): boolean {
-  if (value === null) return type === "null";
-  if (Array.isArray(value)) return type === "array";
-  if (type === "integer") return Number.isInteger(value);
-  return typeof value === type;
 }

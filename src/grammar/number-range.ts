@@ -31,7 +31,7 @@ export function decimalsBetween(low: Bound, high: Bound): string | null {
 type Ending = (isLow: boolean, isHigh: boolean) => string | null;
 
 /** Numbers of one length: how many digits are left, and of the bounds what the digits so far have not decided. */
-interface Open {
+export interface Open {
   readonly left: number;
   readonly low: string | null;
   readonly high: string | null;
@@ -73,7 +73,7 @@ function digitsOf(open: readonly Open[], ending: Ending): string | null {
   return alternatives.length === 0 ? null : either(alternatives);
 }
 
-function afterDigit(open: readonly Open[], next: number): Open[] {
+export function afterDigit(open: readonly Open[], next: number): Open[] {
   return open.flatMap(({ left, low, high }) => {
     const [least, most] = [Number(low?.[0] ?? 0), Number(high?.[0] ?? 9)];
     if (left === 0 || next < least || next > most) return [];

@@ -28,10 +28,10 @@ const annotations = new Set([
 /** The keywords of each type; of other types' values they say nothing. */
 export const keywordsOf: Readonly<Record<TypeName, readonly string[]>> = {
   object: ["properties", "required", "additionalProperties"],
-  array: ["items", "prefixItems", "minItems", "maxItems"],
+  array: ["items", "prefixItems", "minItems", "maxItems", "uniqueItems"],
   string: ["minLength", "maxLength", "pattern", "format"],
-  number: ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"],
-  integer: ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"],
+  number: ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"],
+  integer: ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"],
   boolean: [],
   null: [],
 };
@@ -45,15 +45,15 @@ const supported = new Set([
   "oneOf",
   "allOf",
 ]);
-/** Values with which a keyword that is not supported asks for nothing. */
+/** Values with which a keyword asks for nothing. */
 const neutral: Readonly<Record<string, unknown>> = { uniqueItems: false, minProperties: 0, minContains: 0 };
 
 /** The keywords that count. @throws SkeinError `unsupported_parameter` naming one that is not supported */
 export function keywordsIn(schema: SchemaObject, path: string): string[] {
   const keywords = Object.keys(schema).filter((keyword) => !annotations.has(keyword));
   return keywords.filter((keyword) => {
-    if (supported.has(keyword)) return true;
     if (Object.hasOwn(neutral, keyword) && neutral[keyword] === schema[keyword]) return false;
+    if (supported.has(keyword)) return true;
     throw unsupported(path, `'${keyword.slice(0, 50)}' is not supported`);
   });
 }
@@ -87,4 +87,11 @@ export function listOf(schema: SchemaObject, keyword: string, path: string): rea
   if (value === undefined) return null;
   if (Array.isArray(value)) return value;
   throw invalid(path, `'${keyword}' must be a list`);
+}
+
+export function isOfType(value: unknown, type: TypeName): boolean {
+  if (value === null) return type === "null";
+  if (Array.isArray(value)) return type === "array";
+  if (type === "integer") return Number.isInteger(value);
+  return typeof value === type;
 }

@@ -14,10 +14,13 @@ import { greetProvider } from "./handshake.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import type { Connection } from "./port.ts";
 import { type AnswerFrame, type RequestStream, RequestStreams, type TakeFrame } from "./request-streams.ts";
-import type { JoinPolicy, ProviderSession, SessionDeps } from "./session.ts";
+import { creditEvents, type JoinPolicy, type ProviderSession, type SessionDeps } from "./session.ts";
 
 /** An offer that expired without a renewal is withdrawn within this time. */
 const expiryCheckMs = 5_000;
+
+/** From a cancellation to the receipt: what is on its way, a signature and a write to the provider's disk. */
+const lateReceiptMs = 2_000;
 
 const idleStatus: ProviderStatus = { active: 0, queued: 0, ready: false, reason: "no status yet" };
 
@@ -46,6 +49,13 @@ type Question =
   | { readonly type: "count"; readonly body: CountRequest }
   | { readonly type: "trace"; readonly body: TraceRequest }
   | { readonly type: "embed"; readonly body: EmbedRequest };
+
+interface ExchangeOptions {
+  readonly signal: AbortSignal;
+  readonly wantsReceipt: boolean;
+  /** It was cancelled in the middle. */
+  readonly onCut?: (stream: RequestStream) => void;
+}
 
 class GatewaySideSession implements ProviderSession {
   offer: Offer | null = null;
@@ -155,12 +165,20 @@ class GatewaySideSession implements ProviderSession {
     });
   }
 
-  generate(request: GenerateRequest, signal: AbortSignal, sink: Sink<GenerateEvent>): Promise<void> {
+  generate(
+    request: GenerateRequest,
+    signal: AbortSignal,
+    sink: Sink<GenerateEvent>,
+    onLate: ((event: GenerateEvent) => void) | null = null,
+  ): Promise<void> {
     const wantsReceipt = request.terms !== undefined;
     const checker = new EventChecker(request);
     let isEnded = false;
     const ask = { type: "generate", body: request } as const;
-    return this.#exchange(ask, signal, wantsReceipt, (stream, frame, bytes) => {
+    const onCut = (stream: RequestStream): void => {
+      if (onLate !== null && wantsReceipt) this.#listenOn(stream, checker, onLate);
+    };
+    const take = (stream: RequestStream, frame: AnswerFrame, bytes: number): ReturnType<TakeFrame> => {
       if (frame.type === "error") throw failureError(frame.body);
       const event = this.#check(checker, stream, frame);
       isEnded ||= event.type === "end";
@@ -170,7 +188,33 @@ class GatewaySideSession implements ProviderSession {
       };
       const room = sink(event);
       return room === undefined ? read() : room.then(read);
-    });
+    };
+    return this.#exchange(ask, { signal, wantsReceipt, onCut }, take);
+  }
+
+  /** The provider signs for what it sent until it heard of the cancellation: that, and its receipt. */
+  #listenOn(stream: RequestStream, checker: EventChecker, onLate: (event: GenerateEvent) => void): void {
+    // What credit let the provider send, and a checkpoint behind some of it.
+    let left = 2 * creditEvents;
+    const hear = (frame: AnswerFrame): void => {
+      if (left-- <= 0) return stop();
+      try {
+        const event = checker.check(frame);
+        onLate(event);
+        if (event.type === "receipt") stop();
+      } catch {
+        // Nobody relies on it.
+        stop();
+      }
+    };
+    const stop = (): void => {
+      cancel();
+      left = 0;
+      this.#streams.listenNoMore(stream);
+    };
+    const cancel = this.#deps.clock.schedule(lateReceiptMs, stop);
+    this.#streams.listenOn(stream, hear);
+    for (const frame of stream.leftover) hear(frame);
   }
 
   #grant(stream: RequestStream, bytes: number): void {
@@ -211,7 +255,7 @@ class GatewaySideSession implements ProviderSession {
     signal: AbortSignal,
   ): Promise<Replies[T]> {
     const reply = Promise.withResolvers<Replies[T]>();
-    await this.#exchange(request, signal, false, (stream, frame) => {
+    await this.#exchange(request, { signal, wantsReceipt: false }, (stream, frame) => {
       if (frame.type === "error") throw failureError(frame.body);
       if (frame.type !== expected) {
         throw new SkeinError("protocol_violation", `Expected ${expected}, not ${frame.type}.`);
@@ -226,8 +270,7 @@ class GatewaySideSession implements ProviderSession {
   /** Sends a request, and hands on what comes for it until `take` finishes the stream. */
   async #exchange(
     request: Question,
-    signal: AbortSignal,
-    wantsReceipt: boolean,
+    { signal, wantsReceipt, onCut }: ExchangeOptions,
     take: (stream: RequestStream, ...frame: Parameters<TakeFrame>) => ReturnType<TakeFrame>,
   ): Promise<void> {
     if (this.closed) throw disconnected(this.#closeReason);
@@ -245,6 +288,7 @@ class GatewaySideSession implements ProviderSession {
       this.#streams.close(stream);
       if (isSent && !stream.ended && !this.closed) {
         this.#writer.write({ type: "cancel", stream: stream.id, body: {} });
+        onCut?.(stream);
       }
     }
   }

@@ -136,8 +136,7 @@ class ProviderSideSession implements GatewaySession {
         if (stream.ended) continue;
         if (event.type === "tokens") {
           await stream.credit.available(signal);
-          // The engine notices as well; what was delivered has its receipt still to come.
-          if (signal.aborted) continue;
+          // Once it is cancelled the engine ends at its next step: what it delivers until then has its receipt still to come.
           const frame: Frame = { ...event, stream: id, tokenIds: [...event.tokenIds] };
           stream.credit.spend(this.#writer.write(frame, isFirst));
           isFirst = false;

@@ -15,6 +15,8 @@ const unreadBytesMax: number = creditBytes + frameBytesMax;
 const unreadSessionBytesMax: number = 64 * 1024 * 1024;
 /** Requests that are remembered after their end, to notice frames that come behind it. */
 const endedMax = 1_024;
+/** Cancelled requests whose receipts are waited for. */
+const lateMax = 256;
 
 export type AnswerFrame = Exclude<
   StreamFrame | TokensFrame,
@@ -31,6 +33,8 @@ export class RequestStream {
   /** The provider said its last word. */
   ended = false;
   unreadBytes = 0;
+  /** What came and was not handed on when it was aborted. */
+  readonly leftover: AnswerFrame[] = [];
   readonly #take: TakeFrame;
   /** A receipt may follow the end. */
   readonly #wantsReceipt: boolean;
@@ -59,8 +63,12 @@ export class RequestStream {
   /** @throws SkeinError `protocol_violation` when more is unread than its credit allows */
   deliver(frame: AnswerFrame, bytes: number): void {
     this.#saw(frame.type);
+    if (this.#isSettled) {
+      if (this.leftover.length < unreadFramesMax) this.leftover.push(frame);
+      return;
+    }
     if (!this.#isPaused) return this.#hand(frame, bytes);
-    if (this.#isSettled || this.#failure !== null) return;
+    if (this.#failure !== null) return;
     this.unreadBytes += bytes;
     this.#unread.push({ frame, bytes });
     if (this.unreadBytes > unreadBytesMax || this.#unread.length > unreadFramesMax) {
@@ -120,6 +128,7 @@ export class RequestStream {
   /** It fails at once. */
   abort(error: unknown): void {
     this.#isSettled = true;
+    for (const { frame } of this.#unread) this.leftover.push(frame);
     this.#unread = [];
     this.unreadBytes = 0;
     this.#reject(error);
@@ -140,6 +149,8 @@ export class RequestStream {
 export class RequestStreams {
   readonly #open = new Map<number, RequestStream>();
   readonly #ended = new Set<number>();
+  /** Cancelled ones whose receipt is on its way. */
+  readonly #late = new Map<number, (frame: AnswerFrame) => void>();
   #lastId = 0;
 
   /** @throws SkeinError `overloaded` */
@@ -166,7 +177,7 @@ export class RequestStreams {
     }
     if (stream === undefined) {
       // One that is gone was cancelled while this frame was on its way.
-      if (frame.stream > 0 && frame.stream <= this.#lastId) return;
+      if (frame.stream > 0 && frame.stream <= this.#lastId) return this.#late.get(frame.stream)?.(frame);
       throw violation(`a ${frame.type} frame came for request ${frame.stream}, which was never sent`);
     }
     stream.deliver(frame, bytes);
@@ -187,6 +198,16 @@ export class RequestStreams {
     if (!this.#open.delete(stream.id) || !stream.ended) return;
     this.#ended.add(stream.id);
     if (this.#ended.size > endedMax) this.#ended.delete(this.#ended.values().next().value!);
+  }
+
+  /** Hears frames of a request that is closed; of too many the oldest hears no more. */
+  listenOn({ id }: RequestStream, hear: (frame: AnswerFrame) => void): void {
+    this.#late.set(id, hear);
+    if (this.#late.size > lateMax) this.#late.delete(this.#late.keys().next().value!);
+  }
+
+  listenNoMore({ id }: RequestStream): void {
+    this.#late.delete(id);
   }
 
   failAll(error: SkeinError): void {

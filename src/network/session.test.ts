@@ -203,6 +203,43 @@ for (const [name, makePair] of [
       await close();
     });
 
+    test("what was on its way when it was cancelled, and the receipt of all, are heard a moment later", async () => {
+      const plain = tokensHandler(() => 1_000_000);
+      let sent = 0;
+      const { gateway, close } = await join(makePair, {
+        ...plain,
+        async *generate(request, signal) {
+          for await (const event of plain.generate(request, signal)) {
+            yield event;
+            if (event.type === "tokens") sent += event.tokenCount;
+          }
+          yield { type: "receipt", encoded: new Uint8Array(100).fill(1) };
+        },
+      });
+      const price = { inputPerMillionTokens: 1n, outputPerMillionTokens: 1n, perSecond: 0n };
+      const terms = {
+        tier: "float",
+        price,
+        contextTokensMax: 100,
+        chargesPrompt: true,
+        previous: null,
+      } as const;
+      const abort = new AbortController();
+      const late: GenerateEvent[] = [];
+      let heard = 0;
+      const hear = (event: GenerateEvent): undefined => {
+        if (event.type !== "tokens") return;
+        heard += event.tokenCount;
+        if (heard > 20) abort.abort(new SkeinError("cancelled", "It left."));
+      };
+      const asking = gateway.generate(requestOf({ terms }), abort.signal, hear, (each) => late.push(each));
+      await assert.rejects(asking, code("cancelled"));
+      await eventually("the receipt came", () => late.at(-1)?.type === "receipt");
+      const behind = late.reduce((sum, event) => sum + (event.type === "tokens" ? event.tokenCount : 0), 0);
+      assert.equal(heard + behind, sent);
+      await close();
+    });
+
     test("errors cross with code, message, hint and advice where to try again", async () => {
       const { gateway, close } = await join(makePair, {
         // oxlint-disable-next-line require-yield

@@ -44,8 +44,14 @@ export interface ProviderSession {
   /**
    * One attempt: tells its events as they arrive, and resolves behind the last one. While the sink has no room the provider
    * is made to wait. Aborting, or a sink that throws, cancels at the provider.
+   * @param onLate hears what comes behind a cancellation, up to the receipt, for a moment
    */
-  generate(request: GenerateRequest, signal: AbortSignal, sink: Sink<GenerateEvent>): Promise<void>;
+  generate(
+    request: GenerateRequest,
+    signal: AbortSignal,
+    sink: Sink<GenerateEvent>,
+    onLate?: (event: GenerateEvent) => void,
+  ): Promise<void>;
   countPromptTokens(modelId: string, prompt: Prompt, signal: AbortSignal): Promise<number>;
   /** Commitments of an earlier answer, made again. Absent: it gives none. @throws SkeinError `overloaded`, `invalid_request` */
   trace?(request: TraceRequest, signal: AbortSignal): Promise<Traced>;

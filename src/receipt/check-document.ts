@@ -6,6 +6,7 @@ import { type Check, checkReceipt } from "./check.ts";
 import { checkpointDigest, isSignedCheckpoint } from "./checkpoint.ts";
 import type { Part, ReceiptDocument, ReceiptedChoice } from "./document.ts";
 import { receiptDigest } from "./receipt.ts";
+import { wholeAnswer } from "./whole-answer.ts";
 
 /** A check of one attempt at one choice. */
 export interface PlacedCheck extends Check {
@@ -51,8 +52,8 @@ async function checkChoice(
         name: "links",
         problem:
           requestProblem(asked, first!, requestId) ??
-          emittedProblem(sha256, asked, earlier) ??
-          linkProblem(sha256, asked, earlier),
+          emittedProblem(sha256, part, earlier) ??
+          linkProblem(sha256, asked, part.textFrom === undefined ? earlier : earlier.slice(0, -1)),
       },
     ]);
   }
@@ -86,10 +87,15 @@ function requestProblem(asked: Asked, first: Asked, requestId: string): string |
 }
 
 /** Each attempt was told exactly what those before it had delivered. */
-function emittedProblem(sha256: Sha256, { emitted }: Asked, earlier: readonly Part[]): string | null {
-  const hasIds = earlier.every(({ tokenIds }) => tokenIds !== null);
-  const tokenIds = hasIds ? earlier.flatMap((part) => part.tokenIds ?? []) : [];
-  const due = emittedHashes(sha256, tokenIds, earlier.map(({ text }) => text).join(""));
+function emittedProblem(
+  sha256: Sha256,
+  { asked: { emitted }, textFrom }: Part,
+  earlier: readonly Part[],
+): string | null {
+  const { tokenIds, text } = wholeAnswer(earlier);
+  // Of a stream that moved the attempt before it delivered more meanwhile.
+  const told = textFrom === undefined ? (tokenIds ?? []) : (tokenIds ?? []).slice(0, emitted.tokens);
+  const due = emittedHashes(sha256, told, text.slice(0, textFrom));
   const isSame =
     emitted.tokens === due.tokens &&
     equalBytes(emitted.tokensHash, due.tokensHash) &&

@@ -18,6 +18,11 @@ export interface Part {
   /** What it delivered. Null: the engine has no token ids. */
   readonly tokenIds: readonly number[] | null;
   readonly text: string;
+  /**
+   * Characters of the answer before it, where the attempt ahead of it went on meanwhile: the stream moved. Absent: it goes on where that
+   * one stopped.
+   */
+  readonly textFrom?: number;
   /** Null: it never came. */
   readonly receipt: SignedReceipt | null;
   /** The last one that came. */
@@ -128,7 +133,11 @@ const checkpointSchema = z.strictObject({
 const partSchema = z.strictObject({
   provider: text,
   request: askedSchema,
-  output: z.strictObject({ token_ids: z.array(u32).nullable(), text: z.string() }),
+  output: z.strictObject({
+    token_ids: z.array(u32).nullable(),
+    text: z.string(),
+    text_from: count.exactOptional(),
+  }),
   receipt: receiptSchema.nullable(),
   checkpoint: checkpointSchema.nullable(),
   problem: z.string().nullable(),
@@ -178,6 +187,7 @@ function partOf(view: z.output<typeof partSchema>): Part {
     asked: askedOfView(view.request),
     tokenIds: view.output.token_ids,
     text: view.output.text,
+    ...(view.output.text_from === undefined ? {} : { textFrom: view.output.text_from }),
     receipt: view.receipt === null ? null : receiptOfView(view.receipt),
     checkpoint: view.checkpoint === null ? null : checkpointOfView(view.checkpoint),
     problem: view.problem,
@@ -267,7 +277,11 @@ function partView(part: Part): PartView {
   return {
     provider: part.providerId,
     request: askedView(part.asked),
-    output: { token_ids: part.tokenIds === null ? null : [...part.tokenIds], text: part.text },
+    output: {
+      token_ids: part.tokenIds === null ? null : [...part.tokenIds],
+      text: part.text,
+      ...(part.textFrom === undefined ? {} : { text_from: part.textFrom }),
+    },
     receipt: part.receipt === null ? null : receiptView(part.receipt),
     checkpoint: part.checkpoint === null ? null : checkpointView(part.checkpoint),
     problem: part.problem,

@@ -10,7 +10,7 @@ export type Sink<T> = (item: T) => Promise<void> | undefined;
 export function ignore(): undefined {}
 
 /** Passes what an iteration yields to a sink. */
-export async function pour<T>(items: AsyncIterable<T>, sink: Sink<T>): Promise<void> {
+export async function pour<T>(items: AsyncIterable<T> | Iterable<T>, sink: Sink<T>): Promise<void> {
   for await (const item of items) await sink(item);
 }
 
@@ -25,11 +25,13 @@ export async function* drawn<T, R>(
   const told: { readonly item: T; readonly hasRoom: () => void }[] = [];
   let isOver = false;
   let wake = (): void => undefined;
-  const sink = (item: T): Promise<void> =>
-    new Promise((hasRoom) => {
+  const sink = (item: T): Promise<void> | undefined => {
+    if (left.signal.aborted) return undefined;
+    return new Promise((hasRoom) => {
       told.push({ item, hasRoom });
       wake();
     });
+  };
   const running = run(sink, left.signal).finally(() => {
     isOver = true;
     wake();
@@ -39,8 +41,11 @@ export async function* drawn<T, R>(
     for (;;) {
       const next = told.shift();
       if (next !== undefined) {
-        yield next.item;
-        next.hasRoom();
+        try {
+          yield next.item;
+        } finally {
+          next.hasRoom();
+        }
       } else if (isOver) {
         return await running;
       } else {

@@ -1,10 +1,21 @@
 /** The gateway is killed in the middle of an answer and started again; the client comes back for the rest. */
 import assert from "node:assert/strict";
-import { statSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { Pool, untilAvailable } from "./pool.ts";
-import { eventually, killAll, type Running, skein, stop, temporaryHome } from "./processes.ts";
+import { parseDocument } from "../../src/receipt/document.ts";
+import { wholeAnswer } from "../../src/receipt/whole-answer.ts";
+import {
+  eventually,
+  killAll,
+  type Running,
+  skein,
+  skeinToEnd,
+  stop,
+  temporaryHome,
+  tinyModel,
+} from "./processes.ts";
 
 const home = temporaryHome();
 let gateway: Running;
@@ -106,6 +117,18 @@ async function killedTwice(n: number): Promise<void> {
   assert.deepEqual(textsOf(seen), textsOf(expected));
   assert.ok(seen.endsWith("data: [DONE]\n\n"));
   assert.deepEqual(usageOf(seen), usageOf(expected));
+  // What was signed before each death is there, too: the answer can be proved from its first token.
+  const file = join(home.path, `${id}.json`);
+  const fetched = await skeinToEnd(home.path, "receipt", id, file, "--gateway", url);
+  assert.equal(fetched.code, 0, fetched.output);
+  const { choices } = parseDocument(JSON.parse(readFileSync(file, "utf8")));
+  assert.deepEqual(
+    choices.map(({ parts }) => wholeAnswer(parts).text),
+    textsOf(expected),
+  );
+  assert.ok(choices.some(({ parts }) => parts.length > 1));
+  const proved = await skeinToEnd(home.path, "verify", file, "--model", tinyModel);
+  assert.equal(proved.code, 0, proved.output);
   const metrics = await (await fetch(`${url}/metrics`)).text();
   assert.match(metrics, /gen_ai_client_operation_duration_seconds_count\S* 1\n/);
 }

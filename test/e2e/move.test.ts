@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { sha256 } from "../../src/engine/sha256.ts";
 import { checkDocument } from "../../src/receipt/check-document.ts";
 import { parseDocument } from "../../src/receipt/document.ts";
+import { repeatedTokens, wholeAnswer } from "../../src/receipt/whole-answer.ts";
 import type { RequestView } from "../../src/protocol/gateway-api.ts";
 import { localNetwork } from "./local-network.ts";
 import { providersOf, watchStream } from "./pool.ts";
@@ -58,7 +59,11 @@ test("it goes on at the other one, to the byte", { skip: process.platform === "w
     (await checkDocument(sha256, document)).filter(({ problem }) => problem !== null),
     [],
   );
-  assert.equal(document.choices[0]!.parts.map(({ text }) => text).join(""), seen.text);
+  const [{ parts }] = document.choices as [(typeof document.choices)[0]];
+  assert.equal(wholeAnswer(parts).text, seen.text);
+  // What both generated meanwhile is told as that, and is counted once.
+  assert.equal(parts.length, 2);
+  assert.ok(repeatedTokens(parts) >= 0 && parts[1]!.textFrom !== undefined);
   const { output } = await skeinToEnd(network.home.path, "why", seen.id, "--gateway", network.url);
   assert.match(
     output,

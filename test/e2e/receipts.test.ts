@@ -4,7 +4,16 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { Pool, providersOf, untilAvailable } from "./pool.ts";
-import { killAll, type Running, skein, skeinToEnd, stop, temporaryHome, tinyModel } from "./processes.ts";
+import {
+  eventually,
+  killAll,
+  type Running,
+  skein,
+  skeinToEnd,
+  stop,
+  temporaryHome,
+  tinyModel,
+} from "./processes.ts";
 
 const home = temporaryHome();
 const draftModel = tinyModel.replace("tiny.Q8_0", "draft.F16");
@@ -155,6 +164,42 @@ test("an answer of llama.cpp fits its model; another prompt's does not", async (
   assert.equal(other.code, 2);
   assert.match(other.output, /"verdict": "unknown"/);
   assert.match(other.output, /but '.*' is gguf-sha256:/);
+});
+
+test("an answer that its client cancelled has a receipt of what was delivered", async () => {
+  for (const [model, of] of [
+    ["tiny-exact", tinyModel],
+    ["tiny", tinyModel],
+  ] as const) {
+    const leave = new AbortController();
+    const response = await fetch(`${url}/v1/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      signal: leave.signal,
+      body: JSON.stringify({
+        model,
+        prompt: "Once upon a time",
+        temperature: 2,
+        max_tokens: 400,
+        seed: 3,
+        stream: true,
+      }),
+    });
+    const id = response.headers.get("x-request-id")!;
+    const reader = response.body!.getReader();
+    for (let i = 0; i < 5; i++) await reader.read();
+    leave.abort();
+    const signed = await eventually("the receipt of what was cancelled", async () => {
+      const kept = await fetch(`${url}/v1/requests/${id}/receipt`);
+      if (!kept.ok) return null;
+      const { choices } = (await kept.json()) as { choices: { parts: DocumentPart[] }[] };
+      return choices[0]!.parts[0]!.receipt;
+    });
+    // It may have ended just then.
+    assert.match((signed as { finish: string }).finish, /^(cancelled|stop)$/);
+    const { code, output } = await verify(await fetchReceipt(id), "--model", of);
+    assert.equal(code, 0, output);
+  }
 });
 
 interface DocumentPart {

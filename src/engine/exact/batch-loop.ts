@@ -187,7 +187,7 @@ export class BatchLoop {
       this.#hold(sequence, guessed[i]!, last + 1 + i);
       right += 1;
     }
-    guess?.length.learn(guessed.length, right);
+    guess?.learn(right);
     // Guesses that were wrong leave no trace.
     if (guessed.length > 0) forgetFrom(sequence.context!, sequence.context!.cells.length);
     sequence.answer.account(performance.now() - startMs);

@@ -152,6 +152,7 @@ export function requestOf(
 export function randomDrafts(dice: Dice): DraftSource {
   const guess = (): number => dice.whole(0, shape.vocabularySize - 1);
   return {
+    isFree: dice.chance(0.5),
     propose: (wishes) => wishes.map(({ countMax }) => Array.from({ length: dice.whole(0, countMax) }, guess)),
     forget: () => undefined,
   };
@@ -160,6 +161,7 @@ export function randomDrafts(dice: Dice): DraftSource {
 /** Guesses what comes, if it is one of these; with dice, sometimes wrong from some token on. */
 export function knownDrafts(known: readonly (readonly number[])[], dice: Dice | null): DraftSource {
   return {
+    isFree: dice?.chance(0.5) ?? false,
     propose: (wishes) =>
       wishes.map(({ tokens, countMax }) => {
         const own = known.find((all) => tokens.every((token, i) => all[i] === token));

@@ -21,14 +21,21 @@ export class Pace {
     this.#rowsMs = this.#memory * this.#rowsMs + rows * ms;
   }
 
+  /** Whether steps of several sizes are remembered: those of one say nothing about others. */
+  get hasSeenSizes(): boolean {
+    return this.#spread >= 1e-6 * this.#weight ** 2 && this.#weight > 0;
+  }
+
+  get #spread(): number {
+    return this.#weight * this.#rowsSquared - this.#rows ** 2;
+  }
+
   /** Milliseconds of one more row; null before anything is known. */
   get rowMs(): number | null {
     if (this.#weight === 0) return null;
-    const spread = this.#weight * this.#rowsSquared - this.#rows ** 2;
     const mean = this.#ms / this.#rows;
-    // Steps of one size alone say nothing about others.
-    if (spread < 1e-6 * this.#weight ** 2) return mean;
-    const slope = (this.#weight * this.#rowsMs - this.#rows * this.#ms) / spread;
+    if (!this.hasSeenSizes) return mean;
+    const slope = (this.#weight * this.#rowsMs - this.#rows * this.#ms) / this.#spread;
     return Math.min(mean, Math.max(mean / costRatioMax, slope));
   }
 

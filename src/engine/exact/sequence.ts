@@ -2,7 +2,7 @@
 import { samplerParameters } from "../../exact/sampler/parameters.ts";
 import { type SamplerParameters, sampleToken } from "../../exact/sampler/sampler.ts";
 import type { GenerateEvent, GenerateRequest } from "../../protocol/generate.ts";
-import type { SkeinError } from "../../util/errors.ts";
+import { SkeinError } from "../../util/errors.ts";
 import { AnswerWriter } from "../answer-writer.ts";
 import { unreadEventsMax } from "../hosted/messages.ts";
 import type { TokenMask } from "../masks/token-masks.ts";
@@ -167,9 +167,27 @@ export class Sequence {
       counts = more;
     }
     const position = this.answer.outputTokens + drafted.length;
-    // Without the constraint, which knows only the tokens that were drawn: this is a guess.
-    const tokenId = sampleToken(logits, this.#parameters, counts, position, null);
+    // The constraint knows only the tokens that were drawn: behind the first, this is a guess about it, too.
+    const allowed = drafted.length === 0 ? this.#allowedNext() : null;
+    const tokenId = sampleToken(logits, this.#parameters, counts, position, allowed);
     return this.#isEnd(tokenId) ? null : tokenId;
+  }
+
+  /** Whether the constraint lets this token come next. */
+  allows(tokenId: number): boolean {
+    const allowed = this.#allowedNext();
+    return allowed === null || ((allowed[tokenId >> 5]! >>> (tokenId & 31)) & 1) === 1;
+  }
+
+  /** Null where anything may come, or where nothing more will: then the draw says so. */
+  #allowedNext(): Int32Array | null {
+    try {
+      return this.mask?.allowed() ?? null;
+    } catch (error) {
+      // So does the draw.
+      if (error instanceof SkeinError) return null;
+      throw error;
+    }
   }
 
   /** Tokens that can still follow the ones so far, the next one left out. */

@@ -1,7 +1,7 @@
 /** Speculative decoding in the batch: who guesses how much for which sequence, and what came of it. Changes no token of any answer. */
 import type { DraftSource, DraftWish } from "../../exact/drafts/draft-source.ts";
 import type { Share } from "../step-plan.ts";
-import { type Costs, DraftLength } from "./draft-length.ts";
+import { type Costs, draftCount, DraftOdds, DraftTries } from "./draft-odds.ts";
 import type { Pace } from "./pace.ts";
 import type { Sequence } from "./sequence.ts";
 
@@ -11,14 +11,20 @@ const sampleWeight = 0.2;
 /** A source, and how it did. */
 interface Guesser {
   readonly source: DraftSource;
-  readonly lengths: WeakMap<Sequence, DraftLength>;
+  readonly odds: WeakMap<Sequence, DraftOdds>;
+  /** Of all sequences: what another one begins with. */
+  readonly allOdds: DraftOdds;
+  readonly tries: DraftTries;
+  /** What it said would come, of sequences for which nothing was evaluated. */
+  readonly untried: WeakMap<Sequence, { readonly at: number; readonly token: number }>;
   /** Milliseconds of one guess. */
   guessMs: number;
 }
 
 export interface Guess {
   readonly tokens: readonly number[];
-  readonly length: DraftLength;
+  /** So many of them, from the first on, were right. */
+  learn(right: number): void;
 }
 
 export class Speculation {
@@ -27,7 +33,15 @@ export class Speculation {
 
   /** @param sources in order of preference. @param fixedCount guesses whether they pay or not */
   constructor(sources: readonly DraftSource[], fixedCount: number | null = null) {
-    this.#guessers = sources.map((source) => ({ source, lengths: new WeakMap(), guessMs: 0 }));
+    this.#guessers = sources.map((source) => ({
+      source,
+      odds: new WeakMap(),
+      // Sources that cost nothing have to show first that they are right.
+      allOdds: new DraftOdds(source.isFree ? 0 : 1),
+      tries: new DraftTries(),
+      untried: new WeakMap(),
+      guessMs: 0,
+    }));
     this.#fixedCount = fixedCount;
   }
 
@@ -41,6 +55,7 @@ export class Speculation {
     for (const guesser of this.#guessers) {
       const costs = costsOf(pace, rows, tokens, guesser.guessMs);
       const wanted = left.flatMap((sequence) => {
+        if (guesser.source.isFree && this.#fixedCount === null) learnUntried(guesser, sequence);
         const countMax = Math.min(this.#countFor(guesser, sequence, costs), sequence.roomLeft, room);
         room -= Math.max(0, countMax);
         return countMax > 0 ? [{ sequence, wish: wishOf(sequence, countMax) }] : [];
@@ -53,8 +68,10 @@ export class Speculation {
       if (count > 0) guesser.guessMs += sampleWeight * (spentMs / count - guesser.guessMs);
       for (const [i, { sequence, wish }] of wanted.entries()) {
         const guess = proposed[i]!;
-        room += wish.countMax - guess.length;
-        if (guess.length > 0) guesses.set(sequence, { tokens: guess, length: lengthOf(guesser, sequence) });
+        const isPossible = guess.length > 0 && sequence.allows(guess[0]!);
+        room += wish.countMax - (isPossible ? guess.length : 0);
+        if (isPossible) guesses.set(sequence, guessOf(guesser, sequence, guess));
+        else if (guess.length > 0) learn(guesser, sequence, 1, 0);
       }
       left = left.filter((sequence) => !guesses.has(sequence));
     }
@@ -66,22 +83,56 @@ export class Speculation {
     for (const { source } of this.#guessers) source.forget(sequence);
   }
 
-  #countFor(guesser: Guesser, sequence: Sequence, costs: Costs | null): number {
-    return this.#fixedCount ?? lengthOf(guesser, sequence).choose(costs);
+  #countFor(guesser: Guesser, sequence: Sequence, costs: Costs): number {
+    if (this.#fixedCount !== null) return this.#fixedCount;
+    const { likely } = oddsOf(guesser, sequence);
+    const count = draftCount(likely, costs);
+    if (count > 0) guesser.tries.reset();
+    // What a source that costs something would say is not known otherwise.
+    else if (guesser.tries.isDue(guesser.source.isFree ? likely : 1)) return 1;
+    return count;
   }
 }
 
-function lengthOf({ lengths }: Guesser, sequence: Sequence): DraftLength {
-  let length = lengths.get(sequence);
-  if (length === undefined) lengths.set(sequence, (length = new DraftLength()));
-  return length;
+/** Asks a source that costs nothing what will come, and looks whether what it said before came: nothing is evaluated for it. */
+function learnUntried(guesser: Guesser, sequence: Sequence): void {
+  const { tokens } = sequence;
+  const before = guesser.untried.get(sequence);
+  if (before !== undefined && before.at < tokens.length) {
+    learn(guesser, sequence, 1, tokens[before.at] === before.token ? 1 : 0);
+  }
+  const [guess] = guesser.source.propose([wishOf(sequence, 1)]);
+  const token = guess?.[0];
+  if (token === undefined) guesser.untried.delete(sequence);
+  else guesser.untried.set(sequence, { at: tokens.length, token });
+}
+
+function guessOf(guesser: Guesser, sequence: Sequence, tokens: readonly number[]): Guess {
+  // What comes of it is learnt when it was evaluated.
+  guesser.untried.delete(sequence);
+  return { tokens, learn: (right) => learn(guesser, sequence, tokens.length, right) };
+}
+
+function learn(guesser: Guesser, sequence: Sequence, guesses: number, right: number): void {
+  oddsOf(guesser, sequence).learn(guesses, right);
+  guesser.allOdds.learn(guesses, right);
+}
+
+function oddsOf({ source, odds: all, allOdds }: Guesser, sequence: Sequence): DraftOdds {
+  let odds = all.get(sequence);
+  // One text repeats itself, another does not; but a model is right as often as it is.
+  if (odds === undefined) all.set(sequence, (odds = new DraftOdds(source.isFree ? 0 : allOdds.likely)));
+  return odds;
 }
 
 /** Where many decode together a row costs nearly what a token costs, and guessing ends by itself. */
-function costsOf(pace: Pace, rows: number, tokens: number, guessMs: number): Costs | null {
+function costsOf(pace: Pace, rows: number, tokens: number, guessMs: number): Costs {
   const { rowMs } = pace;
-  if (rowMs === null || tokens === 0) return null;
-  return { tokenMs: pace.stepMs(rows)! / tokens, guessMs: rowMs + guessMs };
+  const isKnown = rowMs !== null && pace.hasSeenSizes;
+  return {
+    tokenMs: (pace.stepMs(rows) ?? 0) / Math.max(1, tokens),
+    guessMs: isKnown ? rowMs + guessMs : null,
+  };
 }
 
 function wishOf(sequence: Sequence, countMax: number): DraftWish {

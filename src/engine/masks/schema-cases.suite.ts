@@ -48,11 +48,14 @@ const numbers: fc.Arbitrary<SchemaObject> = fc
     low: fc.option(bound),
     span: fc.option(fc.nat(900)),
     kinds: fc.nat(3),
+    step: fc.option(fc.constantFrom(2, 3, 5, 7, 10, 25), { freq: 3 }),
   })
-  .map(({ type, low, span, kinds }) => ({
+  .map(({ type, low, span, kinds, step }) => ({
     type,
     ...(low === null ? {} : { [kinds & 1 ? "exclusiveMinimum" : "minimum"]: low }),
     ...(span === null ? {} : { [kinds & 2 ? "exclusiveMaximum" : "maximum"]: (low ?? 0) + 2 + span }),
+    // Where there is one for sure.
+    ...(step === null || type === "number" || (span !== null && span < 60) ? {} : { multipleOf: step }),
   }));
 
 const { schema } = fc.letrec<{ schema: SchemaObject }>((tie) => ({

@@ -85,6 +85,72 @@ test("references, alternatives that exclude each other, names that others must n
   }
 });
 
+/** All that a grammar of few answers allows, as JSON. */
+async function allAnswersTo(schema: Schema, count: number): Promise<Set<string>> {
+  const found = new Set<string>();
+  for (let seed = 0; seed < 400 && found.size < count; seed++) {
+    for (const answer of await answersTo(schema, 12, 7_919 * seed)) found.add(textOf(answer));
+  }
+  return found;
+}
+
+test("multiples: all within the bounds, and no others", async () => {
+  const cases: readonly (readonly [Schema, readonly string[]])[] = [
+    [{ type: "integer", minimum: -7, maximum: 8, multipleOf: 3 }, ["-6", "-3", "0", "3", "6"]],
+    [{ type: "integer", exclusiveMinimum: 90, maximum: 120, multipleOf: 10 }, ["100", "110", "120"]],
+    [{ type: "integer", minimum: 0, maximum: 4, multipleOf: 0.5 }, ["0", "1", "2", "3", "4"]],
+    [{ type: "integer", minimum: 1, maximum: 6, multipleOf: 1.5 }, ["3", "6"]],
+    [{ type: "number", minimum: -0.3, exclusiveMaximum: 0.35, multipleOf: 0.25 }, ["-0.25", "0.00", "0.25"]],
+    [
+      { type: "number", minimum: 9.98, maximum: 10.011, multipleOf: 0.01 },
+      ["9.98", "9.99", "10.00", "10.01"],
+    ],
+    [{ multipleOf: 1, minimum: 8, maximum: 11 }, ["8", "9", "10", "11"]],
+  ];
+  for (const [schema, expected] of cases) {
+    const found = await allAnswersTo(schema, expected.length);
+    assert.deepEqual([...found].toSorted(), [...expected].toSorted(), JSON.stringify(schema));
+  }
+  for (const multipleOf of [7, 100, 1_000, 96, 127, 0.001, 0.3]) {
+    const places = (String(multipleOf).split(".")[1] ?? "").length;
+    const unit = BigInt(Math.round(multipleOf * 10 ** places));
+    const answers = await answersTo({ type: "number", multipleOf }, 8, 5);
+    assert.ok(answers.length > 0);
+    for (const answer of answers) {
+      const text = textOf(answer);
+      assert.match(
+        text,
+        places === 0 ? /^-?(0|[1-9]\d*)$/ : new RegExp(`^-?(0|[1-9]\\d*)\\.\\d{${places}}$`),
+      );
+      assert.equal(BigInt(text.replace(".", "")) % unit, 0n, `${text} of ${multipleOf}`);
+    }
+  }
+});
+
+test("lists of different values: each once, in any order", async () => {
+  const items = { type: "string", enum: ["a", "b", "ab"] };
+  const all = await allAnswersTo({ type: "array", items, uniqueItems: true, minItems: 2 }, 12);
+  assert.equal(all.size, 12);
+  for (const schema of [
+    { type: "array", items, uniqueItems: true },
+    {
+      type: "array",
+      items: { enum: [1, "1", null, true, 2.5, "x", "y", "z"] },
+      uniqueItems: true,
+      maxItems: 5,
+    },
+    { type: "array", items: { type: "boolean" }, uniqueItems: true, minItems: 1 },
+    { type: "array", items: { type: "string" }, uniqueItems: true, maxItems: 1 },
+  ] satisfies Schema[]) {
+    for (const answer of await answersTo(schema, 8, 1)) {
+      assert.ok(
+        isValid(schema, textOf(answer)),
+        `${JSON.stringify(schema)} does not allow ${textOf(answer)}`,
+      );
+    }
+  }
+});
+
 test("formats are what they are called", async () => {
   const judges: Record<string, (text: string) => boolean> = {
     date: (text) => new Date(`${text}T00:00:00Z`).toISOString().startsWith(text),

@@ -15,6 +15,8 @@ export interface DraftWish {
 }
 
 export interface DraftSource {
+  /** Whether a guess costs next to nothing: then it is asked for guesses that are only compared with what comes. */
+  readonly isFree: boolean;
   /** For each wish tokens that may come next, at most as many as wanted; none where it has no idea. */
   propose(wishes: readonly DraftWish[]): readonly (readonly number[])[];
   /** The sequence has ended or waits. Idempotent. */

@@ -21,6 +21,7 @@ interface Drafting {
 }
 
 export class ModelDrafts implements DraftSource {
+  readonly isFree = false;
   readonly #executor: PagedExecutor;
   /** Of the model whose tokens are guessed: larger ids do not exist there. */
   readonly #vocabularySize: number;

@@ -12,6 +12,7 @@ interface Index {
 }
 
 export class PromptLookup implements DraftSource {
+  readonly isFree = true;
   readonly #indexes = new WeakMap<object, Index>();
 
   propose(wishes: readonly DraftWish[]): readonly (readonly number[])[] {

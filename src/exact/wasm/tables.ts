@@ -4,7 +4,8 @@ import type { KernelTables } from "./kernels.ts";
 
 export const kernelTables: KernelTables = {
   exp2: exp2Table,
-  sigmoid: sigmoidTable,
+  // And what is beyond the table.
+  sigmoid: Int32Array.from([...sigmoidTable, 2 ** 15]),
   hashWords: sha256Words(),
 };
 

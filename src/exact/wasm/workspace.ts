@@ -5,9 +5,11 @@ import { cosineOf, phaseOf, sineOf } from "../ops/rotation.ts";
 import type { KernelMemory } from "./kernels.ts";
 import { pagePositions } from "./pages.ts";
 
-/** Of `matmul`: 4 · 2048 16-bit weights, or four sums of 2048 groups; and four 64-bit sums a token. */
-const pieceBytes: number = 4 * 4 * 2_048;
-const sumBytes = 32;
+/** Of `matmul`: sixteen rows of 1,024 16-bit weights, or four sums of 2,048 groups; and 64-bit sums of sixteen rows for each token. */
+export function scratchBytes(tokens: number): number {
+  return 16 * 2 * 1_024 + 16 * 8 * tokens;
+}
+
 /** Vectors begin at multiples of 16 bytes; the last byte before them is the tag. */
 const tagRoom = 16;
 
@@ -75,7 +77,7 @@ export function placeWorkspace(
     logits: memory.allocate(4 * shape.vocabularySize * Math.min(rowsMax, logitRowsMax)),
     own: Array.from({ length: threads }, () => ({
       wide: memory.allocate(8 * width),
-      scratch: memory.allocate(pieceBytes + sumBytes * rowsMax),
+      scratch: memory.allocate(scratchBytes(rowsMax)),
       attention: memory.allocate(attentionBytes(shape, contextTokensMax)),
     })),
   };

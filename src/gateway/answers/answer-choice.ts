@@ -77,8 +77,13 @@ export async function answerChoice(
     return await attemptUntilDone(deps, together, choice, current, signal, tell);
   } finally {
     const { parts } = current.progress;
-    if (onParts === undefined) committed(deps, together, { index, prompt: request.prompt, parts }, request);
-    else onParts(parts);
+    const commit = (late: Part | null): void =>
+      onParts === undefined
+        ? committed(deps, together, { index, prompt: request.prompt, parts }, request, late)
+        : onParts(parts);
+    // What was cancelled has its receipt a moment later.
+    current.progress.late.onPart = commit;
+    commit(null);
   }
 }
 /** Its receipts are here: they are kept, and may be chosen for an audit. */
@@ -87,9 +92,11 @@ function committed(
   { owner, hints: { trust } }: Together,
   answer: ReceiptedChoice,
   { requestId }: ChoiceRequest,
+  latePart: Part | null = null,
 ): void {
   receipts?.keep(owner, requestId, answer);
-  audits?.committed(owner, requestId, answer, trust?.level === "audit" ? trust.probability : 0);
+  const probabilityMin = trust?.level === "audit" ? trust.probability : 0;
+  audits?.committed(owner, requestId, answer, { probabilityMin, latePart });
 }
 
 async function attemptUntilDone(

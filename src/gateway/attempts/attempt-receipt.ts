@@ -20,6 +20,9 @@ export class AttemptReceipt {
   #encoded: Uint8Array | null = null;
   #checkpoint: CheckpointEvent | null = null;
   #differs = false;
+  /** Tokens that were on their way when it was cancelled: its provider signs for them. */
+  readonly #late = { tokenIds: [] as number[], text: "" };
+  #onSigned = (): void => undefined;
 
   constructor(request: RequestWithTerms, providerId: string, before: Part | null) {
     this.#asked = askedOf(sha256, request);
@@ -35,6 +38,44 @@ export class AttemptReceipt {
 
   receipt(encoded: Uint8Array): void {
     this.#encoded = encoded;
+  }
+
+  /** What comes behind the cancellation. */
+  late(event: GenerateEvent): void {
+    if (event.type === "tokens") {
+      for (const id of event.tokenIds) this.#late.tokenIds.push(id);
+      this.#late.text += event.text;
+    } else if (event.type === "receipt") {
+      this.receipt(event.encoded);
+      this.#onSigned();
+    }
+  }
+
+  /**
+   * Completes a part that was cancelled, once its receipt is there. One that is not right is no better than none: the provider may have
+   * lost some of it on the way.
+   */
+  whenSigned(history: ReceiptHistory, part: Part, then: () => void): void {
+    const take = async (): Promise<void> => {
+      const tokenIds = part.tokenIds === null ? null : [...part.tokenIds, ...this.#late.tokenIds];
+      const settled = await this.settle(history, tokenIds, part.text + this.#late.text);
+      if (settled.problem !== null) return;
+      Object.assign(part, settled);
+      then();
+    };
+    this.#onSigned = () => void take().catch(() => undefined);
+    if (this.#encoded !== null) this.#onSigned();
+  }
+
+  /** As far as it is: whoever goes on with the answer in another process has this of it. Its checkpoint is not checked. */
+  unfinished(): Part {
+    const signed = this.#checkpoint;
+    return {
+      ...this.#facts([], ""),
+      receipt: null,
+      checkpoint: signed === null ? null : this.#checkpointOf(signed),
+      problem: "its gateway was stopped",
+    };
   }
 
   /** Nobody waits for the rest of it. */
@@ -73,21 +114,27 @@ export class AttemptReceipt {
     return { providerId: this.#providerId, asked: this.#asked, tokenIds, text };
   }
 
-  async #validCheckpoint(): Promise<SignedCheckpoint | null> {
-    if (this.#checkpoint === null) return null;
-    const { position, positions, chain, signature } = this.#checkpoint;
+  #checkpointOf({ position, positions, chain, signature }: CheckpointEvent): SignedCheckpoint {
     const hash = requestHash(sha256, this.#asked);
-    const signed = {
+    return {
       checkpoint: { requestHash: hash, providerId: this.#providerId, position, positions, chain },
       signature,
     };
+  }
+
+  async #validCheckpoint(): Promise<SignedCheckpoint | null> {
+    if (this.#checkpoint === null) return null;
+    const signed = this.#checkpointOf(this.#checkpoint);
     return (await isSignedCheckpoint(sha256, signed)) ? signed : null;
   }
 }
 
-/** What the next attempt's receipt refers to. */
-export function linkOf(part: Part | undefined): Uint8Array | null {
-  if (part === undefined) return null;
+/** What the next attempt's receipt refers to: the last one that signed something. */
+export function linkOf(parts: readonly Part[]): Uint8Array | null {
+  return parts.reduce<Uint8Array | null>((link, part) => linkTo(part) ?? link, null);
+}
+
+function linkTo(part: Part): Uint8Array | null {
   if (part.receipt !== null && part.problem === null) return receiptDigest(sha256, part.receipt.receipt);
   return part.checkpoint === null ? null : checkpointDigest(sha256, part.checkpoint.checkpoint);
 }

@@ -25,7 +25,7 @@ export function askedFrom(
     price,
     contextTokensMax,
     chargesPrompt: chargesPrompt && progress.position === 0,
-    previous: linkOf(progress.parts.at(-1)),
+    previous: linkOf(progress.parts),
   };
   return { ...asked, terms };
 }

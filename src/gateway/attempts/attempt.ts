@@ -60,6 +60,12 @@ export interface Progress {
   slices: Slice[];
   /** What was signed for each attempt. */
   parts: Part[];
+  /** Of the attempt that runs: characters before it, where it took over from one that had gone on. Null: it did not. */
+  textFrom: number | null;
+  /** Hears of receipts that came after their attempt was cancelled; copies of a progress share it. */
+  readonly late: { onPart: ((part: Part) => void) | null };
+  /** The attempt that runs, as far as it has signed; null: none does, or none signs. */
+  open: { readonly receipt: AttemptReceipt; readonly startText: string } | null;
   /** Time of the attempt that runs in which it only repeated what came from another: nobody pays for it. */
   repeatedMs: number;
 }
@@ -75,6 +81,9 @@ export function emptyProgress(): Progress {
     cachedTokens: 0,
     slices: [],
     parts: [],
+    textFrom: null,
+    late: { onPart: null },
+    open: null,
     repeatedMs: 0,
   };
 }
@@ -148,7 +157,7 @@ export async function runAttempt(
   } finally {
     run.guard.release();
     to.leave();
-    if (work.end === null) abandon(run);
+    if (work.end === null || signal.aborted) abandon(deps, run);
     charge(progress, candidate, work, attempt.watch.elapsedMs);
     // One that was refused held no slot; to announce it would make those who wait try for nothing.
     if (work.startMs !== null) deps.directory.reportRoom();
@@ -183,12 +192,17 @@ function receive(deps: ChoiceDeps, run: Run, tell: Sink<string>): Promise<void> 
   const timeoutMs = Math.max(1, Math.ceil(limits.requestTimeoutMs - watch.elapsedMs));
   const asked = askedFrom(deps, request, to, progress, timeoutMs);
   run.signed = deps.receipts?.open(asked, to.candidate.providerId, progress.parts.at(-1)) ?? null;
-  return to.entry.session.generate(asked, guard.signal, (event) => {
+  const { signed } = run;
+  progress.open = signed === null ? null : { receipt: signed, startText: progress.text };
+  const onLate = (event: GenerateEvent): void => signed?.late(event);
+  const taken = (event: GenerateEvent): Promise<void> | undefined => {
+    if (guard.signal.aborted) onLate(event);
     guard.signal.throwIfAborted();
     if (event.type === "tokens") return takeTokens(run, event, tell);
     takeOther(deps, run, event);
     return undefined;
-  });
+  };
+  return to.entry.session.generate(asked, guard.signal, taken, onLate);
 }
 
 function takeTokens(run: Run, event: TokensEvent, tell: Sink<string>): Promise<void> | undefined {
@@ -252,11 +266,22 @@ function deliveredBy({ attempt: { progress }, work: { startPosition, startText, 
   return { tokenIds, text: progress.text.slice(startText.length) };
 }
 
-/** The client left: nobody waits for the receipt of what was delivered. */
-function abandon(run: Run): void {
+/** It was cancelled: nobody waits for its receipt, but it is taken when it comes. */
+function abandon({ receipts }: ChoiceDeps, run: Run): void {
+  const { signed } = run;
+  const { progress, to } = run.attempt;
   const delivered = deliveredBy(run);
-  if (run.signed === null || delivered === null) return;
-  run.attempt.progress.parts.push(run.signed.abandoned(delivered.tokenIds, delivered.text));
+  if (receipts === null || signed === null || delivered === null) return;
+  const part = placed(progress, signed.abandoned(delivered.tokenIds, delivered.text));
+  progress.parts.push(part);
+  signed.whenSigned(receipts.historyOf(to.candidate.providerId), part, () => progress.late.onPart?.(part));
+}
+
+/** Where it stands in the answer. */
+function placed(progress: Progress, part: Part): Part {
+  const { textFrom } = progress;
+  progress.textFrom = progress.open = null;
+  return textFrom === null ? part : { ...part, textFrom };
 }
 
 /** Checks what was signed, once, and takes it to what the choice has so far. Returns what is wrong with it. */
@@ -267,7 +292,7 @@ async function settle({ receipts, log }: ChoiceDeps, run: Run): Promise<string |
   if (receipts === null || signed === null || delivered === null) return null;
   const { providerId } = run.attempt.to.candidate;
   const part = await signed.settle(receipts.historyOf(providerId), delivered.tokenIds, delivered.text);
-  run.attempt.progress.parts.push(part);
+  run.attempt.progress.parts.push(placed(run.attempt.progress, part));
   if (part.problem !== null)
     log.warn({ provider: providerId, reason: part.problem }, "an answer lacks its receipt");
   return part.problem;

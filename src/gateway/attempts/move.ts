@@ -3,7 +3,6 @@
  * goes on. When the second has reached the stream's position it takes over, and the first one is cancelled. What both
  * generated is delivered and charged once; where they differ, the second one is dropped.
  */
-import type { Part } from "../../receipt/document.ts";
 import { isSlow, isWorthMoving, PaceWindow, type StreamPace } from "../../router/move.ts";
 import { type SkeinError, toSkeinError } from "../../util/errors.ts";
 import type { Progress } from "./attempt.ts";
@@ -71,24 +70,16 @@ function takeOver(held: Held, { runner, repeatedMs, hasEnded }: Taken): string {
   const { progress } = runner;
   const outputTokens = progress.position - first.position;
   // One that has ended was charged by itself, from where it began.
-  const own = hasEnded ? progress.slices.slice(-1) : [];
-  progress.slices = [...first.slices, ...own.map((slice) => ({ ...slice, outputTokens, durationMs: 0 }))];
+  const charged = hasEnded ? progress.slices.slice(-1) : [];
+  progress.slices = [...first.slices, ...charged.map((slice) => ({ ...slice, outputTokens, durationMs: 0 }))];
   progress.repeatedMs = hasEnded ? 0 : repeatedMs;
-  progress.parts = joinedParts(first, runner);
+  const own = progress.parts.filter((part) => !first.parts.includes(part));
+  const textFrom = runner.startText.length;
+  // What both delivered stands in both: the second one says where it began, at its end, if that is still to come.
+  progress.parts = [...first.parts, ...own.map((part) => ({ ...part, textFrom }))];
+  progress.textFrom = own.length === 0 ? textFrom : null;
   Object.assign(held, { to: runner.to, progress, moves: held.moves + 1 });
   return progress.text.slice(first.text.length);
-}
-
-/** The first attempt up to where the second one began; what follows the second one signs for. */
-function joinedParts(first: Progress, { progress, startPosition, startText }: Runner): Part[] {
-  const own = progress.parts.filter((part) => !first.parts.includes(part));
-  const before = first.parts.slice(0, -1);
-  const cut = first.parts.slice(-1).map((part) => ({
-    ...part,
-    tokenIds: part.tokenIds?.slice(0, startPosition - part.asked.emitted.tokens) ?? null,
-    text: part.text.slice(0, part.text.length + startText.length - first.text.length),
-  }));
-  return [...before, ...cut, ...own];
 }
 
 /** Watches one attempt, and tries others beside it when it is slow. */

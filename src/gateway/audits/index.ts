@@ -14,7 +14,7 @@ import { sha256 } from "../../engine/sha256.ts";
 import type { ModelOffer } from "../../protocol/offer.ts";
 import type { AuditView } from "../../protocol/gateway-api.ts";
 import { checkDocument } from "../../receipt/check-document.ts";
-import type { ReceiptDocument, ReceiptedChoice } from "../../receipt/document.ts";
+import type { Part, ReceiptDocument, ReceiptedChoice } from "../../receipt/document.ts";
 import { encodeReceipt, receiptDigest, type SignedReceipt } from "../../receipt/receipt.ts";
 import { toHex } from "../../util/bytes.ts";
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
@@ -135,10 +135,18 @@ export class Audits {
   /**
    * An answer's receipts are here: from now on nobody can change them, and the beacon of the next round may choose them.
    * @param probabilityMin what the request asks for, beyond what its provider's past does
+   * @param latePart the only one whose receipt was not there before; null: all are new
    */
-  committed(owner: string, requestId: string, answer: ReceiptedChoice, probabilityMin = 0): void {
+  committed(
+    owner: string,
+    requestId: string,
+    answer: ReceiptedChoice,
+    { probabilityMin = 0, latePart = null }: { probabilityMin?: number; latePart?: Part | null } = {},
+  ): void {
     const round = this.#beacon.roundAt(this.#deps.clock.nowMs());
-    for (const [part, { receipt, problem, providerId, asked }] of answer.parts.entries()) {
+    for (const [part, each] of answer.parts.entries()) {
+      const { receipt, problem, providerId, asked } = each;
+      if (latePart !== null && each !== latePart) continue;
       if (receipt === null || problem !== null || asked.tier === "unverified") continue;
       const { tier, modelId } = asked;
       if (tier === "float" && !this.#canWeigh(modelId)) continue;

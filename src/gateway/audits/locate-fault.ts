@@ -4,6 +4,7 @@ import { type AskTrace, locateFault } from "../../audit/locate.ts";
 import { sha256 } from "../../engine/sha256.ts";
 import type { Traced, TraceRequest } from "../../protocol/generate.ts";
 import type { Fault } from "../../receipt/replay.ts";
+import { wholeAnswer } from "../../receipt/whole-answer.ts";
 import type { Clock } from "../../util/clock.ts";
 import { toSkeinError } from "../../util/errors.ts";
 import type { GatewayTask } from "./pending.ts";
@@ -46,7 +47,7 @@ export async function locate(
   const { answer } = task.facts;
   const parts = answer.parts.slice(0, task.part + 1);
   const receipt = parts.at(-1)!.receipt!;
-  const tokenIds = [...promptTokens, ...parts.flatMap((part) => part.tokenIds ?? [])];
+  const tokenIds = [...promptTokens, ...(wholeAnswer(parts).tokenIds ?? [])];
   let trace: Located["trace"] | null = null;
   let problem = verified.problem ?? "";
   const patiently: AskTrace = async (request) => {

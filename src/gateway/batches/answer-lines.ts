@@ -1,15 +1,12 @@
 /** The path of a batch's lines: everybody's, with more patience, at its own price, in nobody's way. */
 import { Decisions } from "../search/decisions.ts";
 import type { Asker } from "../http/app.ts";
-import { billOf } from "../answers/answer-request.ts";
-import { type CompleteDeps, startAnswer } from "../answers/complete.ts";
+import type { Bill } from "../answers/answer-request.ts";
+import type { CompleteDeps } from "../answers/complete.ts";
 import { HedgeBudget } from "../attempts/hedge-budget.ts";
 import type { ModelAccess } from "../requests/model-access.ts";
-import type { CompletionRequest } from "../requests/parse-request.ts";
 import { notOffered } from "../search/refusals.ts";
 import { abortError } from "../../util/abort.ts";
-import { ignore } from "../../util/sink.ts";
-import { batchEndpoints } from "./endpoints.ts";
 import type { BatchOptions } from "./index.ts";
 import type { BatchLine } from "./lines.ts";
 import type { JobDeps } from "./job.ts";
@@ -18,7 +15,7 @@ import type { JobDeps } from "./job.ts";
 const lineTimeoutMs: number = 24 * 3600_000;
 const joinLookMs = 250;
 
-type Line = Pick<BatchLine, "request" | "body">;
+type Line = Pick<BatchLine, "request">;
 type LinePath = Pick<JobDeps, "answer" | "requireModel">;
 
 export function createLinePath(
@@ -37,23 +34,16 @@ export function createLinePath(
     decisions: new Decisions(clock, directory, deps.cloudPrice),
     limits: { ...deps.limits, requestTimeoutMs: lineTimeoutMs, queueTimeoutMs: lineTimeoutMs },
   };
-  const resolved = (request: CompletionRequest, owner: string): CompletionRequest => ({
-    ...request,
-    model: access.resolve(owner, request.model),
-    feePercent: pricePercent,
-  });
   return {
-    async answer(line: Line, endpoint: string, asker: Asker, signal: AbortSignal) {
-      const request = resolved(line.request, asker.owner);
+    async answer({ request }: Line, asker: Asker, signal: AbortSignal) {
+      const as = { model: access.resolve(asker.owner, request.model), feePercent: pricePercent };
       const abort = new AbortController();
       const onAbort = (): void => abort.abort(signal.reason);
       if (signal.aborted) onAbort();
       signal.addEventListener("abort", onAbort, { once: true });
       try {
-        const { frame, run } = startAnswer(path, request, { ...asker, isBatch: true }, abort);
-        const ends = await run(ignore);
-        const body = batchEndpoints[endpoint]!.render(line.body, frame, ends);
-        return { body, consumed: consumedOf(billOf(request, ends)) };
+        const { body, bill } = await request.answer(path, asker, as, abort);
+        return { body, consumed: consumedOf(bill) };
       } finally {
         signal.removeEventListener("abort", onAbort);
       }
@@ -70,6 +60,6 @@ export function createLinePath(
   };
 }
 
-function consumedOf({ promptTokens, cachedTokens, outputTokens, feeAmount }: ReturnType<typeof billOf>) {
+function consumedOf({ promptTokens, cachedTokens, outputTokens, feeAmount }: Bill) {
   return { inputTokens: promptTokens, cachedTokens, outputTokens, feeAmount };
 }

@@ -68,6 +68,38 @@ async function gatewayWith(
   return { own, session, client: clientOf(own), store };
 }
 
+test("embeddings in a batch: the same vectors at half the price, and equal lines are asked once", async () => {
+  const { own, session, client } = await gatewayWith();
+  const url = "/v1/embeddings";
+  const inputs = [["goose", "fox"], "cow", ["goose", "fox"]];
+  const lines = inputs.map((input, i) => lineOf(`e${i}`, { model: "naive", input }, url));
+  const wrong = [
+    lineOf("w", { model: "naive", input: "" }, url),
+    lineOf("d", { model: "naive", input: "a", dimensions: 99 }, url),
+  ];
+  const batch = await ended(client, (await submit(client, [...lines, ...wrong], url)).id);
+  assert.deepEqual(batch.request_counts, { total: 5, completed: 3, failed: 2 });
+  assert.equal(session.requests, 3);
+  const output = await linesOf(client, batch.output_file_id);
+  const direct = await client.embeddings.create({
+    model: "naive",
+    input: inputs[0]!,
+    encoding_format: "float",
+  });
+  for (const i of [0, 2]) assert.deepEqual(output[i]!.response!.body["data"], direct.data);
+  const fee = BigInt((direct.usage as unknown as { fee: { amount: string } }).fee.amount);
+  assert.equal(BigInt(output[0]!.response!.body.usage.fee.amount), (fee + 1n) / 2n);
+  const errors = await linesOf(client, batch.error_file_id);
+  assert.deepEqual(
+    errors.map(({ custom_id: id, error, response }) => [id, error?.param ?? response?.status_code]),
+    [
+      ["w", "body.input"],
+      ["d", 400],
+    ],
+  );
+  own.gateway.close();
+});
+
 test("a batch: answers in the order of its lines, errors beside, both of either endpoint", async () => {
   const { own, client, store } = await gatewayWith();
   const lines = Array.from({ length: 40 }, (_, i) =>
@@ -182,7 +214,7 @@ test("a batch without a good line fails, and so does one without lines", async (
     failure(404, "input_file_id"),
   );
   await assert.rejects(
-    client.batches.create({ ...body, endpoint: "/v1/embeddings" }),
+    client.batches.create({ ...body, endpoint: "/v1/moderations" }),
     failure(400, "endpoint"),
   );
   await assert.rejects(

@@ -42,8 +42,7 @@ export interface JobDeps extends FileDeps {
   readonly files: Files;
   /** A whole answer; throws SkeinError. */
   readonly answer: (
-    line: Pick<BatchLine, "request" | "body">,
-    endpoint: string,
+    line: Pick<BatchLine, "request">,
     asker: Asker,
     signal: AbortSignal,
   ) => Promise<{ body: object; consumed: Consumed }>;
@@ -212,9 +211,8 @@ export class BatchJob {
     const { line, failures } = ready;
     const requestId = toHex(this.#deps.random.bytes(12));
     try {
-      const { owner, endpoint } = this.#batch;
-      const asker = { requestId, owner };
-      const { body, consumed } = await this.#deps.answer(line, endpoint, asker, this.#abort.signal);
+      const asker = { requestId, owner: this.#batch.owner };
+      const { body, consumed } = await this.#deps.answer(line, asker, this.#abort.signal);
       const result = answered(line.customId, requestId, body, consumed);
       if (utf8(JSON.stringify(result)).length <= resultBytesMax) return result;
       const tooLarge = new SkeinError(

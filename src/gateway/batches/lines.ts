@@ -4,8 +4,7 @@ import { z } from "zod";
 import { SkeinError } from "../../util/errors.ts";
 import type { Random } from "../../util/random.ts";
 import { requestBodyBytesMax } from "../options.ts";
-import type { CompletionRequest } from "../requests/parse-request.ts";
-import { batchEndpoints } from "./endpoints.ts";
+import { batchEndpoints, type LineRequest } from "./endpoints.ts";
 
 const customIdLengthMax = 512;
 const newline = 10;
@@ -60,8 +59,7 @@ export async function* readLines(file: AsyncIterable<Uint8Array>): AsyncGenerato
 export interface BatchLine {
   readonly number: number;
   readonly customId: string;
-  readonly request: CompletionRequest;
-  readonly body: Record<string, unknown>;
+  readonly request: LineRequest;
   readonly bytes: number;
   /** The same for lines that must have the same answer; null: chance is asked for. */
   readonly sameAs: string | null;
@@ -110,19 +108,16 @@ export function checkLine(
   return {
     number,
     customId: data.custom_id,
-    body: data.body,
     request: parseBody(endpoint, data.body, random),
     bytes: text.length,
-    sameAs: isDeterministic(data.body) ? hashOf(data.body) : null,
+    sameAs: isDeterministic(endpoint, data.body) ? hashOf(data.body) : null,
   };
 }
 
 /** @throws SkeinError which names the parameter as a part of the line's `body` */
-function parseBody(endpoint: string, body: Record<string, unknown>, random: Random): CompletionRequest {
+function parseBody(endpoint: string, body: Record<string, unknown>, random: Random): LineRequest {
   try {
-    const request = batchEndpoints[endpoint]!.parse(body, random);
-    if (!request.stream) return request;
-    throw new SkeinError("invalid_request", "A batch does not stream.", { param: "stream" });
+    return batchEndpoints[endpoint]!.parse(body, random);
   } catch (error) {
     if (!(error instanceof SkeinError) || error.param === undefined) throw error;
     const { code, message, hint, param } = error;
@@ -142,7 +137,8 @@ function parsed(text: string): object {
 }
 
 /** Whoever names a seed, or leaves nothing to chance, wants one answer to one question. */
-function isDeterministic({ temperature, seed }: Record<string, unknown>): boolean {
+function isDeterministic(endpoint: string, { temperature, seed }: Record<string, unknown>): boolean {
+  if (batchEndpoints[endpoint]?.isDeterministic === true) return true;
   return temperature === 0 || typeof seed === "number";
 }
 

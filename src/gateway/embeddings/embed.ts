@@ -33,7 +33,7 @@ export interface EmbeddedGroup {
 export async function embedInputs(
   deps: ChoiceDeps,
   request: EmbeddingsRequest,
-  { requestId, owner }: { requestId: string; owner: string },
+  { requestId, owner, isBatch = false }: { requestId: string; owner: string; isBatch?: boolean },
   outer: AbortSignal,
 ): Promise<EmbeddedGroup[]> {
   const together: Together = {
@@ -41,8 +41,9 @@ export async function embedInputs(
     modelId: null,
     // Vectors of different models mean nothing beside each other.
     allowOtherModels: false,
-    owner,
-    isBatch: false,
+    // As for completions: a batch does not make others of the same API key wait.
+    owner: isBatch ? `batch:${owner}` : owner,
+    isBatch,
     hints: request.hints,
     restartable: true,
   };
@@ -120,14 +121,16 @@ async function embedGroup(
     const to = await nextCandidate(deps, together, search, wish, signal);
     search.tried.add(to.candidate.providerId);
     try {
-      const group = await attempt(deps, asked, to, signal);
+      const ended = to.madeRoom === null ? signal : AbortSignal.any([signal, to.madeRoom]);
+      const group = await attempt(deps, asked, to, ended);
       deps.metrics.attempted("ok");
       return { ...group, attempts: search.attempts + 1 };
     } catch (thrown) {
       const error = attemptError(thrown, { wasQueued: false, isBegun: false });
-      deps.metrics.attempted(signal.aborted ? "cancelled" : error.code);
+      const hasYielded = to.madeRoom?.aborted === true && !signal.aborted;
+      deps.metrics.attempted(signal.aborted ? "cancelled" : hasYielded ? "made_room" : error.code);
       if (signal.aborted) throw signal.reason instanceof SkeinError ? signal.reason : error;
-      if (error.code === "overloaded") search.refused = true;
+      if (error.code === "overloaded" || hasYielded) search.refused = true;
       else considerRetry(deps, to, search, together, error);
     }
   }

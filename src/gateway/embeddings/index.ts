@@ -2,6 +2,7 @@
 import type { ServedView } from "../../protocol/gateway-api.ts";
 import { vectorValues } from "../../protocol/embed.ts";
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
+import type { Bill } from "../answers/answer-request.ts";
 import { type CompleteDeps, startDeadline } from "../answers/complete.ts";
 import { feeView } from "../answers/views.ts";
 import { Stopwatch } from "../attempts/stopwatch.ts";
@@ -22,57 +23,64 @@ export function mountEmbeddings(app: App, deps: CompleteDeps, asker: AskerOf): v
 }
 
 async function answer(deps: CompleteDeps, http: Request, asker: Asker) {
-  const { clock, decisions, metrics } = deps;
   // 1. Check everything that can be checked without a provider.
   const given = parseEmbeddings(withHeaderHints(await parseBody(http), http.headers));
   const hints = deps.access.hintsFor(asker.owner, given.hints);
   if (hints.trust !== null) throw noReceipts();
   const request = { ...given, hints, model: deps.access.resolve(asker.owner, given.model) };
-  // 2. Route, attempt, and try again; no wait below is longer than the request may take.
+  // 2. No wait is longer than the client's patience.
   const abort = new AbortController();
   const onLeave = (): void => abort.abort(new SkeinError("cancelled", "The client went away."));
   if (http.signal.aborted) onLeave();
   http.signal.addEventListener("abort", onLeave, { once: true });
+  return (await answerEmbeddings(deps, request, asker, abort)).body;
+}
+
+/**
+ * Routes, attempts, and tries again; charges once.
+ *
+ * @param abort ends it, as does its deadline
+ */
+export async function answerEmbeddings(
+  deps: CompleteDeps,
+  request: EmbeddingsRequest,
+  asker: Asker & { readonly isBatch?: boolean },
+  abort: AbortController,
+) {
+  const { clock, decisions, metrics } = deps;
   const cancelDeadline = startDeadline(deps, abort, clock.nowMs());
   decisions.began(asker.requestId, asker.owner, request.model);
   const watch = new Stopwatch(clock);
-  let status = "cancelled";
+  let errorCode: string | null = null;
+  let bill: Bill | null = null;
   try {
     const groups = await embedInputs(deps, request, asker, abort.signal);
-    // 3. One answer, charged once.
-    const bill = billOf(groups);
-    status = "ok";
-    decisions.ended(asker.requestId, status, bill);
+    bill = billOf(groups, request.feePercent ?? 100);
     metrics.answered("embeddings", request.model, bill, []);
-    return embeddingsObject(deps, request, asker, groups);
+    return { body: embeddingsObject(deps, request, asker, { groups, bill }), bill };
   } catch (error) {
     const failure = inWordsOf(toSkeinError(error));
-    status = failure.code;
-    decisions.ended(asker.requestId, status, null);
+    errorCode = failure.code;
     throw failure;
   } finally {
     cancelDeadline();
-    metrics.requestEnded(
-      "embeddings",
-      request.model,
-      watch.elapsedMs / 1000,
-      status === "ok" ? null : status,
-    );
+    decisions.ended(asker.requestId, errorCode ?? "ok", bill);
+    metrics.requestEnded("embeddings", request.model, watch.elapsedMs / 1000, errorCode);
   }
 }
 
-function billOf(groups: readonly EmbeddedGroup[]) {
+function billOf(groups: readonly EmbeddedGroup[], feePercent: number): Bill {
   const promptTokens = groups.reduce((sum, group) => sum + group.promptTokens, 0);
-  return { promptTokens, cachedTokens: 0, outputTokens: 0, feeAmount: feeOf(groups) };
+  const feeAmount = (feeOf(groups) * BigInt(feePercent) + 99n) / 100n;
+  return { promptTokens, cachedTokens: 0, outputTokens: 0, feeAmount };
 }
 
 function embeddingsObject(
   { cloudPrice }: CompleteDeps,
   { model, format }: EmbeddingsRequest,
   { requestId }: Asker,
-  groups: readonly EmbeddedGroup[],
+  { groups, bill: { promptTokens, feeAmount } }: { groups: readonly EmbeddedGroup[]; bill: Bill },
 ) {
-  const { promptTokens, feeAmount } = billOf(groups);
   const vectors = groups.flatMap((group) => group.vectors);
   const fee = feeView(feeAmount, { inputTokens: promptTokens, outputTokens: 0 }, cloudPrice);
   return {

@@ -21,6 +21,8 @@ export interface EmbeddingsRequest {
   readonly dimensions: number | null;
   readonly allowOtherModels: boolean;
   readonly hints: RoutingHints;
+  /** As in a `CompletionRequest`. */
+  readonly feePercent?: number;
 }
 
 const isTokenIds = (value: unknown): value is number[] =>

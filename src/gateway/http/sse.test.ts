@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ManualClock } from "../../util/clock.ts";
 import { clientStallMs } from "../options.ts";
-import { sseData, sseResponse } from "./sse.ts";
+import { SseBody, sseData, sseResponse } from "./sse.ts";
 
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
 
@@ -13,6 +13,19 @@ async function* count(to: number, seen: { at: number; closed: boolean }): AsyncG
     seen.closed = true;
   }
 }
+
+test("what is told in one go is one write, and at once", async () => {
+  const body = new SseBody(new ManualClock(), new AbortController());
+  const writes: string[] = [];
+  const write = (text: string): void => void writes.push(text);
+  body.begin({ room: 64 * 1024, isFull: false, write, end: () => write("end"), cut: () => undefined });
+  for (const at of [1, 2, 3]) assert.equal(body.write(sseData({ at })), undefined, "there is room");
+  await Promise.resolve();
+  assert.deepEqual(writes, ['data: {"at":1}\n\ndata: {"at":2}\n\ndata: {"at":3}\n\n']);
+  await body.write(sseData({ at: 4 }));
+  body.end(sseData("[DONE]"));
+  assert.deepEqual(writes.slice(1), ['data: {"at":4}\n\n', "data: [DONE]\n\n", "end"]);
+});
 
 test("what is ready in one turn of the event loop is one write", async () => {
   const seen = { at: 0, closed: false };

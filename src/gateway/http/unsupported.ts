@@ -20,6 +20,8 @@ const chatOnly: Record<string, Neutral> = {
   modalities: (value) => Array.isArray(value) && value.every((item) => item === "text"),
   prediction: never,
   web_search_options: never,
+  moderation: never,
+  verbosity: oneOf("medium"),
   reasoning_effort: oneOf("none"),
 };
 

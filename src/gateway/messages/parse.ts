@@ -34,6 +34,9 @@ const asksNothing: Readonly<Record<string, (value: unknown) => boolean>> = {
   context_management: () => false,
   output_format: () => false,
   output_config: () => false,
+  inference_geo: () => false,
+  diagnostics: () => false,
+  speed: (value) => String(value) === "standard",
 };
 
 /** How the chat request calls what is called differently here. */

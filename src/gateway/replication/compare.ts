@@ -2,6 +2,7 @@
 import { sha256 } from "../../engine/sha256.ts";
 import { answerBits } from "../../receipt/answer-bits.ts";
 import type { Part } from "../../receipt/document.ts";
+import { wholeAnswer } from "../../receipt/whole-answer.ts";
 
 /** A replica that was answered, and signed for. */
 export interface Answered {
@@ -19,8 +20,8 @@ export function sameAnswers<T extends Answered>(answers: readonly T[]): T[][] {
   return [...byBits.values()].toSorted((a, b) => b.length - a.length);
 }
 
-function tokensOf(parts: readonly Part[]): number[] {
-  return parts.flatMap(({ tokenIds }) => tokenIds ?? []);
+function tokensOf(parts: readonly Part[]): readonly number[] {
+  return wholeAnswer(parts).tokenIds ?? [];
 }
 
 /**

@@ -58,6 +58,7 @@ const unsupported: Readonly<Record<string, Neutral>> = {
   truncation: isOneOf("disabled"),
   context_management: isEmpty,
   moderation: never,
+  access_programs: never,
 };
 
 /** @throws SkeinError `invalid_request`, `unsupported_parameter` */

@@ -1,6 +1,7 @@
 /** What the journal writes down, and how it is read again. */
 import { z } from "zod";
 import { decodeCbor } from "../../protocol/cbor.ts";
+import { documentView, parseDocument, type Part } from "../../receipt/document.ts";
 import type { ModelOffer } from "../../protocol/offer.ts";
 import type { ChoiceEnd } from "../answers/answer-choice.ts";
 import { emptyProgress, type Progress } from "../attempts/attempt.ts";
@@ -25,7 +26,14 @@ export interface JournalEntry {
   readonly tokenIds: readonly number[];
   readonly text: string;
   /** As a whole, up to here. */
-  readonly state: Omit<Progress, "tokenIds" | "text" | "repeatedMs" | "logprobs" | "parts">;
+  readonly state: Omit<
+    Progress,
+    "tokenIds" | "text" | "repeatedMs" | "logprobs" | "parts" | "textFrom" | "late" | "open"
+  >;
+  /** JSON of a receipts' document with the attempts that are over; null: as in the entry before. */
+  readonly parts: string | null;
+  /** The same of the one that runs, without what it delivered, and the characters before that; null: none does. */
+  readonly open: { readonly part: string; readonly chars: number } | null;
   readonly end: ChoiceEnd | null;
 }
 
@@ -66,6 +74,9 @@ const entriesSchema = z.array(
       cachedTokens: count,
       slices,
     }),
+    // Absent in records of earlier versions.
+    parts: z.string().nullable().default(null),
+    open: z.object({ part: z.string(), chars: count }).nullable().default(null),
     end: (z.looseObject({ slices }) as unknown as z.ZodType<ChoiceEnd>).nullable(),
   }),
 ) as unknown as z.ZodType<JournalEntry[]>;
@@ -84,6 +95,7 @@ export function readHead(bytes: Uint8Array): JournalHead {
 
 /** Puts the entries of a choice together. @throws SkeinError when a record is not what this version writes */
 export function readEntries(records: readonly Uint8Array[], choices: number): (StoredChoice | null)[] {
+  const opened = new Map<number, JournalEntry["open"]>();
   const stored: ({ progress: Progress; end: ChoiceEnd | null } | null)[] = Array.from(
     { length: choices },
     () => null,
@@ -94,8 +106,30 @@ export function readEntries(records: readonly Uint8Array[], choices: number): (S
       const { progress } = known;
       for (const id of entry.tokenIds) progress.tokenIds.push(id);
       Object.assign(progress, entry.state, { text: progress.text + entry.text });
+      if (entry.parts !== null) progress.parts = partsIn(entry.parts);
+      opened.set(entry.choice, entry.open);
       known.end = entry.end === null ? null : { ...entry.end, text: progress.text };
     }
   }
+  for (const [choice, open] of opened) {
+    const { progress } = stored[choice]!;
+    if (open !== null)
+      progress.parts.push(...partsIn(open.part).map((part) => delivered(part, open.chars, progress)));
+  }
   return stored;
+}
+
+/** @param parts of one choice */
+export function partsRecord(parts: readonly Part[]): string {
+  return JSON.stringify(documentView({ requestId: "", choices: [{ index: 0, prompt: null, parts }] }));
+}
+
+function partsIn(record: string): Part[] {
+  return [...parseDocument(JSON.parse(record)).choices[0]!.parts];
+}
+
+/** What came behind the attempt's beginning is its own. */
+function delivered(part: Part, chars: number, { idsComplete, tokenIds, text }: Progress): Part {
+  const own = idsComplete ? tokenIds.slice(part.asked.emitted.tokens) : null;
+  return { ...part, tokenIds: own, text: text.slice(chars) };
 }

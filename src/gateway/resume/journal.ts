@@ -13,6 +13,7 @@ import type { ChoiceEnd } from "../answers/answer-choice.ts";
 import type { Slice } from "../attempts/attempt.ts";
 import {
   headRecord,
+  partsRecord,
   type JournalEntry,
   type JournalHead,
   readEntries,
@@ -134,6 +135,15 @@ interface JournalValues {
   readonly keptMs: number;
 }
 
+/** What the entries hold of a choice. */
+interface Written {
+  tokens: number;
+  chars: number;
+  /** Attempts that are over. */
+  parts: number;
+  isEnded: boolean;
+}
+
 export class Journal {
   readonly #deps: JournalDeps;
   readonly #values: JournalValues;
@@ -141,7 +151,7 @@ export class Journal {
   readonly #leave: () => boolean;
   readonly #expiresAtMs: number;
   #nextEntry: number;
-  readonly #written: { tokens: number; chars: number; isEnded: boolean }[];
+  readonly #written: Written[];
   #isWriting = false;
   /** Whether the last write failed: that is said once, not with every try. */
   #isFailing = false;
@@ -155,6 +165,8 @@ export class Journal {
     this.#written = values.lives.map(({ from }) => ({
       tokens: from?.progress.tokenIds.length ?? 0,
       chars: from?.progress.text.length ?? 0,
+      // All of them again: the one that ran is over now.
+      parts: 0,
       isEnded: from?.end != null,
     }));
   }
@@ -176,7 +188,9 @@ export class Journal {
   /** Writes down what came since the last entry. Never rejects, and never twice at a time. */
   async write(): Promise<void> {
     if (this.#isWriting) return;
-    const entries = this.#values.lives.flatMap((live, choice) => this.#entryOf(live, choice) ?? []);
+    const { lives } = this.#values;
+    const counts = lives.map(({ held }) => held?.progress.parts.length ?? 0);
+    const entries = lives.flatMap((live, choice) => this.#entryOf(live, choice) ?? []);
     if (entries.length === 0) return;
     this.#isWriting = true;
     const key = `${prefixOf(this.#values.id)}entry/${numbered(this.#nextEntry)}`;
@@ -187,6 +201,7 @@ export class Journal {
         const written = this.#written[choice]!;
         written.tokens += tokenIds.length;
         written.chars += text.length;
+        written.parts = counts[choice]!;
         written.isEnded = end !== null;
       }
     }
@@ -224,7 +239,19 @@ export class Journal {
       tokenIds: progress.tokenIds.slice(written.tokens),
       text: progress.text.slice(written.chars),
       state: { idsComplete, position, promptTokens, cachedTokens, slices: slicesOf(held, end) },
+      ...this.#partsOf(held, written),
       end: end === null ? null : { ...end, text: "" },
+    };
+  }
+
+  /** What was signed: attempts that are over once, the one that runs as it is. */
+  #partsOf({ progress: { parts, open } }: Held, written: Written): Pick<JournalEntry, "parts" | "open"> {
+    return {
+      parts: parts.length === written.parts ? null : partsRecord(parts),
+      open:
+        open === null
+          ? null
+          : { part: partsRecord([open.receipt.unfinished()]), chars: open.startText.length },
     };
   }
 

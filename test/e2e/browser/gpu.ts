@@ -8,6 +8,7 @@ import { type Dice, diceOfSeed } from "../../../src/exact/random-model.suite.ts"
 import { KernelMemory } from "../../../src/exact/wasm/kernels.ts";
 import { placeMatrix } from "../../../src/exact/wasm/place-model.ts";
 import { kernelTables } from "../../../src/exact/wasm/tables.ts";
+import { scratchBytes } from "../../../src/exact/wasm/workspace.ts";
 import { createGpuLinear, type GpuLinear, openGpu } from "../../../src/exact/webgpu/linear.ts";
 import { memorySource } from "../../../src/formats/byte-source.ts";
 
@@ -32,8 +33,6 @@ interface Case {
 
 const randomCases = 150;
 const mantissaMax: number = 2 ** 13 - 1;
-/** Of `matmul`, see wasm/workspace.ts. */
-const scratchBytes = (tokens: number): number => 2 * 4 * 2_048 + 32 * tokens;
 
 export async function compareOnGpu(seed: number, container: Uint8Array): Promise<GpuComparison | null> {
   const device = await openGpu(navigator.gpu);

@@ -4,6 +4,7 @@
  *
  * Softmax weights have 25 bits: two limbs of 12 and 13. A lane holds 64 products of 13 by 13 bits.
  */
+import { areUsual, clampAll, highDoubles, powers, highPowers, scaleAll } from "./doubles";
 import { bitLength, roundShift, scaleTo, sumOfLanes } from "./integers";
 import { toBlock } from "./vectors";
 
@@ -159,9 +160,27 @@ function scorePage(
     const sum = i32x4.add(v128.shuffle<i64>(ab, cd, 0, 2), v128.shuffle<i64>(ab, cd, 1, 3));
     v128.store(into + 4 * j, sum);
   }
-  for (let j: usize = 0; j < positions; j++) {
+  for (let j: usize = 0; j < positions; j += 4) {
+    const shifts = i32x4.sub(i32x4.splat(shift), fourExponents(exponents + j));
+    const at = into + 4 * j;
+    if (areUsual(shifts)) {
+      const dots = v128.load(at);
+      const max = i32x4.splat(0x7fffffff);
+      v128.store(at, scaleAll(f64x2.convert_low_i32x4_s(dots), highDoubles(dots), shifts, max));
+    } else scaleFour(at, shift, exponents + j);
+  }
+}
+
+/** Of 8 bits each. */
+function fourExponents(at: usize): v128 {
+  return i32x4.extend_low_i16x8_s(i16x8.extend_low_i8x16_s(v128.load32_zero(at)));
+}
+
+/** Whatever the exponents are; also behind the last position, where nobody looks. */
+function scaleFour(at: usize, shift: i32, exponents: usize): void {
+  for (let j: usize = 0; j < 4; j++) {
     const own = shift - (load<i8>(exponents + j) as i32);
-    store<i32>(into + 4 * j, scaleTo(load<i32>(into + 4 * j) as i64, own, 0x7fffffff) as i32);
+    store<i32>(at + 4 * j, scaleTo(load<i32>(at + 4 * j) as i64, own, 0x7fffffff) as i32);
   }
 }
 
@@ -207,8 +226,23 @@ function weighAll(
 ): i64 {
   let best = noScore;
   for (let j: usize = 0; j < count; j++) best = max(best, load<i32>(scores + 4 * j) as i64);
-  let total: i64 = 0;
-  for (let j: usize = 0; j < count; j++) {
+  const whole = count & ~3;
+  let totals = i64x2.splat(0);
+  for (let j: usize = 0; j < whole; j += 4) {
+    const weights = fourWeights(i32x4.sub(i32x4.splat(best as i32), v128.load(scores + 4 * j)), exp2);
+    totals = i64x2.add(totals, i64x2.extend_low_i32x4_s(weights));
+    totals = i64x2.add(totals, i64x2.extend_high_i32x4_s(weights));
+    const drops = i32x4.sub(fourExponents(valueExponents + j), i32x4.splat(exponent));
+    const first = f64x2.mul(f64x2.convert_low_i32x4_s(weights), powers(drops));
+    const last = f64x2.mul(highDoubles(weights), highPowers(drops));
+    const aligned = clampAll(first, last, i32x4.splat(0x7fffffff));
+    const lowBits = v128.and(aligned, i32x4.splat((1 << (limbBits as i32)) - 1));
+    const limbs = i16x8.narrow_i32x4_s(lowBits, i32x4.shr_u(aligned, limbBits as i32));
+    v128.store64_lane(low + 2 * j, limbs, 0);
+    v128.store64_lane(high + 2 * j, limbs, 1);
+  }
+  let total = i64x2.extract_lane(totals, 0) + i64x2.extract_lane(totals, 1);
+  for (let j: usize = whole; j < count; j++) {
     const distance = best - (load<i32>(scores + 4 * j) as i64);
     const entry = load<i32>(exp2 + 4 * ((distance & 1023) as usize)) as i64;
     const weight = distance >= 26 << 10 ? 0 : roundShift(entry, (distance >> 10) as i32);
@@ -219,6 +253,21 @@ function weighAll(
     store<i16>(high + 2 * j, (aligned >> limbBits) as i16);
   }
   return total;
+}
+
+/** 2^(−distance / 1024) with 24 fractional bits, for distances of 32 bits without a sign. */
+function fourWeights(distances: v128, exp2: usize): v128 {
+  const isNear = i32x4.lt_u(distances, i32x4.splat(26 << 10));
+  const index = v128.and(distances, i32x4.splat(1023));
+  let entries = v128.load32_zero(exp2 + 4 * (i32x4.extract_lane(index, 0) as usize));
+  entries = v128.load32_lane(exp2 + 4 * (i32x4.extract_lane(index, 1) as usize), entries, 1);
+  entries = v128.load32_lane(exp2 + 4 * (i32x4.extract_lane(index, 2) as usize), entries, 2);
+  entries = v128.load32_lane(exp2 + 4 * (i32x4.extract_lane(index, 3) as usize), entries, 3);
+  const shifts = v128.and(i32x4.shr_u(distances, 10), isNear);
+  const max = i32x4.splat(0x7fffffff);
+  // A shift by 0 adds a half and drops it.
+  const weights = scaleAll(f64x2.convert_low_i32x4_s(entries), highDoubles(entries), shifts, max);
+  return v128.and(weights, isNear);
 }
 
 /** sums[h][i] = Σ weight · value, two pages at a time. */

@@ -6,19 +6,18 @@
  * the weights of row r in columns c + s, c + 2 + s, c + 4 + s and c + 6 + s, each plus 8, from its lowest bits on.
  */
 import { sumOfLanes } from "./integers";
-import { finish, MatrixRef, rowStride, tileRows } from "./linear";
+import { finish } from "./linear";
+import { MatrixRef, tileRows } from "./tiles";
 import { multiplyWidened } from "./widened";
 
 const groupColumns: usize = 32;
 const groupBytes: usize = 64;
 /** Groups whose products one lane holds: 32 · 8 · 127 · 8,191 · 8 < 2^31. */
 const groupsPerFlush: usize = 8;
-/** Columns whose products with weight times scale four lanes hold: 256 products of 8 · 127 · 8,191. */
-export const groupedPieceColumns: usize = 1024;
 /** So many tokens are quicker one by one than after widening. */
 const tokensOneByOne: usize = 4;
 
-/** As `matmul`; `scratch` holds 32 KiB and 4 · tokens 64-bit sums. */
+/** As `matmul`. */
 export function matmulGrouped(
   matrix: MatrixRef,
   x: usize,
@@ -36,17 +35,17 @@ export function matmulGrouped(
   multiplyWidened(matrix, x, xExponents, tokens, y, yStride, fraction, max, scratch, true);
 }
 
-/** A piece of a tile as weights times scales, row by row. */
+/** A piece of a tile as weights times scales: eight columns of each row, then the next eight. */
 export function widenGroups(matrix: MatrixRef, row: usize, from: usize, columns: usize, into: usize): void {
   let weights = matrix.weights + (tileRows * (row / tileRows) * matrix.columns + tileRows * from) / 2;
   let scales = matrix.scales + (row * matrix.columns + tileRows * from) / groupColumns;
-  const end = into + 2 * columns;
+  const end = into + 2 * tileRows * columns;
   while (into < end) {
     const s0 = i16x8.splat(load<i8>(scales) as i16);
     const s1 = i16x8.splat(load<i8>(scales, 1) as i16);
     const s2 = i16x8.splat(load<i8>(scales, 2) as i16);
     const s3 = i16x8.splat(load<i8>(scales, 3) as i16);
-    for (let v: usize = 0; v < groupBytes; v += 16, into += 16) {
+    for (let v: usize = 0; v < groupBytes; v += 16, into += 64) {
       const packed = v128.load(weights + v);
       const low = i16x8.splat(15);
       const eight = i16x8.splat(8);
@@ -60,9 +59,9 @@ export function widenGroups(matrix: MatrixRef, row: usize, from: usize, columns:
       const ef = v128.shuffle<i32>(a, b, 2, 6, 3, 7);
       const gh = v128.shuffle<i32>(c, d, 2, 6, 3, 7);
       v128.store(into, i16x8.mul(s0, v128.shuffle<i64>(ab, cd, 0, 2)));
-      v128.store(into + rowStride, i16x8.mul(s1, v128.shuffle<i64>(ab, cd, 1, 3)));
-      v128.store(into + 2 * rowStride, i16x8.mul(s2, v128.shuffle<i64>(ef, gh, 0, 2)));
-      v128.store(into + 3 * rowStride, i16x8.mul(s3, v128.shuffle<i64>(ef, gh, 1, 3)));
+      v128.store(into, i16x8.mul(s1, v128.shuffle<i64>(ab, cd, 1, 3)), 16);
+      v128.store(into, i16x8.mul(s2, v128.shuffle<i64>(ef, gh, 0, 2)), 32);
+      v128.store(into, i16x8.mul(s3, v128.shuffle<i64>(ef, gh, 1, 3)), 48);
     }
     weights += groupBytes;
     scales += tileRows;

@@ -3,39 +3,17 @@
  * (2^13): 8,192 columns over four lanes never overflow; longer rows go in pieces.
  */
 import { clamp, scaleTo, sumOfLanes } from "./integers";
+import { MatrixRef, tileRows } from "./tiles";
 import { multiplyWidened } from "./widened";
 
-/** Columns of a piece; smaller than what lanes hold, so that its weights and activations stay in cache. */
-export const pieceColumns: usize = 2048;
 /** Columns whose products four lanes hold. */
 const laneColumns: usize = 8192;
 /** So many tokens are quicker with weights that are widened anew for every two of them. */
 const tokensDirect: usize = 8;
-/** Rows computed together: they share the loads of activations. */
-export const tileRows: usize = 4;
-/** Bytes from a row of widened weights to the next. */
-export const rowStride: usize = 2 * pieceColumns;
-
-/**
- * The parts of a matrix in memory, see `Matrix` in model/model.ts; `bias` may be 0. Weights lie in tiles of four rows,
- * in each of which 16 columns of one row are followed by the same columns of the next: reading them in order is what memory does best. Rows
- * beyond the matrix are zero.
- */
-@unmanaged
-export class MatrixRef {
-  weights: usize;
-  multipliers: usize;
-  exponents: usize;
-  bias: usize;
-  rows: usize;
-  columns: usize;
-  /** Of groups, those of four rows side by side; see grouped.ts. */
-  scales: usize;
-}
 
 /**
  * y[t][j] = row j of the matrix times x[t], for `tokens` blocks of `columns` 16-bit mantissas. `scratch` holds
- * 4 · 2048 16-bit weights and 4 · tokens 64-bit sums. Results are 32-bit numbers, `yStride` apart.
+ * 32 KiB and 16 · tokens 64-bit sums. Results are 32-bit numbers, `yStride` apart.
  */
 export function matmul(
   matrix: MatrixRef,
@@ -160,24 +138,25 @@ export function finish(matrix: MatrixRef, row: usize, sum: i64, exponent: i32, m
   return clamp(value + (load<i32>(matrix.bias + 4 * row) as i64), max as i64) as i32;
 }
 
-/** A piece of a tile as 16-bit numbers, row by row. */
+/** A piece of a tile as 16-bit numbers: eight columns of each row, then the next eight. */
 export function widenRows(matrix: MatrixRef, row: usize, from: usize, columns: usize, into: usize): void {
   let weights = matrix.weights + row * matrix.columns + tileRows * from;
-  const end = into + 2 * columns;
-  for (let to = into; to < end; to += 32, weights += 64) {
+  const end = into + 2 * tileRows * columns;
+  for (let to = into; to < end; to += 128, weights += 64) {
     widenRow(weights, to);
-    widenRow(weights + 16, to + rowStride);
-    widenRow(weights + 32, to + 2 * rowStride);
-    widenRow(weights + 48, to + 3 * rowStride);
+    widenRow(weights + 16, to + 16);
+    widenRow(weights + 32, to + 32);
+    widenRow(weights + 48, to + 48);
   }
 }
 
+/** Sixteen columns. */
 function widenRow(weights: usize, to: usize): void {
   v128.store(to, v128.load8x8_s(weights));
-  v128.store(to, v128.load8x8_s(weights, 8), 16);
+  v128.store(to, v128.load8x8_s(weights, 8), 64);
 }
 
-export function addTo(sum: usize, lanes: v128): void {
+function addTo(sum: usize, lanes: v128): void {
   store<i64>(sum, load<i64>(sum) + sumOfLanes(lanes));
 }
 

@@ -3,7 +3,7 @@
  * byte `at` and is a multiple of sixteen bytes, as is every row of int8 weights and every group of four-bit ones. Results are 1 where a number is −128, which no
  * conversion makes, and 0 otherwise.
  */
-import { tileRows } from "./linear";
+import { tileRows } from "./tiles";
 
 /** Columns of a row that follow each other in a tile; see `MatrixRef`. */
 const tileColumns: usize = 16;
