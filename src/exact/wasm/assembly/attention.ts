@@ -13,7 +13,7 @@ const limbBits: i64 = 12;
 const pairsPerFlush: usize = 32;
 const noScore: i64 = -0x80000000;
 /** Positions of a page, as in pages.ts. */
-const pagePositions: usize = 32;
+export const pagePositions: usize = 32;
 const pairsPerPage: usize = pagePositions / 2;
 /** Of a cache. */
 const lineBytes: usize = 64;
@@ -365,37 +365,4 @@ function flush(sums: usize, low: v128, high: v128): void {
   const second = i64x2.add(i64x2.extend_high_i32x4_s(low), i64x2.shl(i64x2.extend_high_i32x4_s(high), 12));
   v128.store(sums, i64x2.add(v128.load(sums), first));
   v128.store(sums, i64x2.add(v128.load(sums, 16), second), 16);
-}
-
-/**
- * Rounds one head's key and value of one position to blocks of 14 bits, and puts them where `attend` finds them and, for
- * commitments, beside the position's residual vector: all heads' keys, all values, exponents of keys, of values.
- */
-export function keepHead(
-  key: usize,
-  value: usize,
-  headDim: usize,
-  shown: usize,
-  shownExponents: usize,
-  shownStride: usize,
-  heads: usize,
-  pages: usize,
-  keys: usize,
-  values: usize,
-  keyExponents: usize,
-  valueExponents: usize,
-  position: usize,
-): void {
-  const page = load<u32>(pages + 4 * (position / pagePositions)) as usize;
-  const inPage = position % pagePositions;
-  const shownValue = shown + shownStride;
-  const keyExponent = toBlock(key, headDim, 14, shown) - 16;
-  const valueExponent = toBlock(value, headDim, 14, shownValue) - 16;
-  store<i8>(shownExponents, keyExponent as i8);
-  store<i8>(shownExponents + heads, valueExponent as i8);
-  store<i8>(page + keyExponents + inPage, keyExponent as i8);
-  store<i8>(page + valueExponents + inPage, valueExponent as i8);
-  memory.copy(page + keys + 2 * headDim * inPage, shown, 2 * headDim);
-  const at = page + values + 4 * headDim * (inPage >> 1) + 2 * (inPage & 1);
-  for (let i: usize = 0; i < headDim; i++) store<i16>(at + 4 * i, load<i16>(shownValue + 2 * i));
 }
