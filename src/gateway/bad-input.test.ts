@@ -221,6 +221,10 @@ const rows: Row[] = [
   wrong("too many alternatives", { logprobs: true, top_logprobs: 21 }, "top_logprobs", /from 0 to 20/),
   wrong("log probabilities by number", { logprobs: 3 }, "logprobs", /true or false/),
   ...formats,
+  {
+    ...unsupported("what others call it", { repetition_penalty: 1.2 }, "repetition_penalty"),
+    says: /no parameter of this endpoint/,
+  },
   unsupported("audio", { audio: { voice: "x" } }, "audio"),
   unsupported("modalities", { modalities: ["text", "audio"] }, "modalities"),
   wrong(
@@ -335,7 +339,7 @@ test("bad requests are answered in OpenAI's shape, with what, why and what to do
   assert.ok(session.requests <= 3, "only what depends on the model needs a provider");
 });
 
-test("values that ask for nothing, and parameters nobody knows, are accepted", async () => {
+test("values that ask for nothing, are accepted", async () => {
   const setup = testGateway();
   await setup.add("p1");
   const neutral = {
@@ -355,7 +359,7 @@ test("values that ask for nothing, and parameters nobody knows, are accepted", a
     store: true,
     service_tier: "auto",
     max_tokens: Number.MAX_SAFE_INTEGER,
-    some_extension: { nested: [1] },
+    prediction: { type: "content", content: "a" },
   };
   const answer = await setup.post(chat, { ...question, ...neutral });
   assert.equal(answer.status, 200, await answer.clone().text());

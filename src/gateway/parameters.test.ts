@@ -122,7 +122,7 @@ test("every parameter is treated as docs/API.md says", async () => {
   for (const column of columns) {
     for (const [name, cells] of table) {
       const cell = cells.get(column.title)!;
-      const expected = cell === "" ? "ignored" : marks[cell];
+      const expected = cell === "" ? "refused" : marks[cell];
       assert.ok(expected !== undefined, `${name}, ${column.title}: '${cell}' is no mark`);
       // Where it is no parameter one look will do.
       const values = cell === "" ? junk.slice(0, 1) : junk;

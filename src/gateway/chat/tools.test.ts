@@ -347,12 +347,27 @@ test("nonsense in tools, in any of the three surfaces, is a client's error: neve
   const sparse = fc
     .tuple(body, fc.subarray(bodyKeys, { minLength: 1, maxLength: 3 }))
     .map(([all, keys]) => Object.fromEntries(keys.map((key) => [key, all[key]])));
-  const paths = fc.constantFrom("/v1/chat/completions", "/v1/responses", "/v1/messages");
+  /** What is asked besides, and which of the fields there are. */
+  const { model, messages } = question;
+  const tools = ["tools", "tool_choice"];
+  const surfaces = {
+    "/v1/chat/completions": [
+      { model, messages, max_tokens: 4 },
+      [...tools, "parallel_tool_calls", "reasoning_effort", "messages"],
+    ],
+    "/v1/responses": [
+      { model, input: "a", store: false, max_output_tokens: 4 },
+      [...tools, "parallel_tool_calls", "reasoning", "input"],
+    ],
+    "/v1/messages": [{ model, messages, max_tokens: 4 }, [...tools, "thinking", "messages"]],
+  } as const;
+  const paths = fc.constantFrom(...(Object.keys(surfaces) as (keyof typeof surfaces)[]));
   let answers = 0;
   await fc.assert(
     fc.asyncProperty(paths, sparse, async (path, given) => {
-      const common = { ...question, input: "a", store: false, max_tokens: 4 };
-      const response = await own.post(path, { ...common, ...given });
+      const [common, fields] = surfaces[path];
+      const known = Object.entries(given).filter(([key]) => (fields as readonly string[]).includes(key));
+      const response = await own.post(path, { ...common, ...Object.fromEntries(known) });
       const text = await response.text();
       if (response.status === 200) return void (answers += 1);
       assert.ok(response.status < 500, `${path} ${response.status} ${text}`);

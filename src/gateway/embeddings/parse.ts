@@ -4,6 +4,7 @@ import { dimensionsMax, type EmbedInput } from "../../protocol/embed.ts";
 import type { RoutingHints } from "../../router/hints.ts";
 import { utf8 } from "../../util/bytes.ts";
 import { SkeinError } from "../../util/errors.ts";
+import { refuseUnknown } from "../requests/known-fields.ts";
 import { checkShape } from "../requests/check-shape.ts";
 import { hintsOf, skeinSchema } from "../requests/parse-hints.ts";
 
@@ -56,6 +57,7 @@ const words = {
 
 /** @throws SkeinError `invalid_request`, `request_too_large` */
 export function parseEmbeddings(body: Record<string, unknown>): EmbeddingsRequest {
+  refuseUnknown("embeddings", body);
   const request = checkShape(embeddingsSchema, body, words);
   const inputs = toInputs(request.input);
   inputs.forEach(checkSize);

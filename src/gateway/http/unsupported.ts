@@ -2,7 +2,7 @@ import { SkeinError } from "../../util/errors.ts";
 
 /**
  * Parameters that would change the answer but are not served yet: whether a value asks for nothing. Those
- * that change no answer (`user`, `metadata`, `store`, …) and those nobody here has heard of are ignored.
+ * that change no answer (`user`, `metadata`, `prediction`, …) are taken; what is no parameter is refused elsewhere.
  */
 type Neutral = (value: unknown) => boolean;
 
@@ -18,7 +18,6 @@ const chatOnly: Record<string, Neutral> = {
   function_call: oneOf("none", "auto"),
   audio: never,
   modalities: (value) => Array.isArray(value) && value.every((item) => item === "text"),
-  prediction: never,
   web_search_options: never,
   moderation: never,
   verbosity: oneOf("medium"),

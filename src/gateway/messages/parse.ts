@@ -3,6 +3,7 @@ import { z } from "zod";
 import type { ChatMessage } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { Random } from "../../util/random.ts";
+import { refuseUnknown } from "../requests/known-fields.ts";
 import { checkShape } from "../requests/check-shape.ts";
 import { openaiMessage } from "../../engine/openai-tools.ts";
 import { content, messagesOf, textOf } from "./content.ts";
@@ -48,6 +49,7 @@ const paramNames: Readonly<Record<string, string>> = {
 
 /** @throws SkeinError `invalid_request`, `unsupported_parameter`, with the names that they have here */
 export function parseMessageRequest(body: Body, random: Random): CompletionRequest {
+  refuseUnknown("messages", body);
   const messages = conversationOf(body);
   const { max_tokens, stop_sequences } = checkShape(schema, body);
   const last = messages.at(-1)!;

@@ -27,6 +27,7 @@ import {
   type ToolUse,
   toolUseOf,
 } from "./parse-tools.ts";
+import { refuseUnknown } from "./known-fields.ts";
 import { refuseUnsupported } from "../http/unsupported.ts";
 
 /** A checked request of either endpoint. */
@@ -149,6 +150,7 @@ const textOutputTokensDefault = 16;
 
 /** @throws SkeinError `invalid_request`, `unsupported_parameter` */
 export function parseChatRequest(body: Record<string, unknown>, random: Random): CompletionRequest {
+  refuseUnknown("chat", body);
   refuseUnsupported("chat", body);
   const request = checkShape(chatSchema, body);
   const messages = request.messages.map(toMessage);
@@ -189,6 +191,7 @@ export function parseChatRequest(body: Record<string, unknown>, random: Random):
 
 /** @throws SkeinError `invalid_request`, `unsupported_parameter` */
 export function parseTextRequest(body: Record<string, unknown>, random: Random): CompletionRequest {
+  refuseUnknown("completions", body);
   refuseUnsupported("text", body);
   const request = checkShape(textSchema, body);
   const suffix = request.suffix ?? "";

@@ -3,6 +3,7 @@ import { z } from "zod";
 import type { ChatMessage } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { Random } from "../../util/random.ts";
+import { refuseUnknown } from "../requests/known-fields.ts";
 import { checkShape } from "../requests/check-shape.ts";
 import { openaiMessage } from "../../engine/openai-tools.ts";
 import { type InputItem, inputItem, messagesOf } from "./input.ts";
@@ -63,6 +64,7 @@ const unsupported: Readonly<Record<string, Neutral>> = {
 
 /** @throws SkeinError `invalid_request`, `unsupported_parameter` */
 export function parseResponseRequest(body: Body): ResponseRequest {
+  refuseUnknown("responses", body);
   for (const [param, isNeutral] of Object.entries(unsupported)) {
     const value = body[param];
     if (value === undefined || value === null || isNeutral(value)) continue;
