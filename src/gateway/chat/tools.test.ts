@@ -349,17 +349,17 @@ test("nonsense in tools, in any of the three surfaces, is a client's error: neve
     .map(([all, keys]) => Object.fromEntries(keys.map((key) => [key, all[key]])));
   /** What is asked besides, and which of the fields there are. */
   const { model, messages } = question;
-  const tools = ["tools", "tool_choice"];
+  const shared = ["tools", "tool_choice"];
   const surfaces = {
     "/v1/chat/completions": [
       { model, messages, max_tokens: 4 },
-      [...tools, "parallel_tool_calls", "reasoning_effort", "messages"],
+      [...shared, "parallel_tool_calls", "reasoning_effort", "messages"],
     ],
     "/v1/responses": [
       { model, input: "a", store: false, max_output_tokens: 4 },
-      [...tools, "parallel_tool_calls", "reasoning", "input"],
+      [...shared, "parallel_tool_calls", "reasoning", "input"],
     ],
-    "/v1/messages": [{ model, messages, max_tokens: 4 }, [...tools, "thinking", "messages"]],
+    "/v1/messages": [{ model, messages, max_tokens: 4 }, [...shared, "thinking", "messages"]],
   } as const;
   const paths = fc.constantFrom(...(Object.keys(surfaces) as (keyof typeof surfaces)[]));
   let answers = 0;
