@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { journalIntervalMs } from "../../src/gateway/resume/journal.ts";
 import { Pool, untilAvailable } from "./pool.ts";
 import { parseDocument } from "../../src/receipt/document.ts";
 import { wholeAnswer } from "../../src/receipt/whole-answer.ts";
@@ -100,6 +102,11 @@ async function killedTwice(n: number): Promise<void> {
   let seen = "";
   for (const chars of [8_000, 6_000]) {
     seen += await readSome(response, chars);
+    // No more comes, and what came is written down.
+    const [provider] = pool.members;
+    provider!.child.kill("SIGSTOP");
+    await sleep(2 * journalIntervalMs);
+    provider!.child.kill("SIGCONT");
     gateway.child.kill("SIGKILL");
     await gateway.exited();
     assert.ok(!seen.includes("[DONE]"), "in the middle");
