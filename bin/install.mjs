@@ -2,6 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import module from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -43,4 +44,14 @@ function readStamp() {
   } catch {
     return null;
   }
+}
+
+/**
+ * A checkout's processes start in half the time where Node finds its modules compiled already. Beside the packages, for
+ * whoever can write there can write the code itself.
+ */
+export function keepCompiled() {
+  if (!isCheckout) return;
+  process.env.NODE_COMPILE_CACHE ??= join(root, "node_modules", ".cache", "compiled");
+  module.enableCompileCache?.(process.env.NODE_COMPILE_CACHE);
 }

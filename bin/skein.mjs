@@ -5,7 +5,7 @@ import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { ensureInstalled, isCheckout } from "./install.mjs";
+import { ensureInstalled, isCheckout, keepCompiled } from "./install.mjs";
 import { requireNode24 } from "./node24.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -13,6 +13,7 @@ const main = isCheckout ? join(root, "src", "cli", "main.ts") : join(root, "dist
 
 ensureInstalled({ development: false });
 const node = requireNode24();
+keepCompiled();
 if (node === process.execPath) await import(pathToFileURL(main).href);
 else runUnder(node);
 

@@ -2,9 +2,9 @@
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { ensureInstalled } from "../bin/install.mjs";
+import { ensureInstalled, keepCompiled } from "../bin/install.mjs";
 import { requireNode24 } from "../bin/node24.mjs";
 import { findFiles } from "./files.mjs";
 
@@ -13,12 +13,15 @@ const [part = "all", pattern = ""] = process.argv.slice(2);
 
 ensureInstalled({ development: true });
 const node = requireNode24();
+keepCompiled();
 // A home of its own, so that no test reads or changes the developer's configuration.
 const home = mkdtempSync(join(tmpdir(), "skein-test-"));
 process.env.SKEIN_HOME ??= home;
 process.env.NODE_ENV ??= "test";
 process.on("exit", () => rmSync(home, { recursive: true, force: true }));
 
+/** End-to-end tests of what happens in time, or on all cores. The others mostly wait for processes: two go at once. */
+const alone = ["chaos.test.ts", "move.test.ts", "browser.test.ts", "supervision.test.ts"];
 const flags = ["--disable-warning=ExperimentalWarning", "--test", "--test-timeout=180000"];
 if (part === "all") run([join(root, "scripts", "check.mjs")]);
 run([join(root, "bin", "skein.mjs"), "engine", "add", "llama", "--bundled"]);
@@ -26,7 +29,11 @@ if (part === "all" || part === "unit") {
   run([...flags, "--test-isolation=none", ...tests("src", "bench")]);
 }
 if (part === "all" || part === "e2e") {
-  run([...flags, "--test-concurrency=1", ...tests(join("test", "e2e"))]);
+  const files = tests(join("test", "e2e"));
+  const isAlone = (file) => alone.includes(basename(file));
+  const [others, few] = [files.filter((file) => !isAlone(file)), files.filter(isAlone)];
+  if (others.length > 0) run([...flags, "--test-concurrency=2", ...others]);
+  if (few.length > 0) run([...flags, "--test-concurrency=1", ...few]);
 }
 
 function tests(...folders) {
