@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { ensureInstalled } from "../bin/install.mjs";
+import { ensureInstalled, keepCompiled } from "../bin/install.mjs";
 import { requireNode24 } from "../bin/node24.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -19,6 +19,7 @@ if (name === undefined || !existsSync(file)) {
 }
 ensureInstalled({ development: true });
 const node = requireNode24();
+keepCompiled();
 const engine = spawnSync(node, [join(root, "bin", "skein.mjs"), "engine", "add", "llama", "--bundled"], {
   stdio: "inherit",
 });
