@@ -15,7 +15,8 @@ import { createProvider, type Provider } from "../../src/provider/index.ts";
 import { systemClock } from "../../src/util/clock.ts";
 import { silentLogger } from "../../src/util/log.ts";
 import { systemRandom } from "../../src/util/random.ts";
-import { Pool, providersOf, untilAvailable, watchStream } from "./pool.ts";
+import { Pool, providersOf, untilAvailable } from "./pool.ts";
+import { watchStream } from "./watch-stream.ts";
 import { eventually, killAll, type Running, skein, stop, temporaryHome } from "./processes.ts";
 
 const deps = { clock: systemClock, random: systemRandom, log: silentLogger };
