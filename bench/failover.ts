@@ -33,9 +33,9 @@ const seed = Number(values.seed);
 if (!(kills >= 2 && rivalKills >= 0 && minutes > 0 && Number.isInteger(seed)))
   throw new Error("--kills is at least 2, --rival-kills 0, --minutes is above 0, --seed a whole number.");
 /** Of each engine. */
-const clients = Number(process.env["C"] ?? 6);
+const clients = 5;
 /** Of each engine: while two are there, one may be killed, and the others are starting again. */
-const membersEach = Number(process.env["M"] ?? 4);
+const membersEach = 4;
 /** Starting a killed process again takes most of it. */
 const killTimeoutMs = 8_000;
 const progressEveryMs = 10_000;
@@ -129,25 +129,25 @@ async function measureOurs(): Promise<Asked> {
       if (ms !== null) found.prefillMs.push(ms);
     }
     // 2. Killed at random, with a client that measures beside the others.
-    const random = seededRandom(seed);
+    const random = seededRandom(seed + 1);
     const preys = pools.map((pool) =>
       preyOf(url, pool, () => random.next(), {
         onKill: (id) => void detectedMs(url, pool.model, id).then((ms) => found.detectMs.push(ms)),
         onProblem: otherError,
       }),
     );
-    let salt = prefillRuns;
-    const busy = setInterval(() => {
-      salt += 1;
-      const measured = readAgainMs(url, pools[salt % 2]!.model, text, salt);
-      measured.then((ms) => ms === null || found.prefillBusyMs.push(ms), otherError);
-    }, prefillBusyEveryMs);
-    try {
-      await bothHavocs("ours", kills, preys, asked);
-      await Promise.all(pools.map((pool) => pool.complete()));
-    } finally {
-      clearInterval(busy);
-    }
+    const over = new AbortController();
+    const measure = async (): Promise<void> => {
+      for (let salt = prefillRuns; !over.signal.aborted; salt++) {
+        const ms = await readAgainMs(url, pools[salt % 2]!.model, text, salt).catch(otherError);
+        if (typeof ms === "number") found.prefillBusyMs.push(ms);
+        await new Promise((resolve) => setTimeout(resolve, prefillBusyEveryMs));
+      }
+    };
+    const measured = measure();
+    await bothHavocs("ours", kills, preys, asked);
+    over.abort();
+    await Promise.all([measured, ...pools.map((pool) => pool.complete())]);
     return asked;
   } finally {
     await stop(gateway).catch(() => undefined);
@@ -281,8 +281,10 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => 
 try {
   const asked = await measureOurs();
   if (rivalKills > 0) await measureRival(asked);
-  printResult();
+} catch (error) {
+  otherError(error);
 } finally {
+  printResult();
   await killAll();
   home.remove();
 }

@@ -31,8 +31,16 @@ test("50 streams cut by kill -9 at random points: no error, and in the exact tie
   const options = { ...common, random: () => random.next(), onProblem };
   const { exact, llama, url } = network;
   const pools = [
-    startHavoc(preyOf(url, exact, options.random, { onProblem }), { ...options, until: { cuts: 30 }, expected }),
-    startHavoc(preyOf(url, llama, options.random, { onProblem }), { ...options, until: { cuts: 20 }, expected: null }),
+    startHavoc(preyOf(url, exact, options.random, { onProblem }), {
+      ...options,
+      until: { cuts: 30 },
+      expected,
+    }),
+    startHavoc(preyOf(url, llama, options.random, { onProblem }), {
+      ...options,
+      until: { cuts: 20 },
+      expected: null,
+    }),
   ];
   await Promise.all(pools.map(({ done }) => done));
   await Promise.all([exact, llama].map((pool) => pool.complete()));

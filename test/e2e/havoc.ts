@@ -96,18 +96,16 @@ export interface HavocOptions {
   readonly errorsMax: number;
   readonly random: () => number;
   readonly timeoutMs: number;
-  /** Ends it, as reaching `until` does. */
-  readonly stop?: AbortSignal;
-  readonly onKill?: () => void;
   /** Hears at once of what a client should not have seen. */
   readonly onProblem?: (text: string) => void;
 }
 
 /** A stream that takes longer hangs. */
 const streamTimeoutMs = 120_000;
-/** Before each kill. */
-const pauseMinMs = 20;
-const pauseMaxMs = Number(process.env["P"] ?? 400);
+/** Before each kill: streams get somewhere meanwhile. */
+const pauseMaxMs = 1_500;
+/** Until somebody may be killed. */
+const retryMs = 100;
 /** Share of kills that are followed by another one… */
 const twiceShare = 0.25;
 /** …within this time: what was cut is being read again then. */
@@ -116,69 +114,42 @@ const twiceMaxMs = 150;
 const excerptChars = 60;
 const explanationChars = 6_000;
 
-/** Lets clients ask again and again and kills somebody at random moments. */
+/** Lets clients ask again and again and kills somebody at random moments; `seen` grows meanwhile. */
 export function startHavoc(
   prey: Prey,
   options: HavocOptions,
 ): { readonly seen: Havoc; readonly done: Promise<void> } {
-  const { until, questions, expected, random, onProblem = () => undefined } = options;
+  const { until, questions, random } = options;
   const startMs = performance.now();
-  const errors: string[] = [];
-  const gapsMs: number[] = [];
-  const seen = {
-    streams: 0,
-    cuts: 0,
-    fruitlessCuts: 0,
-    kills: 0,
-    errors,
-    altered: 0,
-    alteredBytes: 0,
-    gapsMs,
-  };
+  const seen: Noted = { ...nothing, errors: [], gapsMs: [] };
   const isDone = (): boolean => ("cuts" in until ? seen.cuts >= until.cuts : seen.kills >= until.kills);
   const isOver = (): boolean =>
-    isDone() ||
-    options.stop?.aborted === true ||
-    errors.length > options.errorsMax ||
-    performance.now() - startMs > options.timeoutMs;
+    isDone() || seen.errors.length > options.errorsMax || performance.now() - startMs > options.timeoutMs;
   const client = async (number: number): Promise<void> => {
     for (let i = number; !isOver(); i++) {
       const question = i % questions.length;
       const stream = await prey.ask(questions[question]!, AbortSignal.timeout(streamTimeoutMs));
-      seen.streams += 1;
-      const difference =
-        expected === null || stream.error !== null ? null : compare(stream, expected[question]!);
-      if (stream.error !== null) errors.push(stream.error);
-      if (difference !== null) {
-        seen.altered += 1;
-        seen.alteredBytes += difference.bytes;
-      }
-      const problem = stream.error ?? difference?.text;
-      if (problem !== undefined) {
+      const problem = note(seen, stream, options.expected?.[question]);
+      if (problem !== null) {
         const atSeconds = ((performance.now() - startMs) / 1000).toFixed(1);
-        const about = { question: questions[question], ...stream, arrivalsMs: stream.arrivalsMs.slice(-1) };
-        const known = await prey.explain(stream).catch(String);
-        onProblem(
-          `${stream.id} after ${atSeconds} s and ${seen.kills} kills: ${problem}\n  saw: ${JSON.stringify(about)}\n  known: ${known.slice(0, explanationChars)}`,
-        );
+        const what = `${stream.id} after ${atSeconds} s and ${seen.kills} kills: ${problem}`;
+        options.onProblem?.(`${what}\n${await circumstances(prey, questions[question]!, stream)}`);
       }
-      if (stream.attempts < 2) continue;
-      seen.cuts += stream.attempts - 1;
-      seen.fruitlessCuts += (await prey.fruitlessCuts(stream).catch(() => null)) ?? 0;
-      gapsMs.push(stream.gapMs);
+      if (stream.attempts > 1) {
+        seen.fruitlessCuts += (await prey.fruitlessCuts(stream).catch(() => null)) ?? 0;
+      }
     }
   };
   const kill = async (more: number): Promise<boolean> => {
     if (isOver() || !(await prey.killOne(more))) return false;
     seen.kills += 1;
-    options.onKill?.();
     return true;
   };
   const killer = async (): Promise<void> => {
     let more = 0;
     while (!isOver()) {
-      await pause(pauseMinMs + random() * (pauseMaxMs - pauseMinMs));
-      if (!(await kill(more))) continue;
+      await pause(random() * pauseMaxMs);
+      while (!isOver() && !(await kill(more))) await pause(retryMs);
       if (more > 0) await pause(random() * twiceMaxMs);
       if (more > 0) await kill(0);
       more = random() < twiceShare ? 1 : 0;
@@ -186,6 +157,31 @@ export function startHavoc(
   };
   const clients = Array.from({ length: options.clients }, (_, number) => client(number));
   return { seen, done: Promise.all([killer(), ...clients]).then(() => undefined) };
+}
+
+type Noted = { -readonly [Key in keyof Havoc]: Havoc[Key] } & { errors: string[]; gapsMs: number[] };
+const nothing = { streams: 0, cuts: 0, fruitlessCuts: 0, kills: 0, altered: 0, alteredBytes: 0 };
+
+/** Counts a stream. Returns what a client should not have seen; null: nothing. */
+function note(seen: Noted, stream: Seen, expected: Expected | undefined): string | null {
+  seen.streams += 1;
+  if (stream.attempts > 1) {
+    seen.cuts += stream.attempts - 1;
+    seen.gapsMs.push(stream.gapMs);
+  }
+  if (stream.error !== null) seen.errors.push(stream.error);
+  if (stream.error !== null || expected === undefined) return stream.error;
+  const difference = compare(stream, expected);
+  if (difference === null) return null;
+  seen.altered += 1;
+  seen.alteredBytes += difference.bytes;
+  return difference.text;
+}
+
+async function circumstances(prey: Prey, question: Question, stream: Seen): Promise<string> {
+  const saw = { question, ...stream, arrivalsMs: stream.arrivalsMs.slice(-1) };
+  const known = await prey.explain(stream).catch(String);
+  return `  saw: ${JSON.stringify(saw)}\n  known: ${known.slice(0, explanationChars)}`;
 }
 
 function pause(ms: number): Promise<void> {
@@ -201,10 +197,8 @@ function compare(stream: Seen, expected: Expected): { readonly bytes: number; re
     const different = differentBytes(is!, should!);
     bytes += different;
     if (different === 0 || text !== "") return;
-    const at = Math.max(
-      0,
-      is!.findIndex((byte, i) => byte !== should![i]),
-    );
+    const first = is!.findIndex((byte, i) => byte !== should![i]);
+    const at = first < 0 ? is!.length : first;
     const excerpt = (one: Buffer): string => JSON.stringify(one.subarray(at, at + excerptChars).toString());
     text = `choice ${choice} differs from byte ${at} on: ${excerpt(is!)} instead of ${excerpt(should!)}`;
   });
