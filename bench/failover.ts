@@ -33,9 +33,11 @@ const seed = Number(values.seed);
 if (!(kills >= 2 && rivalKills >= 0 && minutes > 0 && Number.isInteger(seed)))
   throw new Error("--kills is at least 2, --rival-kills 0, --minutes is above 0, --seed a whole number.");
 /** Of each engine. */
-const clients = 5;
-/** Of each engine: while two are there, one may be killed, and the others are starting again. */
-const membersEach = 4;
+const clients = 4;
+/** Of each engine: while two are there, one may be killed, and others are starting again. */
+const membersEach = 3;
+/** Sooner after each other, kills make processes start all the time, and the gap shows little but that. */
+const pauseMaxMs = 3_000;
 /** Starting a killed process again takes most of it. */
 const killTimeoutMs = 8_000;
 const progressEveryMs = 10_000;
@@ -84,6 +86,7 @@ async function bothHavocs(
       expected: engines[i] === "exact" ? asked.expected : null,
       until: { kills: i === 0 ? Math.ceil(total / 2) : Math.floor(total / 2) },
       errorsMax: Number.POSITIVE_INFINITY,
+      pauseMaxMs,
       random: () => random.next(),
       timeoutMs: Math.min(limitMs, total * killTimeoutMs),
       // The rival's are many, and its own affair.
@@ -131,7 +134,7 @@ async function measureOurs(): Promise<Asked> {
     // 2. Killed at random, with a client that measures beside the others.
     const random = seededRandom(seed + 1);
     const preys = pools.map((pool) =>
-      preyOf(url, pool, () => random.next(), {
+      preyOf(url, pool, (busy) => busy[Math.floor(random.next() * busy.length)], {
         onKill: (id) => void detectedMs(url, pool.model, id).then((ms) => found.detectMs.push(ms)),
         onProblem: otherError,
       }),

@@ -48,26 +48,29 @@ export async function startRivalPool(
       return { port, child: start(port), ready: false };
     }),
   );
+  let isClosed = false;
   const untilReady = async (upstream: Upstream): Promise<void> => {
-    await eventually(`an upstream on port ${upstream.port}`, () => serves(upstream.port, model));
+    await eventually(`an upstream on port ${upstream.port}`, async () =>
+      isClosed ? true : serves(upstream.port, model),
+    );
     upstream.ready = true;
   };
   await Promise.all(upstreams.map(untilReady));
   const targets = upstreams.map(({ port }) => portkeyTarget(`http://127.0.0.1:${port}`));
   const balanced = { strategy: { mode: "loadbalance" }, targets };
   const headers = portkeyHeaders({ strategy: { mode: "fallback" }, targets: [balanced, ...targets] });
-  let isClosed = false;
+
   return {
     ask: (question, signal) =>
       watchStream(portkey.url, { ...question, model }, undefined, { headers, signal }),
     async killOne(more) {
       const ready = upstreams.filter((upstream) => upstream.ready);
-      if (ready.length < 2 + more) return false;
+      if (ready.length < Math.max(2, Math.min(2 + more, upstreams.length))) return false;
       const victim = ready[Math.floor(given.random() * ready.length)]!;
       victim.ready = false;
       victim.child.kill("SIGKILL");
       victim.child = start(victim.port);
-      untilReady(victim).catch((error: unknown) => isClosed || console.error(String(error)));
+      untilReady(victim).catch((error: unknown) => console.error(String(error)));
       return true;
     },
     fruitlessCuts: () => Promise.resolve(null),

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { seededRandom } from "../../src/util/random.ts";
 import { startDelayProxy } from "./delay-proxy.ts";
 import { localNetwork } from "./local-network.ts";
-import { preyOf, startHavoc } from "./havoc.ts";
+import { busiest, preyOf, startHavoc } from "./havoc.ts";
 import { Pool, untilAvailable } from "./pool.ts";
 import { eventually, within } from "./processes.ts";
 import { watchStream } from "./watch-stream.ts";
@@ -27,16 +27,16 @@ test("50 streams cut by kill -9 at random points: no error, and in the exact tie
   for (const { error } of expected) assert.equal(error, null);
   const problems: string[] = [];
   const onProblem = (text: string): void => void problems.push(text);
-  const common = { questions, clients: 12, errorsMax: 20, timeoutMs: 120_000 };
+  const common = { questions, clients: 12, errorsMax: 20, pauseMaxMs: 400, timeoutMs: 120_000 };
   const options = { ...common, random: () => random.next(), onProblem };
   const { exact, llama, url } = network;
   const pools = [
-    startHavoc(preyOf(url, exact, options.random, { onProblem }), {
+    startHavoc(preyOf(url, exact, busiest, { onProblem }), {
       ...options,
       until: { cuts: 30 },
       expected,
     }),
-    startHavoc(preyOf(url, llama, options.random, { onProblem }), {
+    startHavoc(preyOf(url, llama, busiest, { onProblem }), {
       ...options,
       until: { cuts: 20 },
       expected: null,

@@ -1,12 +1,15 @@
 /** Servers that are killed at random moments while clients read, and what these clients see. */
-import type { RequestView } from "../../src/protocol/gateway-api.ts";
+import type { ProviderView, RequestView } from "../../src/protocol/gateway-api.ts";
 import { type Pool, providersOf } from "./pool.ts";
 import { type Question, type Seen, watchStream } from "./watch-stream.ts";
 
 /** A service whose members may be killed while its clients read. */
 export interface Prey {
   ask(question: Question, signal: AbortSignal): Promise<Seen>;
-  /** Kills one that works, while `more` others and one more are there; its place is taken again. False: not now. */
+  /**
+   * Kills one that works, while one more is there, and `more` others where there are so many at all; its place is taken
+   * again. False: not now.
+   */
   killOne(more: number): Promise<boolean>;
   /** How many attempts of a stream brought no text; null: nobody knows. */
   fruitlessCuts(seen: Seen): Promise<number | null>;
@@ -14,16 +17,22 @@ export interface Prey {
   explain(seen: Seen): Promise<string>;
 }
 
+/** Most streams are cut then. */
+export function busiest(busy: readonly ProviderView[]): ProviderView | undefined {
+  return busy.toSorted((a, b) => b.active - a.active)[0];
+}
+
 /**
  * A pool behind a gateway: one that streams is killed.
  *
+ * @param choose who is killed of those that stream
  * @param hear.onKill hears who, at once
  * @param hear.onProblem hears of one whose place nobody takes
  */
 export function preyOf(
   url: string,
   pool: Pool,
-  random: () => number,
+  choose: (busy: readonly ProviderView[]) => ProviderView | undefined,
   hear: { readonly onKill?: (id: string) => void; readonly onProblem?: (text: string) => void } = {},
 ): Prey {
   const { model } = pool;
@@ -40,8 +49,8 @@ export function preyOf(
       const mine = all.filter(({ id }) => pool.members.some((member) => member.id === id));
       const available = mine.filter(({ state }) => state === "available");
       const busy = available.filter(({ active }) => active > 0);
-      const victim = busy[Math.floor(random() * busy.length)];
-      if (available.length < 2 + more || victim === undefined) return false;
+      const victim = choose(busy);
+      if (available.length < Math.max(2, Math.min(2 + more, pool.size)) || victim === undefined) return false;
       replace(victim.id);
       hear.onKill?.(victim.id);
       return true;
@@ -94,6 +103,8 @@ export interface HavocOptions {
   /** It is over when so many streams have gone on elsewhere (`cuts`), or so many were killed. */
   readonly until: { readonly cuts: number } | { readonly kills: number };
   readonly errorsMax: number;
+  /** Before each kill, at most: streams get somewhere meanwhile. */
+  readonly pauseMaxMs: number;
   readonly random: () => number;
   readonly timeoutMs: number;
   /** Hears at once of what a client should not have seen. */
@@ -102,8 +113,6 @@ export interface HavocOptions {
 
 /** A stream that takes longer hangs. */
 const streamTimeoutMs = 120_000;
-/** Before each kill: streams get somewhere meanwhile. */
-const pauseMaxMs = 1_500;
 /** Until somebody may be killed. */
 const retryMs = 100;
 /** Share of kills that are followed by another one… */
@@ -148,7 +157,7 @@ export function startHavoc(
   const killer = async (): Promise<void> => {
     let more = 0;
     while (!isOver()) {
-      await pause(random() * pauseMaxMs);
+      await pause(random() * options.pauseMaxMs);
       while (!isOver() && !(await kill(more))) await pause(retryMs);
       if (more > 0) await pause(random() * twiceMaxMs);
       if (more > 0) await kill(0);

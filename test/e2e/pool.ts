@@ -10,6 +10,7 @@ export class Pool {
   readonly #start: () => Promise<Member>;
   #members: Member[] = [];
   #starting: Promise<void>[] = [];
+  #startingCount = 0;
 
   constructor(home: string, engine: "llama" | "exact", join: string) {
     this.model = engine === "exact" ? "tiny-exact" : "tiny";
@@ -27,13 +28,23 @@ export class Pool {
     return this.#members;
   }
 
+  /** With those that are starting. */
+  get size(): number {
+    return this.#members.length + this.#startingCount;
+  }
+
   async grow(count: number): Promise<void> {
     await Promise.all(Array.from({ length: count }, () => this.#add()));
   }
 
   async #add(): Promise<void> {
-    const member = await this.#start();
-    this.#members = [...this.#members, member];
+    this.#startingCount += 1;
+    try {
+      const member = await this.#start();
+      this.#members = [...this.#members, member];
+    } finally {
+      this.#startingCount -= 1;
+    }
   }
 
   /** Takes one out, and starts a new one in its place. */
