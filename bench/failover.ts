@@ -52,7 +52,11 @@ const q = (samples: readonly number[], share: number): number =>
   samples.length === 0 ? 0 : Math.round(quantile(samples, share));
 const sum = (runs: readonly Havoc[], of: (one: Havoc) => number): number =>
   runs.reduce((total, one) => total + of(one), 0);
-const problem = (text: string): void => console.error(`PROBLEM ${text}`);
+const interrupted = new AbortController();
+/** What becomes of those that an interrupted run leaves behind is of no interest. */
+const problem = (text: string): void => {
+  if (!interrupted.signal.aborted) console.error(`PROBLEM ${text}`);
+};
 
 /** What is known so far; both engines each. */
 const found = {
@@ -60,7 +64,8 @@ const found = {
   rival: [] as readonly Havoc[],
   /** Requests that measure, and processes that did not start: not in the streams' errors. */
   otherErrors: 0,
-  oursMs: 0,
+  /** How long the kills took. */
+  oursMs: () => 0,
   detectMs: [] as number[],
   prefillMs: [] as number[],
   prefillBusyMs: [] as number[],
@@ -79,6 +84,7 @@ async function bothHavocs(
   const startMs = performance.now();
   const share = total / (kills + rivalKills);
   const limitMs = minutes * 60_000 * share;
+  if (name === "ours") found.oursMs = () => performance.now() - startMs;
   const begun = preys.map((prey, i) =>
     startHavoc(prey, {
       clients,
@@ -97,7 +103,6 @@ async function bothHavocs(
   found[name] = seen;
   const progress = setInterval(() => {
     const tookMs = performance.now() - startMs;
-    if (name === "ours") found.oursMs = tookMs;
     const done = sum(seen, (one) => one.kills);
     const perKillMs = tookMs / Math.max(1, done);
     const each = seen.map((one, i) => `${engines[i]} ${one.kills}`).join(", ");
@@ -111,7 +116,8 @@ async function bothHavocs(
     await Promise.all(begun.map(({ done }) => done));
   } finally {
     clearInterval(progress);
-    if (name === "ours") found.oursMs = performance.now() - startMs;
+    const tookMs = performance.now() - startMs;
+    if (name === "ours") found.oursMs = () => tookMs;
   }
 }
 
@@ -247,6 +253,8 @@ function printResult(): void {
     gapMsP50: q(gapsMs, 0.5),
     gapMsP99: q(gapsMs, 0.99),
     gapMsMax: q(gapsMs, 1),
+    gapExactMsP50: q(ours[0]?.gapsMs ?? [], 0.5),
+    gapLlamaMsP50: q(ours[1]?.gapsMs ?? [], 0.5),
     detectMsP50: q(detectMs, 0.5),
     detectMsP99: q(detectMs, 0.99),
     prefillMsP50: q(prefillMs, 0.5),
@@ -254,7 +262,7 @@ function printResult(): void {
     prefillBusyMsP99: q(prefillBusyMs, 0.99),
     gapOverFloorMsP50: q(gapsMs, 0.5) - floorMs,
     undisturbedGapMsMax: q(found.undisturbedGapsMs, 1),
-    secondsPerKill: Number((found.oursMs / 1000 / Math.max(1, trials)).toFixed(2)),
+    secondsPerKill: Number((found.oursMs() / 1000 / Math.max(1, trials)).toFixed(2)),
     ...(rival.length === 0
       ? {}
       : {
@@ -275,6 +283,7 @@ function printResult(): void {
 /** Ends at once, with what there is. */
 async function interrupt(signal: "SIGINT" | "SIGTERM"): Promise<never> {
   printResult();
+  interrupted.abort();
   await killAll();
   home.remove();
   process.exit(128 + constants.signals[signal]);
@@ -287,7 +296,9 @@ try {
 } catch (error) {
   otherError(error);
 } finally {
-  printResult();
-  await killAll();
-  home.remove();
+  if (!interrupted.signal.aborted) {
+    printResult();
+    await killAll();
+    home.remove();
+  }
 }
