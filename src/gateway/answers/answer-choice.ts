@@ -139,6 +139,8 @@ async function attemptUntilDone(
       const hasYielded = to.madeRoom?.aborted === true && !signal.aborted;
       deps.metrics.attempted(signal.aborted ? "cancelled" : hasYielded ? "made_room" : error.code);
       if (signal.aborted) throw signal.reason instanceof SkeinError ? signal.reason : error;
+      const { providerId } = held.to.candidate;
+      deps.decisions.failed(request.requestId, providerId, error, held.progress.position);
       if (error.code === "overloaded") {
         search.refused = true;
         continue;

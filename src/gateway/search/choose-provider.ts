@@ -159,7 +159,8 @@ export function chooseProvider(deps: ChooseDeps, wish: Wish): Decision {
   const facts = {
     promptTokens: keys.promptTokens,
     outputTokensMax: request.outputTokensMax,
-    ttftMaxMs: wish.hints.ttftMaxMs,
+    // The client has its first token: what is left must come, however late.
+    ttftMaxMs: wish.isResumed ? null : wish.hints.ttftMaxMs,
     isResumed: wish.isResumed,
   };
   const candidates = shortlist.map((offered) => {

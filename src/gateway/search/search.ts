@@ -119,7 +119,7 @@ export async function nextCandidate(
       waitingFor,
       isBatch: together.isBatch,
     };
-    const leftMs = limits.queueTimeoutMs - search.waitedMs;
+    const leftMs = waitMaxMs(limits, wish) - search.waitedMs;
     const startMs = search.watch.elapsedMs;
     mayTry = leftMs > 0 && (await waitingRoom.turn(place, leftMs, signal));
     search.waitedMs += search.watch.elapsedMs - startMs;
@@ -130,6 +130,11 @@ export async function nextCandidate(
     }
     search.tried.clear();
   }
+}
+
+/** Nobody who wants a first token soon waits longer than that for somebody who gives it. */
+function waitMaxMs({ queueTimeoutMs }: ChoiceDeps["limits"], { hints, isResumed }: Wish): number {
+  return Math.min(queueTimeoutMs, isResumed ? queueTimeoutMs : (hints.ttftMaxMs ?? queueTimeoutMs));
 }
 
 /** What waiting cannot mend; null: it may. */
