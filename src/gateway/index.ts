@@ -17,7 +17,7 @@ import { canaryOwner } from "./audits/index.ts";
 import { openAudits } from "./audits/open.ts";
 import { Reputations } from "./audits/reputations.ts";
 import { complete, type CompleteDeps, startAnswer } from "./answers/complete.ts";
-import { Cloud } from "./search/cloud.ts";
+import { Cloud, watchBudget } from "./search/cloud.ts";
 import { Decisions } from "./search/decisions.ts";
 import { Directory } from "./directory/directory.ts";
 import { FairShare } from "./search/fair-share.ts";
@@ -130,6 +130,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     },
   );
   directory.onChange(() => runner.wake());
+  if (options.cloud !== null) watchBudget(metrics, options.cloud.budget);
   metrics.watch("skein_batches", "Batches that have not ended.", () => runner.batches);
   metrics.watch("skein_batch_lines_running", "Lines of batches that are asked now.", () => runner.asking);
   void runner.resume();

@@ -188,6 +188,7 @@ async function openCloud(deps: SessionDeps, cloud: GatewayConfig["cloud"]): Prom
         contextTokens: cloud.contextTokens,
         parallel: cloudParallel,
         providerId: cloudProviderId,
+        mayBeAway: true,
       },
     );
     return { ...cloud, engine, budget };

@@ -54,7 +54,8 @@ export function allBusy(
   );
 }
 
-const reasonWords: Record<RejectReason, string> = {
+/** How offers that a request excludes are, in words that go on after "is" or a number. */
+export const reasonWords: Record<RejectReason, string> = {
   not_allowed: "not in skein.allow",
   denied: "in skein.deny",
   other_region: "in another region than skein.region",

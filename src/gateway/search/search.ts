@@ -101,7 +101,7 @@ export async function nextCandidate(
       if (together.isBatch && search.waitedMs > 0) waitingRoom.wake();
       return occupied;
     }
-    const refusal = refusalNow(deps, together, search, decision);
+    const refusal = refusalNow(deps, together, search, wish, decision);
     if (refusal !== null) {
       const cloud = lastResort();
       // What failed is worth waiting for: its provider may be starting again.
@@ -139,12 +139,15 @@ function waitMaxMs({ queueTimeoutMs }: ChoiceDeps["limits"], { hints, isResumed 
 
 /** What waiting cannot mend; null: it may. */
 function refusalNow(
-  { directory }: ChoiceDeps,
+  { directory, cloud }: ChoiceDeps,
   { model, hints: { needs } }: Together,
   search: Search,
+  wish: Wish,
   decision: Decision,
 ): SkeinError | null {
-  if (!directory.isOffered(model)) return search.failure ?? notOffered(directory, model);
+  if (!directory.isOffered(model)) {
+    return search.failure ?? cloud?.whyNot(wish) ?? notOffered(directory, model);
+  }
   return isHopeless(decision) ? (search.failure ?? noneFits(model, decision.refused, needs)) : null;
 }
 
