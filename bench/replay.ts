@@ -1,6 +1,10 @@
 /**
  * Replays recorded requests (`--trace FILE`; without it, a small trace made from the seed) over simulated providers that
  * leave and join: the real gateway and router against plain load balancing, over the same machines, in simulated time.
+ *
+ * FILE is Azure's LLM inference trace (CSV) or one of Mooncake's (JSONL), of which `--requests N` takes the first. `--scale` is how many times
+ * as fast as recorded requests come (else so fast that machines are 60 % busy), `--churn` the percent of `--providers` that leave in
+ * a minute (5), `--policy` one of router, leastLoaded, roundRobin, random (all; may be repeated).
  */
 import { parseArgs } from "node:util";
 import { machinesOf, type Policy, replay, type Replayed, scaleFor } from "./lib/replay.ts";
