@@ -161,6 +161,7 @@ function gatewayOptionsOf(config: GatewayConfig, network: Network, join: JoinPol
     joinAddresses: () => network.addresses(),
     join,
     apiKeys: config.apiKeys,
+    joinToken: config.restrictJoin?.token ?? null,
     allowedHosts: config.allowedHosts,
     corsOrigins: config.corsOrigins,
     cloudPrice: config.cloudPrice,
