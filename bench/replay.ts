@@ -54,10 +54,12 @@ interface Summary {
   readonly tpotMsP50: number;
   readonly tpotMsP99: number;
   readonly cacheHitRate: number;
+  /** Share of all machines' time that went into attempts which another one overtook. */
+  readonly duplicateWork: number;
 }
 
 /** The first tenth is everybody's learning: it counts for success, not for latencies. */
-function summary(replayed: readonly Replayed[]): Summary {
+function summary(replayed: readonly Replayed[]): Omit<Summary, "duplicateWork"> {
   const learned = replayed.slice(Math.floor(replayed.length / 10)).filter(({ error }) => error === null);
   const ttftMs = learned.map((one) => one.ttftMs);
   const tpotMs = learned.flatMap((one) => one.tpotMs ?? []);
@@ -90,13 +92,15 @@ const summaries = new Map<Policy, Summary>();
 for (const policy of policies) {
   if (values.policy !== undefined && !values.policy.includes(policy)) continue;
   const startMs = performance.now();
-  const replayed = await replay(trace, policy, { providers, scale, churn, seed });
-  const seen = summary(replayed);
+  const spent = { allMs: 0, abandonedMs: 0 };
+  const replayed = await replay(trace, policy, { providers, scale, churn, seed }, spent);
+  const duplicateWork = spent.abandonedMs / spent.allMs;
+  const seen = { ...summary(replayed), duplicateWork };
   summaries.set(policy, seen);
   console.log(
     `${policy.padEnd(12)} success ${(100 * seen.successRate).toFixed(2)} %, first token ${round(seen.ttftMsP50)} ms (p50), ` +
       `${round(seen.ttftMsP99)} ms (p99), per token ${round(seen.tpotMsP50)} ms (p50), ${round(seen.tpotMsP99)} ms (p99), ` +
-      `${(100 * seen.cacheHitRate).toFixed(1)} % of prompt tokens cached; ${Math.round((performance.now() - startMs) / 1000)} s`,
+      `${(100 * seen.cacheHitRate).toFixed(1)} % of prompt tokens cached, ${(100 * duplicateWork).toFixed(2)} % of the work twice; ${Math.round((performance.now() - startMs) / 1000)} s`,
   );
   const errors = new Map<string, number>();
   for (const { error } of replayed) if (error !== null) errors.set(error, (errors.get(error) ?? 0) + 1);
