@@ -48,7 +48,7 @@ export async function runGateway(
   const policy: JoinPolicy =
     config.restrictJoin === null ? { kind: "open" } : { kind: "restricted", ...config.restrictJoin };
   let store: Store | null = null;
-  let gateway: Gateway;
+  let gateway: Gateway | null = null;
   let listening: Listening;
   try {
     store = await openGatewayStore(deps, config.storeFile);
@@ -58,8 +58,10 @@ export async function runGateway(
     gateway = createGateway({ ...deps, store }, options);
     admitProviders(deps, network, gateway, policy);
     // 3. The door for clients.
-    listening = await listen((request) => gateway.fetch(request), config);
+    const { fetch: answer } = gateway;
+    listening = await listen(answer, config);
   } catch (error) {
+    gateway?.close();
     await store?.close();
     await network.close();
     throw error;
