@@ -4,6 +4,7 @@ import { test } from "node:test";
 import type { ProviderView, RequestView } from "../../protocol/gateway-api.ts";
 import type { GenerateRequest } from "../../protocol/generate.ts";
 import { SkeinError } from "../../util/errors.ts";
+import { defaultPolicy } from "../../router/policy.ts";
 import { question, testGateway, type TestGateway } from "../fixture.suite.ts";
 
 const chat = "/v1/chat/completions";
@@ -19,7 +20,8 @@ async function why(setup: TestGateway, id: string, headers = {}): Promise<Reques
 }
 
 test("a decision says who was chosen, who else there was, what they would have cost, who was rejected", async () => {
-  const setup = testGateway();
+  // On a busy machine round trips within it take milliseconds, now and then.
+  const setup = testGateway({ policy: { ...defaultPolicy, exploreShare: 0, nearBestMs: 200 } });
   for (const id of ["p1", "p2", "p3"]) await setup.add(id);
   await setup.add("slow", { prefillMs: 400 });
   const view = await why(setup, await ask(setup, { skein: { deny: ["p3"] } }));
