@@ -26,7 +26,11 @@ export const price: PriceSheet = {
 /** A provider's session, as the gateway sees it, around an engine. */
 export class FakeSession implements ProviderSession {
   readonly remoteAddress = "memory";
-  readonly roundTripMs = 1;
+  roundTripMs: number | null = 1;
+  roundTripFloorMs: number | null = 1;
+  estimatedRoundTripMs: number | null = null;
+  unansweredMs = 0;
+  region = "test";
   readonly providerId: string;
   readonly engine: Engine;
   closed = false;
@@ -48,7 +52,7 @@ export class FakeSession implements ProviderSession {
       sequence: 1,
       issuedAtMs: 0,
       expiresAtMs: Number.MAX_SAFE_INTEGER,
-      region: "test",
+      region: this.region,
       models: [{ ...model, engine: kind, price }],
     };
   }

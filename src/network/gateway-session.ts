@@ -14,7 +14,13 @@ import { greetProvider } from "./handshake.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import type { Connection } from "./port.ts";
 import { type AnswerFrame, type RequestStream, RequestStreams, type TakeFrame } from "./request-streams.ts";
-import { type CoordinateRecord, creditEvents, type JoinPolicy, type ProviderSession, type SessionDeps } from "./session.ts";
+import {
+  type CoordinateRecord,
+  creditEvents,
+  type JoinPolicy,
+  type ProviderSession,
+  type SessionDeps,
+} from "./session.ts";
 
 /** An offer that expired without a renewal is withdrawn within this time. */
 const expiryCheckMs = 5_000;

@@ -39,7 +39,7 @@ export const firstCoordinate: NetworkCoordinate = {
 
 /** The round trip that two coordinates predict: the way between the points, and both heights. */
 export function distanceMs(a: NetworkCoordinate, b: NetworkCoordinate): number {
-  return lengthOf(between(a, b)) + a.heightMs + b.heightMs;
+  return lengthOf(between(a, b)) + (a.heightMs + b.heightMs);
 }
 
 /** How wrong a prediction is, as a share of what was measured. */

@@ -13,6 +13,7 @@ import type { Network } from "../../network/port.ts";
 import type { JoinPolicy, SessionDeps } from "../../network/session.ts";
 import { resolveJoinTarget } from "../../client/join-address.ts";
 import { defaultPolicy } from "../../router/policy.ts";
+import { OwnWhereabouts } from "../../router/whereabouts.ts";
 import type { Store } from "../../store/port.ts";
 import { systemClock } from "../../util/clock.ts";
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
@@ -33,7 +34,8 @@ export async function runGateway(
   report: (report: Report) => void,
 ): Promise<RunningRole> {
   const log = createLogger(config.logLevel, "gateway");
-  const deps = { clock: systemClock, random: systemRandom, log };
+  const whereabouts = new OwnWhereabouts({ random: systemRandom });
+  const deps = { clock: systemClock, random: systemRandom, log, whereabouts };
   const seed = loadOrCreateIdentity(config.identityFile);
   const signer = await createSigner(seed);
   // 1. The door for providers.
@@ -160,6 +162,7 @@ function gatewayOptionsOf(config: GatewayConfig, network: Network, join: JoinPol
     version: packageVersion,
     joinAddresses: () => network.addresses(),
     join,
+    region: config.region,
     apiKeys: config.apiKeys,
     allowedHosts: config.allowedHosts,
     corsOrigins: config.corsOrigins,

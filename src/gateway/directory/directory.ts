@@ -1,7 +1,7 @@
 /** The live table of providers: who is joined, what they offer, how they did lately. */
 import type { ProviderSession } from "../../network/session.ts";
 import type { ModelOffer } from "../../protocol/offer.ts";
-import { OfferIndex, type Standing } from "../../router/offer-index.ts";
+import { OfferIndex } from "../../router/offer-index.ts";
 import { type Observation, paceShareOf } from "../../router/pace.ts";
 import { typicalRequest } from "../../router/plan.ts";
 import { defaultPolicy, type RoutingPolicy } from "../../router/policy.ts";
@@ -13,6 +13,7 @@ import { candidateOf } from "./candidate.ts";
 import { matches } from "./model-name.ts";
 import { probe } from "./probe.ts";
 import { type Health, ProviderEntry } from "./provider-entry.ts";
+import { lookAtRegions } from "./look-at-regions.ts";
 import { Reliability } from "./reliability.ts";
 import type { Trust } from "./trust.ts";
 import { Uptime } from "./uptime.ts";
@@ -48,9 +49,17 @@ export class Directory {
   #cancelSweep = (): void => undefined;
 
   readonly #trust: Trust | null;
+  /** Where this gateway is; empty: unknown. */
+  readonly #region: string;
 
-  constructor(deps: DirectoryDeps, policy: RoutingPolicy = defaultPolicy, trust: Trust | null = null) {
+  constructor(
+    deps: DirectoryDeps,
+    policy: RoutingPolicy = defaultPolicy,
+    trust: Trust | null = null,
+    region = "",
+  ) {
     this.#deps = deps;
+    this.#region = region;
     this.policy = policy;
     this.#trust = trust;
     this.#reliability = new Reliability(deps.clock);
@@ -134,7 +143,7 @@ export class Directory {
       for (const identity of identities) {
         const offered = this.#index.get(keyOf(providerId, identity));
         if (offered === undefined || asked.has(offered)) continue;
-        if (standingOf(offered) !== "away" && accept(offered)) found.push(offered);
+        if (offered.entry.standingOf(identity) !== "away" && accept(offered)) found.push(offered);
       }
     }
     return found;
@@ -294,7 +303,13 @@ export class Directory {
         typicalRequest,
         this.policy,
       );
-      this.#index.set(keyOf(entry.session.providerId, modelId), offered, offer, standingOf(offered), scoreMs);
+      this.#index.set(
+        keyOf(entry.session.providerId, modelId),
+        offered,
+        offer,
+        entry.standingOf(modelId),
+        scoreMs,
+      );
     }
     for (const modelId of withdrawn) this.#remove(entry, modelId);
   }
@@ -326,6 +341,7 @@ export class Directory {
         this.#uptime.look(entry.session.providerId, entry.session.status.ready);
         this.#proveAgain(entry);
       }
+      lookAtRegions(this.entries, this.#region, this.policy.region);
       this.#scheduleSweep();
     });
   }
@@ -383,10 +399,4 @@ function isCooling({ state }: Health): boolean {
 
 function keyOf(providerId: string, modelId: string): string {
   return `${providerId}\n${modelId}`;
-}
-
-function standingOf({ entry, offer }: Offered): Standing {
-  const { state } = entry.served(offer.modelId).health;
-  if (!entry.session.status.ready) return "away";
-  return state === "proved" ? "available" : state === "cooling" ? "cooling" : "away";
 }

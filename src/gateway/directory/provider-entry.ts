@@ -1,5 +1,8 @@
 import type { ProviderSession } from "../../network/session.ts";
 import type { ModelOffer } from "../../protocol/offer.ts";
+import type { DeclaredRegion } from "../../router/hints.ts";
+import type { Standing } from "../../router/offer-index.ts";
+import type { RegionDoubt } from "../../router/regions.ts";
 import { BesideShare } from "../../router/beside.ts";
 import { Pace } from "../../router/pace.ts";
 import type { RoutingPolicy } from "../../router/policy.ts";
@@ -43,6 +46,8 @@ export class ProviderEntry {
   failed = 0;
   /** Models that stand in the directory's index. */
   readonly indexed: Set<string> = new Set();
+  /** Why it cannot be where it says; null: nothing speaks against it. */
+  regionDoubt: RegionDoubt | null = null;
   /** Called when `inFlight` changed. */
   onLoad: () => void = () => undefined;
   #inFlight = 0;
@@ -136,6 +141,15 @@ export class ProviderEntry {
     this.#waitedForMs = nowMs;
   }
 
+  get region(): DeclaredRegion {
+    return { name: this.session.offer?.region ?? "", isDoubtful: this.regionDoubt !== null };
+  }
+
+  /** Empty: it declares none, or one that its round trip contradicts. */
+  get believedRegion(): string {
+    return this.regionDoubt === null ? (this.session.offer?.region ?? "") : "";
+  }
+
   get models(): readonly ModelOffer[] {
     return this.session.offer?.models ?? [];
   }
@@ -161,6 +175,13 @@ export class ProviderEntry {
     for (const served of this.#served.values()) {
       if (served.health.state === "proved") served.health = { state: "unproved" };
     }
+  }
+
+  /** How one of its models stands in the directory's index. */
+  standingOf(modelId: string): Standing {
+    const { state } = this.served(modelId).health;
+    if (!this.session.status.ready) return "away";
+    return state === "proved" ? "available" : state === "cooling" ? "cooling" : "away";
   }
 
   isAvailable(modelId: string): boolean {

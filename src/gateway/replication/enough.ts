@@ -42,7 +42,7 @@ export function enoughProviders(
   const providers = all.filter(
     ({ offer }) => contextTokens === null || offer.contextTokensMax === contextTokens,
   );
-  const regionOf = (id: string): string => directory.entryOf(id)?.session.offer?.region ?? "";
+  const regionOf = (id: string): string => directory.entryOf(id)?.believedRegion ?? "";
   const regions = new Set(providers.map(({ entry }) => regionOf(entry.session.providerId)));
   regions.delete("");
   return { modelId, providers, facts: { regionOf, hasRegions: regions.size >= replicas, contextTokens } };

@@ -196,6 +196,7 @@ const forGood: ReadonlySet<RejectReason> = new Set([
   "not_allowed",
   "denied",
   "other_region",
+  "region_doubtful",
   "not_private",
   "too_expensive",
   "unable",
@@ -217,7 +218,7 @@ export function refusedForGood(
 ): RejectReason | null {
   const { providerId } = entry.session;
   if (directory.isExcluded(providerId, offer.modelId)) return "failed_audit";
-  const excluded = refusedByHints(providerId, entry.session.offer?.region ?? "", offer, hints);
+  const excluded = refusedByHints(providerId, entry.region, offer, hints);
   if (excluded !== null) return excluded;
   return hints.trust?.level === "audit" && audits?.hasModel(offer.modelId) !== true ? "not_auditable" : null;
 }
@@ -229,9 +230,8 @@ function refusalOf(
 ): RejectReason | null {
   const excluded = refusedForGood(deps, { entry, offer }, wish.hints);
   if (excluded !== null) return excluded;
-  const { providerId, offer: signed } = entry.session;
-  const region = signed?.region ?? "";
-  if (wish.apart?.excludes(providerId, region, offer) === true) return "another_replica";
+  const { providerId } = entry.session;
+  if (wish.apart?.excludes(providerId, entry.believedRegion, offer) === true) return "another_replica";
   if (wish.tried.has(providerId)) return "tried_already";
   if (offer.contextTokensMax <= wish.contextTokensMin) return "context_too_short";
   return wish.canContinue(offer) ? null : "cannot_continue";

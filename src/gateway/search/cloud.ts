@@ -7,7 +7,7 @@ import type { ProviderSession } from "../../network/session.ts";
 import type { GenerateEvent, GenerateRequest } from "../../protocol/generate.ts";
 import type { ModelOffer } from "../../protocol/offer.ts";
 import { fee, type PriceSheet } from "../../protocol/price.ts";
-import { refusedByHints } from "../../router/hints.ts";
+import { noRegion, refusedByHints } from "../../router/hints.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { Sink } from "../../util/sink.ts";
 import type { ChoiceRequest } from "../attempts/attempt.ts";
@@ -69,7 +69,7 @@ export class Cloud {
     if (own === undefined || wish.isResumed || wish.tried.has(cloudProviderId)) return null;
     const { entry, offer } = own;
     if (this.#options.engine.status().state !== "ready") return null;
-    if (refusedByHints(cloudProviderId, "", offer, wish.hints) !== null) return null;
+    if (refusedByHints(cloudProviderId, noRegion, offer, wish.hints) !== null) return null;
     const { budget } = this.#options;
     if (budget.spentToday + mostOf(offer, wish.request) > budget.limit) return null;
     const candidate = candidateOf(own, this.#deps.directory.policy);
