@@ -41,6 +41,7 @@ const regions: Readonly<Record<string, readonly (readonly [number, number])[]>> 
     [5, -74],
   ],
 };
+export const regionNames: readonly string[] = Object.keys(regions);
 const earthRadiusKm = 6_371;
 /** Light in glass goes 200 km in a millisecond: a round trip of 1 ms for 100 km. */
 const kmPerRoundTripMs = 100;
@@ -62,7 +63,7 @@ export class CoordinateWorld {
 
   constructor(count: number, random: Random) {
     this.#random = random;
-    const names = Object.keys(regions);
+    const names = regionNames;
     this.peers = Array.from({ length: count }, () => {
       const region = names[Math.floor(random.next() * names.length)]!;
       const cities = regions[region]!;

@@ -1,7 +1,7 @@
 /** A gateway without sockets: naive engines behind sessions that only exist in memory. */
 import type { Engine } from "../engine/port.ts";
 import { createNaiveEngine, naiveDefaults, type NaiveEngineOptions } from "../engine/naive.ts";
-import type { ProviderSession } from "../network/session.ts";
+import type { ProviderSession, RoundTripFloor } from "../network/session.ts";
 import type { Embedded } from "../protocol/embed.ts";
 import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
@@ -27,7 +27,7 @@ export const price: PriceSheet = {
 export class FakeSession implements ProviderSession {
   readonly remoteAddress = "memory";
   roundTripMs: number | null = 1;
-  roundTripFloorMs: number | null = 1;
+  roundTripFloor: RoundTripFloor | null = { ms: 1, samples: 64 };
   estimatedRoundTripMs: number | null = null;
   unansweredMs = 0;
   region = "test";

@@ -19,6 +19,7 @@ import {
   creditEvents,
   type JoinPolicy,
   type ProviderSession,
+  type RoundTripFloor,
   type SessionDeps,
 } from "./session.ts";
 
@@ -102,8 +103,8 @@ class GatewaySideSession implements ProviderSession {
     return this.#heartbeat.jitterMs;
   }
 
-  get roundTripFloorMs(): number | null {
-    return this.#heartbeat.floorMs;
+  get roundTripFloor(): RoundTripFloor | null {
+    return this.#heartbeat.floor;
   }
 
   get unansweredMs(): number {

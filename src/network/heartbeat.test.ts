@@ -77,7 +77,7 @@ test("a far peer that answers before it is asked does not seem near: no id follo
     for (let guess = 1; guess <= 3; guess++) heartbeat.pong({ id: last + guess });
   }
   assert.equal(heartbeat.roundTripMs, 2 * oneWayMs);
-  assert.equal(heartbeat.floorMs, 2 * oneWayMs);
+  assert.deepEqual(heartbeat.floor, { ms: 2 * oneWayMs, samples: 20 });
   assert.equal(new Set(heard.ids).size, heard.ids.length);
 });
 
@@ -87,7 +87,7 @@ test("a peer that guesses ids again and again is given up", () => {
   assert.match(heard.reason, /nobody sent/);
 });
 
-test("the floor is the shortest of the latest round trips, and none while there are few", () => {
+test("the floor is the shortest of the latest round trips, and none while there is none", () => {
   const { clock, heartbeat, heard } = setUp();
   const beat = (roundTripMs: number): void => {
     heartbeat.heard();
@@ -95,12 +95,12 @@ test("the floor is the shortest of the latest round trips, and none while there 
     heartbeat.pong({ id: heard.ids.at(-1)! });
     clock.advance(heartbeatIntervalMs - roundTripMs);
   };
+  assert.deepEqual([heartbeat.floor], [null]);
   for (let i = 0; i < 7; i++) beat(20 + i);
-  assert.equal(heartbeat.floorMs, null);
   beat(500);
-  assert.equal(heartbeat.floorMs, 20);
+  assert.deepEqual(heartbeat.floor, { ms: 20, samples: 8 });
   for (let i = 0; i < 64; i++) beat(80 + i);
-  assert.equal(heartbeat.floorMs, 80, "what was short once is forgotten");
+  assert.equal(heartbeat.floor?.ms, 80, "what was short once is forgotten");
 });
 
 test("who withholds its first answer is at least as far as that takes", () => {

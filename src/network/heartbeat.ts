@@ -1,6 +1,6 @@
 import type { NetworkCoordinate } from "../protocol/coordinate.ts";
 import type { Ping, Pong } from "../protocol/messages.ts";
-import { heartbeatIntervalMs, heartbeatTimeoutMs, type SessionDeps } from "./session.ts";
+import { heartbeatIntervalMs, heartbeatTimeoutMs, type RoundTripFloor, type SessionDeps } from "./session.ts";
 
 /** Weights of the newest measurement in the smoothed round trip and its deviation (RFC 6298's values). */
 const smoothing = 1 / 8;
@@ -9,9 +9,8 @@ const deviationSmoothing = 1 / 4;
 const lateTimerMs = 500;
 /** Pings that may be answered yet. */
 const pingsOpenMax = 16;
-/** Round trips of which the shortest counts as the floor; with fewer than so many there is none yet. */
+/** Round trips of which the shortest counts as the floor. */
 const floorSamplesMax = 64;
-const floorSamplesMin = 8;
 /** Pongs in a row that answer no open ping: answers that came very late are fewer, and more would be guesses. */
 const strayPongsMax = 64;
 
@@ -54,9 +53,10 @@ export class Heartbeat {
     this.#heardMs = this.#dueMs = deps.clock.monotonicMs();
   }
 
-  /** The shortest of the latest round trips; null: too few. */
-  get floorMs(): number | null {
-    return this.#samplesMs.length < floorSamplesMin ? null : Math.min(...this.#samplesMs);
+  /** The shortest of the latest round trips. */
+  get floor(): RoundTripFloor | null {
+    const samples = this.#samplesMs.length;
+    return samples === 0 ? null : { ms: Math.min(...this.#samplesMs), samples };
   }
 
   /** For so long the first ping is without an answer; 0 once one was answered. */

@@ -422,10 +422,10 @@ test("both ends tell their coordinates with their pongs, and learn from what the
     },
   );
   await eventually("both have measured", () => learnt.length >= 2);
-  assert.deepEqual(learnt.map(([name, peer, , told]) => [name, peer, told]).toSorted(), [
-    ["gateway", gateway.providerId.slice(-4), 20],
-    ["provider", provider.gatewayId.slice(-4), 10],
-  ]);
+  assert.deepEqual(
+    new Set(learnt.map(([name, peer, , told]) => `${name} ${peer} ${told}`)),
+    new Set([`gateway ${gateway.providerId.slice(-4)} 20`, `provider ${provider.gatewayId.slice(-4)} 10`]),
+  );
   assert.ok(learnt.every(([, , roundTripMs]) => roundTripMs > 0));
   assert.equal(gateway.estimatedRoundTripMs, null, "there is no offer yet");
   const signer = await createSigner(providerSeed);

@@ -43,6 +43,13 @@ export interface Whereabouts {
   recordOf(peerId: string): CoordinateRecord;
 }
 
+/** The shortest of the latest round trips: load makes them longer, nothing makes them shorter than the way. */
+export interface RoundTripFloor {
+  readonly ms: number;
+  /** That it was taken from. */
+  readonly samples: number;
+}
+
 /** How a peer's coordinates did against measurements. */
 export interface CoordinateRecord {
   readonly measurements: number;
@@ -60,8 +67,8 @@ export interface ProviderSession {
   readonly roundTripMs: number | null;
   /** Smoothed deviation of these round trips; null or absent: unknown. */
   readonly jitterMs?: number | null;
-  /** The shortest of the latest round trips; null or absent: too few. Load makes round trips longer, nothing shorter. */
-  readonly roundTripFloorMs?: number | null;
+  /** Null or absent: nothing was measured. */
+  readonly roundTripFloor?: RoundTripFloor | null;
   /** By the coordinate in its offer; null or absent: nobody can say. */
   readonly estimatedRoundTripMs?: number | null;
   /** For so long the first ping is without an answer: the round trip takes at least as long. 0 once it was answered. */

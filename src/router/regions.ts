@@ -14,6 +14,8 @@ export interface RegionPolicy {
   readonly spreadWeight: number;
   /** Providers that must declare a region, the one in question included, before any is compared with the others. */
   readonly providersMin: number;
+  /** Round trips of which the shortest says something. */
+  readonly samplesMin: number;
   /** Whoever declares the gateway's own region is at most so far away: the margin, and two slow lines. */
   readonly ownMaxMs: number;
 }
@@ -22,6 +24,7 @@ export const defaultRegionPolicy: RegionPolicy = {
   marginMs: 80,
   spreadWeight: 3,
   providersMin: 4,
+  samplesMin: 8,
   ownMaxMs: 120,
 };
 

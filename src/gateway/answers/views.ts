@@ -9,7 +9,7 @@ import { roundTripOf } from "../directory/candidate.ts";
 import type { Directory } from "../directory/directory.ts";
 import type { CloudPrice } from "../options.ts";
 import type { ProviderEntry } from "../directory/provider-entry.ts";
-import { doubtText } from "../directory/look-at-regions.ts";
+import { doubtText } from "../directory/region-watch.ts";
 import { advice } from "../directory/work.ts";
 
 export function feeView(

@@ -13,7 +13,7 @@ import { candidateOf } from "./candidate.ts";
 import { matches } from "./model-name.ts";
 import { probe } from "./probe.ts";
 import { type Health, ProviderEntry } from "./provider-entry.ts";
-import { lookAtRegions } from "./look-at-regions.ts";
+import { RegionWatch } from "./region-watch.ts";
 import { Reliability } from "./reliability.ts";
 import type { Trust } from "./trust.ts";
 import { Uptime } from "./uptime.ts";
@@ -46,11 +46,9 @@ export class Directory {
   readonly #listeners = new Set<() => void>();
   readonly #reliability: Reliability;
   readonly #uptime: Uptime;
-  #cancelSweep = (): void => undefined;
-
   readonly #trust: Trust | null;
-  /** Where this gateway is; empty: unknown. */
-  readonly #region: string;
+  readonly #regions: RegionWatch;
+  #cancelSweep = (): void => undefined;
 
   constructor(
     deps: DirectoryDeps,
@@ -59,7 +57,7 @@ export class Directory {
     region = "",
   ) {
     this.#deps = deps;
-    this.#region = region;
+    this.#regions = new RegionWatch(region, policy.region);
     this.policy = policy;
     this.#trust = trust;
     this.#reliability = new Reliability(deps.clock);
@@ -92,6 +90,7 @@ export class Directory {
       if (entry.inFlight > 0 && session.status.ready) this.#reliability.failed(session.providerId);
       if (this.#entries.get(session.providerId) === entry) {
         this.#uptime.left(session.providerId, !session.status.ready);
+        this.#regions.left(entry);
         this.#entries.delete(session.providerId);
         this.#unindex(entry);
       }
@@ -341,7 +340,7 @@ export class Directory {
         this.#uptime.look(entry.session.providerId, entry.session.status.ready);
         this.#proveAgain(entry);
       }
-      lookAtRegions(this.entries, this.#region, this.policy.region);
+      this.#regions.look(this.entries);
       this.#scheduleSweep();
     });
   }

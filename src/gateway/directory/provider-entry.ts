@@ -48,6 +48,8 @@ export class ProviderEntry {
   readonly indexed: Set<string> = new Set();
   /** Why it cannot be where it says; null: nothing speaks against it. */
   regionDoubt: RegionDoubt | null = null;
+  /** Whether its region was compared with enough round trips. */
+  isRegionJudged = false;
   /** Called when `inFlight` changed. */
   onLoad: () => void = () => undefined;
   #inFlight = 0;

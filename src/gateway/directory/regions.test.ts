@@ -35,7 +35,11 @@ async function crowd(time: PassingTime, region: string, liarMs: number): Promise
     ["liar", liarMs],
   ] as const) {
     const session = await setup.add(id);
-    Object.assign(session, { region, roundTripMs: floorMs + 5, roundTripFloorMs: floorMs });
+    Object.assign(session, {
+      region,
+      roundTripMs: floorMs + 5,
+      roundTripFloor: { ms: floorMs, samples: 64 },
+    });
     session.changed();
   }
   await time.after(sweepMs);
@@ -73,7 +77,7 @@ test("in the gateway's own region the distance decides; a doubt ends when the me
   const setup = await crowd(time, "us-east-1", 130);
   assert.match((await viewOf(setup, "liar")).region_doubt!, /where this gateway is/);
   const session = new FakeSession("liar", (await setup.add("near5")).engine);
-  Object.assign(session, { region: "us-east-1", roundTripFloorMs: 30 });
+  Object.assign(session, { region: "us-east-1", roundTripFloor: { ms: 30, samples: 64 } });
   setup.gateway.addSession(session);
   await time.after(sweepMs);
   assert.equal((await viewOf(setup, "liar")).region_doubt, null);

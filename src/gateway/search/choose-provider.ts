@@ -165,8 +165,10 @@ export function chooseProvider(deps: ChooseDeps, wish: Wish): Decision {
   const candidates = shortlist.map((offered) => {
     const cachedTokens = cached.get(offered.entry.session.providerId);
     const candidate = directory.candidateOf(offered, cachedTokens, wish.isBatch);
-    // A probe is passed easily: after a failure, those that have answered real requests go first.
-    return wish.hasFailed && offered.entry.completed === 0 ? { ...candidate, cooling: true } : candidate;
+    // A probe is passed easily: after a failure, those that have answered real requests go first; for a region, those measured.
+    const isLast = wish.hasFailed && offered.entry.completed === 0;
+    const isUnjudged = wish.hints.region !== null && !offered.entry.isRegionJudged;
+    return isLast || isUnjudged ? { ...candidate, cooling: true } : candidate;
   });
   const plan = planAttempts(candidates, facts, random, policyFor(directory.policy, wish));
   for (const { providerId, reason } of plan.rejected) note(providerId, reason);

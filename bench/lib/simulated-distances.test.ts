@@ -1,0 +1,33 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { type Shares, simulateDistances } from "./simulated-distances.ts";
+
+const seeds = [1, 2, 3];
+
+async function sum(options: Parameters<typeof simulateDistances>[1]): Promise<Shares> {
+  const total = { near: 0, far: 0, liar: 0, errors: [] as string[] };
+  for (const seed of seeds) {
+    const shares = await simulateDistances(seed, options);
+    for (const role of ["near", "far", "liar"] as const) total[role] += shares[role];
+    total.errors.push(...shares.errors);
+  }
+  return total;
+}
+
+test("a far provider that says it is near gets no more than far ones; one that is near gets more", async () => {
+  const lied = await sum({});
+  assert.ok(lied.far > 20, "the near ones were not full: the test says nothing");
+  assert.ok(lied.liar <= lied.far + 3 * Math.sqrt(lied.far), JSON.stringify(lied));
+  const restless = await sum({ isRestless: true });
+  assert.ok(restless.liar <= restless.far + 3 * Math.sqrt(restless.far), JSON.stringify(restless));
+  const truth = await sum({ liarMs: 8 });
+  assert.ok(truth.liar > truth.far + 3 * Math.sqrt(truth.far), "being near is worth nothing here");
+});
+
+test("requests for a region do not go to who cannot be there", async () => {
+  const lied = await sum({ hint: "home" });
+  assert.deepEqual([lied.liar, lied.far], [0, 0]);
+  assert.ok(lied.near > 0);
+  const restless = await sum({ hint: "home", isRestless: true });
+  assert.equal(restless.liar, 0, "nor to one that comes back before it was measured for long");
+});
