@@ -406,7 +406,7 @@ test("both ends tell their coordinates with their pongs, and learn from what the
   const learnt: [string, string, number, number][] = [];
   const lost: string[] = [];
   const whereaboutsOf = (name: string, x: number): Whereabouts => ({
-    coordinate: { positionMs: [x, 0, 0, 0], heightMs: 1, error: 0.5 },
+    coordinate: { positionMs: [x, 0, 0], heightMs: 1, error: 0.5 },
     learn: (peerId, roundTripMs, { positionMs }) =>
       void learnt.push([name, peerId.slice(-4), roundTripMs, positionMs[0]!]),
     left: () => void lost.push(name),
@@ -429,7 +429,7 @@ test("both ends tell their coordinates with their pongs, and learn from what the
   assert.ok(learnt.every(([, , roundTripMs]) => roundTripMs > 0));
   assert.equal(gateway.estimatedRoundTripMs, null, "there is no offer yet");
   const signer = await createSigner(providerSeed);
-  const coordinate = { positionMs: [70, 0, 0, 0], heightMs: 1, error: 0.1 };
+  const coordinate = { positionMs: [70, 0, 0], heightMs: 1, error: 0.1 };
   provider.sendOffer(await signOffer(signer, { ...offerOf(gateway.providerId, 1), coordinate }));
   await eventually("the offer came", () => gateway.offer !== null);
   assert.equal(gateway.estimatedRoundTripMs, 70);

@@ -9,8 +9,8 @@ export interface NetworkCoordinate {
   readonly error: number;
 }
 
-/** More of them say little that heights do not (Ledlie, Gardner, Seltzer 2007). */
-export const coordinateDimensions = 4;
+/** A fourth one is better only for who joined many gateways (`npm run bench -- coordinates`). */
+export const coordinateDimensions = 3;
 /** No two places on earth are as far apart, satellites included. */
 export const coordinateMaxMs = 5_000;
 export const coordinateErrorMax = 1.5;

@@ -221,9 +221,9 @@ test("golden frames: another implementation must produce these bytes", () => {
     [
       {
         type: "pong",
-        body: { id: 7, coordinate: { positionMs: [1.5, -2, 0, 0], heightMs: 3, error: 0.25 } },
+        body: { id: 7, coordinate: { positionMs: [1.5, -2, 0], heightMs: 3, error: 0.25 } },
       },
-      "09a2626964076a636f6f7264696e617465a3656572726f72f93400686865696768744d73036a706f736974696f6e4d7384f93e00210000",
+      "09a2626964076a636f6f7264696e617465a3656572726f72f93400686865696768744d73036a706f736974696f6e4d7383f93e002100",
     ],
     [{ type: "cancel", stream: 258, body: {} }, "1300000102a0"],
     [

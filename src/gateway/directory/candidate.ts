@@ -1,7 +1,7 @@
 import type { ProviderSession } from "../../network/session.ts";
 import type { RoutingPolicy } from "../../router/policy.ts";
 import type { Candidate } from "../../router/predict.ts";
-import type { Offered } from "./directory.ts";
+import type { Offered } from "./provider-entry.ts";
 import { neutralTrust } from "../../router/policy.ts";
 
 /** What was measured here; until then what coordinates say, but no less than the first ping has been waiting. */

@@ -12,7 +12,7 @@ import type { GatewayDeps } from "../options.ts";
 import { candidateOf } from "./candidate.ts";
 import { matches } from "./model-name.ts";
 import { probe } from "./probe.ts";
-import { type Health, ProviderEntry } from "./provider-entry.ts";
+import { type Health, type Offered, ProviderEntry } from "./provider-entry.ts";
 import { RegionWatch } from "./region-watch.ts";
 import { Reliability } from "./reliability.ts";
 import type { Trust } from "./trust.ts";
@@ -29,12 +29,6 @@ const sweepMs = 5_000;
 const knownNamesMax = 1_000;
 
 type DirectoryDeps = Omit<GatewayDeps, "store">;
-
-/** One model at one provider. */
-export interface Offered {
-  readonly entry: ProviderEntry;
-  readonly offer: ModelOffer;
-}
 
 export class Directory {
   readonly #deps: DirectoryDeps;
@@ -81,6 +75,7 @@ export class Directory {
     const entry = new ProviderEntry(session, this.#deps.clock.nowMs());
     this.#entries.set(session.providerId, entry);
     this.#uptime.joined(session.providerId);
+    this.#regions.joined(entry);
     entry.onLoad = () => this.#reindex(entry);
     this.#reindex(entry);
     session.onChange(() => this.#sessionChanged(entry));

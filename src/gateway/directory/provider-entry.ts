@@ -30,6 +30,11 @@ export class ServedModel {
   wasProved = false;
 }
 
+export interface JudgedRegion {
+  readonly region: string;
+  readonly doubt: RegionDoubt | null;
+}
+
 type BatchShare = Pick<RoutingPolicy, "batchBeside" | "batchHoldMs">;
 
 /** One joined provider and what this gateway has seen of it. */
@@ -46,10 +51,8 @@ export class ProviderEntry {
   failed = 0;
   /** Models that stand in the directory's index. */
   readonly indexed: Set<string> = new Set();
-  /** Why it cannot be where it says; null: nothing speaks against it. */
-  regionDoubt: RegionDoubt | null = null;
-  /** Whether its region was compared with enough round trips. */
-  isRegionJudged = false;
+  /** The region that it declared when that was compared with its round trips, and what came of it; null: it was not yet. */
+  judged: JudgedRegion | null = null;
   /** Called when `inFlight` changed. */
   onLoad: () => void = () => undefined;
   #inFlight = 0;
@@ -147,6 +150,15 @@ export class ProviderEntry {
     return { name: this.session.offer?.region ?? "", isDoubtful: this.regionDoubt !== null };
   }
 
+  get isRegionJudged(): boolean {
+    return this.judged !== null && this.judged.region === this.session.offer?.region;
+  }
+
+  /** Why it cannot be where it says; null: nothing speaks against it. */
+  get regionDoubt(): RegionDoubt | null {
+    return this.isRegionJudged ? this.judged!.doubt : null;
+  }
+
   /** Empty: it declares none, or one that its round trip contradicts. */
   get believedRegion(): string {
     return this.regionDoubt === null ? (this.session.offer?.region ?? "") : "";
@@ -197,4 +209,10 @@ export class ProviderEntry {
       if (health.state === "cooling") health.cancel();
     }
   }
+}
+
+/** One model at one provider. */
+export interface Offered {
+  readonly entry: ProviderEntry;
+  readonly offer: ModelOffer;
 }

@@ -8,10 +8,10 @@ import { type PrefixCache, promptKeys, type PromptKeys } from "../../router/pref
 import type { Random } from "../../util/random.ts";
 import type { Clock } from "../../util/clock.ts";
 import type { Audits } from "../audits/index.ts";
-import type { Directory, Offered } from "../directory/directory.ts";
+import type { Directory } from "../directory/directory.ts";
 import type { Apart } from "../replication/apart.ts";
 import type { FairShare } from "./fair-share.ts";
-import type { ProviderEntry } from "../directory/provider-entry.ts";
+import type { Offered, ProviderEntry } from "../directory/provider-entry.ts";
 import type { ChoiceRequest } from "../attempts/attempt.ts";
 
 /** Refusals that a decision names; the others are only counted. */
@@ -165,10 +165,7 @@ export function chooseProvider(deps: ChooseDeps, wish: Wish): Decision {
   const candidates = shortlist.map((offered) => {
     const cachedTokens = cached.get(offered.entry.session.providerId);
     const candidate = directory.candidateOf(offered, cachedTokens, wish.isBatch);
-    // A probe is passed easily: after a failure, those that have answered real requests go first; for a region, those measured.
-    const isLast = wish.hasFailed && offered.entry.completed === 0;
-    const isUnjudged = wish.hints.region !== null && !offered.entry.isRegionJudged;
-    return isLast || isUnjudged ? { ...candidate, cooling: true } : candidate;
+    return isUnproved(offered.entry, wish) ? { ...candidate, cooling: true } : candidate;
   });
   const plan = planAttempts(candidates, facts, random, policyFor(directory.policy, wish));
   for (const { providerId, reason } of plan.rejected) note(providerId, reason);
@@ -185,6 +182,14 @@ export function chooseProvider(deps: ChooseDeps, wish: Wish): Decision {
           expectedCachedTokens: cached.get(first.candidate.providerId) ?? 0,
         };
   return { chosen, plan, keys, refused, refusedNamed, serving: directory.servingCount(model, modelId) };
+}
+
+/**
+ * A probe is passed easily: after a failure, those that have answered real requests go first; where a region is asked for,
+ * those that were compared with it.
+ */
+function isUnproved({ completed, isRegionJudged }: ProviderEntry, { hasFailed, hints }: Wish): boolean {
+  return (hasFailed && completed === 0) || (hints.region !== null && !isRegionJudged);
 }
 
 /** Whether the request itself excludes everybody, so that waiting cannot help. */
