@@ -1,12 +1,14 @@
 /** Providers that lie about where they are: by their coordinate, and by answers to pings that they have not heard yet. */
 import type { Connection, Network } from "../../src/network/port.ts";
-import type { RequestHandler } from "../../src/network/session.ts";
+import { heartbeatIntervalMs, type RequestHandler } from "../../src/network/session.ts";
 import type { NetworkCoordinate } from "../../src/protocol/coordinate.ts";
 import { decodeFrame, encodeFrame } from "../../src/protocol/frames.ts";
+import type { Clock } from "../../src/util/clock.ts";
 import { OwnWhereabouts } from "../../src/router/whereabouts.ts";
 
-/** Ids after a ping's own that are tried. */
-const guesses = 3;
+/** Before the next ping is expected, what would be its id is sent this often: one of them comes just behind it. */
+const guessEveryMs = 10;
+const guessesFromMs = 700;
 
 /** Stands wherever the gateway stands, and is never wrong. */
 export class LyingWhereabouts extends OwnWhereabouts {
@@ -21,19 +23,21 @@ export class LyingWhereabouts extends OwnWhereabouts {
   }
 }
 
-/** Answers what a gateway that counts its pings would ask next. */
-export function guessing(network: Network): Network {
+/** Answers what a gateway that counts its pings would ask next, before that can have arrived. */
+export function guessing(network: Network, clock: Clock): Network {
   return new Proxy(network, {
     get(target, name) {
       if (name === "dial")
-        return async (...given: Parameters<Network["dial"]>) => eager(await target.dial(...given));
+        return async (...given: Parameters<Network["dial"]>) => eager(await target.dial(...given), clock);
       const value: unknown = Reflect.get(target, name);
       return typeof value === "function" ? (value.bind(target) as unknown) : value;
     },
   });
 }
 
-function eager(connection: Connection): Connection {
+function eager(connection: Connection, clock: Clock): Connection {
+  let isClosed = false;
+  connection.onClose(() => (isClosed = true));
   return new Proxy(connection, {
     get(target, name) {
       if (name === "onFrame") {
@@ -42,8 +46,11 @@ function eager(connection: Connection): Connection {
             listener(bytes);
             const frame = decodeFrame(bytes);
             if (frame.type !== "ping") return;
-            for (let i = 1; i <= guesses; i++) {
-              target.send(encodeFrame({ type: "pong", body: { id: (frame.body.id + i) % 2 ** 32 } }));
+            const guess = encodeFrame({ type: "pong", body: { id: (frame.body.id + 1) % 2 ** 32 } });
+            for (let delayMs = guessesFromMs; delayMs <= heartbeatIntervalMs; delayMs += guessEveryMs) {
+              clock.schedule(delayMs, () => {
+                if (!isClosed) target.send(guess);
+              });
             }
           });
       }

@@ -5,10 +5,17 @@ import { type Shares, simulateDistances } from "./simulated-distances.ts";
 const seeds = [1, 2];
 
 async function sum(options: Parameters<typeof simulateDistances>[1]): Promise<Shares> {
-  const total = { near: 0, far: 0, liar: 0, errors: [] as string[] };
+  const total = {
+    near: 0,
+    far: 0,
+    liar: 0,
+    liarRoundTripMs: Number.POSITIVE_INFINITY,
+    errors: [] as string[],
+  };
   for (const seed of seeds) {
     const shares = await simulateDistances(seed, options);
     for (const role of ["near", "far", "liar"] as const) total[role] += shares[role];
+    total.liarRoundTripMs = Math.min(total.liarRoundTripMs, shares.liarRoundTripMs);
     total.errors.push(...shares.errors);
   }
   return total;
@@ -18,6 +25,7 @@ test("a far provider that says it is near gets no more than far ones; one that i
   const lied = await sum({});
   assert.ok(lied.far > 20, "the near ones were not full: the test says nothing");
   assert.ok(lied.liar <= lied.far + 3 * Math.sqrt(lied.far), JSON.stringify(lied));
+  assert.ok(lied.liarRoundTripMs >= 240, `it seems to be ${lied.liarRoundTripMs} ms away`);
   const restless = await sum({ isRestless: true });
   assert.ok(restless.liar <= restless.far + 3 * Math.sqrt(restless.far), JSON.stringify(restless));
   const truth = await sum({ liarMs: 8 });

@@ -1,7 +1,9 @@
 /** Three providers near a gateway, two far away, and one that is as far but says that it is near, in simulated time. */
 import { createNaiveEngine, naiveDefaults } from "../../src/engine/naive.ts";
+import type { Gateway } from "../../src/gateway/index.ts";
 import { createSigner } from "../../src/network/identity.ts";
 import { MemoryHub } from "../../src/network/memory.ts";
+import type { ProviderView } from "../../src/protocol/gateway-api.ts";
 import type { Provider } from "../../src/provider/index.ts";
 import { OwnWhereabouts } from "../../src/router/whereabouts.ts";
 import { ManualClock } from "../../src/util/clock.ts";
@@ -34,6 +36,8 @@ export interface Shares {
   /** On average. */
   readonly far: number;
   readonly liar: number;
+  /** Of the liar, as the gateway takes it. */
+  readonly liarRoundTripMs: number;
   readonly errors: readonly string[];
 }
 
@@ -72,14 +76,16 @@ async function run(seed: number, hint: string | null, liarMs: number, isRestless
   const server = hub.create(gatewayId);
   const gateway = openGateway({ ...deps, whereabouts: new OwnWhereabouts({ random }) }, server);
   const given: Record<Role, number> = { near: 0, far: 0, liar: 0 };
+  let liarId = "";
   const providers: { provider: Provider; wire: ReturnType<MemoryHub["create"]>; role: Role }[] = [];
   for (const [i, role] of roles.entries()) {
     const signer = await createSigner(seededRandom(3_001 + i).bytes(32));
     oneWayMs.set(signer.providerId, role === "near" ? nearMs : role === "far" ? farMs : liarMs);
+    if (role === "liar") liarId = signer.providerId;
     const engine = createNaiveEngine({ clock }, { ...naiveDefaults, answerTokens: 20, msPerToken: 20 });
     const own = role === "liar" ? new LyingWhereabouts({ random }) : new OwnWhereabouts({ random });
     const wire = hub.create(signer.providerId);
-    const network = role === "liar" ? guessing(wire) : wire;
+    const network = role === "liar" ? guessing(wire, clock) : wire;
     const region = role === "far" ? "away" : "home";
     const provider = providerOf(
       { ...deps, whereabouts: own },
@@ -110,8 +116,15 @@ async function run(seed: number, hint: string | null, liarMs: number, isRestless
   const over = new AbortController();
   const all = Promise.all(answers).finally(() => over.abort());
   while (!over.signal.aborted) await passUntil(clock, clock.monotonicMs() + 50, grainMs);
+  const liarRoundTripMs = await roundTripMs(gateway, liarId);
   const errors = (await all).flatMap(({ error }) => error ?? []);
   gateway.close();
   for (const { provider } of providers) await provider.close();
-  return { ...given, far: given.far / 2, errors };
+  return { ...given, far: given.far / 2, liarRoundTripMs, errors };
+}
+
+async function roundTripMs({ fetch }: Gateway, providerId: string): Promise<number> {
+  const response = await fetch(new Request("http://127.0.0.1/skein/v1/providers"));
+  const { data } = (await response.json()) as { data: ProviderView[] };
+  return data.find(({ id }) => id === providerId)?.round_trip_ms ?? Number.NaN;
 }

@@ -144,7 +144,7 @@ export class World {
         lying(handler, () => place.lie),
         () => (place.attempts += 1),
       );
-    const network = isDeceiver ? guessing(place.network) : place.network;
+    const network = isDeceiver ? guessing(place.network, clock) : place.network;
     const region = isDeceiver ? "here" : "there";
     place.provider = providerOf(deps, network, place.signer, place.engine, around, region);
     place.provider.join(this.#server.addresses()[0]!);

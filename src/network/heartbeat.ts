@@ -1,4 +1,3 @@
-import type { NetworkCoordinate } from "../protocol/coordinate.ts";
 import type { Ping, Pong } from "../protocol/messages.ts";
 import { heartbeatIntervalMs, heartbeatTimeoutMs, type RoundTripFloor, type SessionDeps } from "./session.ts";
 
@@ -43,7 +42,6 @@ export class Heartbeat {
   #dueMs: number;
   /** Whether the silence was excused by our own once already. */
   #excused = false;
-  #isStopped = false;
   #cancel: () => void = () => undefined;
 
   constructor(deps: HeartbeatDeps, peerId: string, events: HeartbeatEvents) {
@@ -115,7 +113,7 @@ export class Heartbeat {
     const measuredMs = this.#deps.clock.monotonicMs() - sentMs;
     if (this.#samplesMs.push(measuredMs) > floorSamplesMax) this.#samplesMs.shift();
     this.#smooth(measuredMs);
-    if (coordinate !== undefined && !this.#isStopped) this.#learn(measuredMs, coordinate);
+    if (coordinate !== undefined) this.#deps.whereabouts?.learn(this.#peerId, measuredMs, coordinate);
   }
 
   #smooth(measuredMs: number): void {
@@ -131,14 +129,7 @@ export class Heartbeat {
     this.roundTripMs += smoothing * (measuredMs - this.roundTripMs);
   }
 
-  #learn(measuredMs: number, coordinate: NetworkCoordinate): void {
-    this.#deps.whereabouts?.learn(this.#peerId, measuredMs, coordinate);
-  }
-
   stop(): void {
     this.#cancel();
-    if (this.#isStopped) return;
-    this.#isStopped = true;
-    this.#deps.whereabouts?.left(this.#peerId);
   }
 }

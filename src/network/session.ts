@@ -36,8 +36,6 @@ export interface Whereabouts {
   readonly coordinate: NetworkCoordinate;
   /** @param roundTripMs one measurement; @param theirs what the peer told with it */
   learn(peerId: string, roundTripMs: number, theirs: NetworkCoordinate): void;
-  /** The peer's session has ended. */
-  left(peerId: string): void;
   /** Milliseconds to a peer of which only a coordinate is known; null: nobody can say. */
   estimateMs(peerId: string, theirs: NetworkCoordinate): number | null;
   recordOf(peerId: string): CoordinateRecord;

@@ -52,8 +52,21 @@ test("a coordinate that contradicts the measurement moves nothing, is counted, a
   assert.equal(lied.recordOf("p1").contradictions, 0);
   assert.equal(lied.estimateMs("p0", at(31, 51)), null, "also when it tells another one");
   assert.notEqual(lied.estimateMs("p1", landmarks[1]!), null);
-  lied.left("p0");
-  assert.equal(lied.estimateMs("p0", at(31, 51)), null, "also when it comes back");
+});
+
+test("who lies from the first word on does no lasting harm", () => {
+  const own = new OwnWhereabouts({ random: seededRandom(5) });
+  for (let round = 0; round < 400; round++) {
+    // It stands always where this party stands, and is never wrong; in truth it is far away.
+    own.learn("liar", 400, { ...own.coordinate, heightMs: 0, error: 0 });
+    landmarks.forEach((landmark, i) => own.learn(`p${i}`, distanceMs(here, landmark), landmark));
+  }
+  for (const landmark of landmarks) {
+    const [told, real] = [distanceMs(own.coordinate, landmark), distanceMs(here, landmark)];
+    assert.ok(Math.abs(told - real) < 0.1 * real, `${told} for ${real}`);
+  }
+  const { contradictions, measurements } = own.recordOf("liar");
+  assert.ok(contradictions > 0.8 * measurements, `${contradictions} of ${measurements}`);
 });
 
 test("where most contradict it is the own coordinate that is wrong: it moves", () => {
