@@ -1,6 +1,10 @@
 /**
  * Replays recorded requests (`--trace FILE`; without it, a small trace made from the seed) over simulated providers that
  * leave and join: the real gateway and router against plain load balancing, over the same machines, in simulated time.
+ *
+ * FILE is Azure's LLM inference trace (CSV) or one of Mooncake's (JSONL), of which `--requests N` takes the first. `--scale` is how many times
+ * as fast as recorded requests come (else so fast that machines are 60 % busy), `--churn` the percent of `--providers` that leave in
+ * a minute (5), `--policy` one of router, leastLoaded, roundRobin, random (all; may be repeated).
  */
 import { parseArgs } from "node:util";
 import { machinesOf, type Policy, replay, type Replayed, scaleFor } from "./lib/replay.ts";
@@ -50,10 +54,12 @@ interface Summary {
   readonly tpotMsP50: number;
   readonly tpotMsP99: number;
   readonly cacheHitRate: number;
+  /** Share of all machines' time that went into attempts which another one overtook. */
+  readonly duplicateWork: number;
 }
 
 /** The first tenth is everybody's learning: it counts for success, not for latencies. */
-function summary(replayed: readonly Replayed[]): Summary {
+function summary(replayed: readonly Replayed[]): Omit<Summary, "duplicateWork"> {
   const learned = replayed.slice(Math.floor(replayed.length / 10)).filter(({ error }) => error === null);
   const ttftMs = learned.map((one) => one.ttftMs);
   const tpotMs = learned.flatMap((one) => one.tpotMs ?? []);
@@ -86,13 +92,15 @@ const summaries = new Map<Policy, Summary>();
 for (const policy of policies) {
   if (values.policy !== undefined && !values.policy.includes(policy)) continue;
   const startMs = performance.now();
-  const replayed = await replay(trace, policy, { providers, scale, churn, seed });
-  const seen = summary(replayed);
+  const spent = { allMs: 0, abandonedMs: 0 };
+  const replayed = await replay(trace, policy, { providers, scale, churn, seed }, spent);
+  const duplicateWork = spent.abandonedMs / spent.allMs;
+  const seen = { ...summary(replayed), duplicateWork };
   summaries.set(policy, seen);
   console.log(
     `${policy.padEnd(12)} success ${(100 * seen.successRate).toFixed(2)} %, first token ${round(seen.ttftMsP50)} ms (p50), ` +
       `${round(seen.ttftMsP99)} ms (p99), per token ${round(seen.tpotMsP50)} ms (p50), ${round(seen.tpotMsP99)} ms (p99), ` +
-      `${(100 * seen.cacheHitRate).toFixed(1)} % of prompt tokens cached; ${Math.round((performance.now() - startMs) / 1000)} s`,
+      `${(100 * seen.cacheHitRate).toFixed(1)} % of prompt tokens cached, ${(100 * duplicateWork).toFixed(2)} % of the work twice; ${Math.round((performance.now() - startMs) / 1000)} s`,
   );
   const errors = new Map<string, number>();
   for (const { error } of replayed) if (error !== null) errors.set(error, (errors.get(error) ?? 0) + 1);

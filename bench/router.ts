@@ -1,5 +1,5 @@
 /**
- * What a routing decision costs among 1,000 to 50,000 live offers (time, memory), and how good it is: a synthetic
+ * What a routing decision costs among 1,000 to 50,000 live offers (time, memory), the router's part alone and all that the gateway does, and how good it is: a synthetic
  * load over providers of very different speed, against random, round robin and least loaded.
  */
 import { setFlagsFromString } from "node:v8";
@@ -11,6 +11,7 @@ import { defaultPolicy } from "../src/router/policy.ts";
 import { type Candidate, predict } from "../src/router/predict.ts";
 import { type Random, seededRandom } from "../src/util/random.ts";
 import { type Policy, quantile, simulate } from "./lib/routing-load.ts";
+import { measureWhole } from "./lib/whole-decision.ts";
 
 const isQuick = process.argv.includes("--quick");
 const sizes = [1_000, 10_000, 50_000];
@@ -124,6 +125,17 @@ for (const offers of sizes) {
   result[`decisionUsP99At${offers}`] = p99;
   result[`upkeepUsP50At${offers}`] = round(quantile(upkeepUs, 0.5));
   result[`bytesPerOfferAt${offers}`] = Math.round(bytesPerOffer);
+}
+
+for (const offers of sizes) {
+  const { decisionUs, bytesPerOffer } = await measureWhole(offers, decisions, usedBytes);
+  const [p50, p99] = [round(quantile(decisionUs, 0.5)), round(quantile(decisionUs, 0.99))];
+  console.log(
+    `${offers} providers in the gateway's directory: whole decision ${p50} µs (p50), ${p99} µs (p99); ${Math.round(bytesPerOffer)} bytes per provider`,
+  );
+  result[`wholeDecisionUsP50At${offers}`] = p50;
+  result[`wholeDecisionUsP99At${offers}`] = p99;
+  result[`directoryBytesPerOfferAt${offers}`] = Math.round(bytesPerOffer);
 }
 
 const requests = isQuick ? 5_000 : 40_000;

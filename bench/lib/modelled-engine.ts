@@ -25,6 +25,13 @@ export interface Machine {
   readonly cacheTokens: number;
 }
 
+/** What machines have spent, in milliseconds of a whole one. */
+export interface Spent {
+  allMs: number;
+  /** On attempts that the gateway gave up: another one was faster. */
+  abandonedMs: number;
+}
+
 export const contextTokensMax: number = 160 * 1024;
 /** What each further answer costs the others: decoding is bound by memory, which they share. */
 const crowding = 0.05;
@@ -55,6 +62,7 @@ export function demandMs(machine: Machine, promptTokens: number, outputTokens: n
 export function createModelledEngine(
   deps: { readonly clock: Clock; readonly random: Random },
   machine: Machine,
+  spent: Spent = { allMs: 0, abandonedMs: 0 },
 ): Engine {
   const { clock, random } = deps;
   const admission = new Admission(machine.slots, queueLengthMax);
@@ -68,10 +76,13 @@ export function createModelledEngine(
     const signal = AbortSignal.any([outer, closed.signal]);
     const askedMs = clock.monotonicMs();
     const leave = await admission.enter(signal);
+    const work = { ms: 0 };
     try {
-      yield* answer(request, clock.monotonicMs() - askedMs, signal);
+      yield* answer(request, clock.monotonicMs() - askedMs, signal, work);
     } finally {
       leave();
+      spent.allMs += work.ms;
+      if (outer.aborted && !closed.signal.aborted) spent.abandonedMs += work.ms;
     }
   }
 
@@ -79,6 +90,7 @@ export function createModelledEngine(
     { prompt, emitted, outputTokensMax }: GenerateRequest,
     queueMs: number,
     signal: AbortSignal,
+    work: { ms: number },
   ): AsyncGenerator<GenerateEvent> {
     const tokenIds = prompt.kind === "tokens" ? prompt.tokenIds : [];
     const promptTokens = Math.max(1, tokenIds.length);
@@ -89,13 +101,16 @@ export function createModelledEngine(
     const prefillMs = noisy((promptTokens + position - cachedTokens) * machine.prefillMsPerToken);
     const startMs = clock.monotonicMs();
     prefilledAtMs = Math.max(prefilledAtMs, startMs) + prefillMs;
+    work.ms += prefillMs;
     await sleep(clock, prefilledAtMs - startMs, signal);
     cache.put(keys);
     const end = outputTokensMax ?? position + 1;
     for (let count = 1; position < end; count = Math.min(eventTokens, end - position)) {
       const { active } = admission.load();
       const tpotMs = machine.tpotMs * (1 + crowding * (active - 1));
-      await sleep(clock, count * noisy(tpotMs), signal);
+      const decodeMs = count * noisy(tpotMs);
+      work.ms += decodeMs / active;
+      await sleep(clock, decodeMs, signal);
       const ids = Array.from({ length: count }, (_, i) => position + i);
       yield { type: "tokens", position, tokenIds: ids, tokenCount: count, text: "x".repeat(count) };
       position += count;

@@ -7,7 +7,14 @@ import { ManualClock } from "../../src/util/clock.ts";
 import { silentLogger } from "../../src/util/log.ts";
 import { type Random, seededRandom } from "../../src/util/random.ts";
 import { acceptProviders, openGateway, providerOf } from "./composition.ts";
-import { anyMachine, createModelledEngine, demandMs, type Machine, modelName } from "./modelled-engine.ts";
+import {
+  anyMachine,
+  createModelledEngine,
+  demandMs,
+  type Machine,
+  modelName,
+  type Spent,
+} from "./modelled-engine.ts";
 import { PlainBalancer, type Rule } from "./plain-balancer.ts";
 import { passUntil, withoutThreads } from "./simulated-time.ts";
 import { traceBlockTokens, type TracedRequest } from "./trace.ts";
@@ -64,14 +71,16 @@ export function scaleFor(
   return (load * perMs * durationMs) / trace.length;
 }
 
+/** @param spent hears what all machines spent */
 export async function replay(
   trace: readonly TracedRequest[],
   policy: Policy,
   options: ReplayOptions,
+  spent: Spent = { allMs: 0, abandonedMs: 0 },
 ): Promise<Replayed[]> {
   const release = withoutThreads();
   try {
-    return await run(trace, policy, options);
+    return await run(trace, policy, options, spent);
   } finally {
     release();
   }
@@ -81,10 +90,11 @@ async function run(
   trace: readonly TracedRequest[],
   policy: Policy,
   options: ReplayOptions,
+  spent: Spent,
 ): Promise<Replayed[]> {
   // 1. The gateway, or its rival, and everybody else.
   const clock = new ManualClock();
-  const fleet = await Fleet.create(clock, policy, options);
+  const fleet = await Fleet.create(clock, policy, options, spent);
   await passUntil(clock, clock.monotonicMs() + warmUpMs, grainMs);
   // 2. Requests and departures, when they are due.
   const startMs = clock.monotonicMs();
@@ -140,8 +150,9 @@ class Fleet {
   readonly #complete: Ask;
   readonly #stop: () => void;
 
-  private constructor(clock: ManualClock, gatewayId: string, policy: Policy, seed: number) {
+  private constructor(clock: ManualClock, gatewayId: string, policy: Policy, seed: number, spent: Spent) {
     this.#clock = clock;
+    this.#spent = spent;
     this.#random = seededRandom(seed + 2);
     const oneWayMs = new Map<string, number>();
     this.#hub = new MemoryHub({
@@ -164,10 +175,16 @@ class Fleet {
   }
 
   readonly #oneWayMs: Map<string, number>;
+  readonly #spent: Spent;
 
-  static async create(clock: ManualClock, policy: Policy, options: ReplayOptions): Promise<Fleet> {
+  static async create(
+    clock: ManualClock,
+    policy: Policy,
+    options: ReplayOptions,
+    spent: Spent,
+  ): Promise<Fleet> {
     const gateway = await createSigner(seededRandom(gatewaySeed).bytes(32));
-    const fleet = new Fleet(clock, gateway.providerId, policy, options.seed);
+    const fleet = new Fleet(clock, gateway.providerId, policy, options.seed, spent);
     for (const [i, machine] of machinesOf(options).entries()) {
       const signer = await createSigner(seededRandom(gatewaySeed + 1 + i).bytes(32));
       fleet.#oneWayMs.set(signer.providerId, machine.roundTripMs / 2);
@@ -180,7 +197,7 @@ class Fleet {
 
   #start(place: Place): void {
     const deps = { clock: this.#clock, random: this.#random, log: silentLogger };
-    const engine = createModelledEngine(deps, place.machine);
+    const engine = createModelledEngine(deps, place.machine, this.#spent);
     place.network = this.#hub.create(place.signer.providerId);
     place.provider = providerOf(deps, place.network, place.signer, engine);
     place.provider.join(this.#server.addresses()[0]!);

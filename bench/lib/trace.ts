@@ -25,9 +25,9 @@ export interface TracedRequest {
 
 /** @throws Error saying which line is wrong, and why */
 export function readTrace(path: string): TracedRequest[] {
-  const { size } = statSync(path);
-  if (size > traceBytesMax) throw new Error(`${path} has ${size} bytes; ${traceBytesMax} are read at most.`);
   try {
+    const { size } = statSync(path);
+    if (size > traceBytesMax) throw new Error(`it has ${size} bytes; ${traceBytesMax} are read at most.`);
     return parseTrace(new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(path)));
   } catch (error) {
     throw new Error(`${path}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });

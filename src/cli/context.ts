@@ -10,7 +10,8 @@ export interface Context {
   readonly settings: Settings;
   /** Flags of this command that are no settings. */
   readonly flags: Readonly<Record<string, unknown>>;
-  client(): Client;
+  /** @param otherKey presented where no API key is set */
+  client(otherKey?: string | null): Client;
 }
 
 /**
@@ -33,7 +34,8 @@ export function contextOf(command: Command, ownFlags: readonly string[] = []): C
     resolved,
     settings: values,
     flags,
-    client: () => createClient({ baseUrl: values.gateway, apiKey: values.apiKey, fetch }),
+    client: (otherKey = null) =>
+      createClient({ baseUrl: values.gateway, apiKey: values.apiKey ?? otherKey, fetch }),
   };
 }
 

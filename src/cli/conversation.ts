@@ -3,7 +3,7 @@ import type { ChatEnd, ChatRequest, Client } from "../client/client.ts";
 import type { ChatMessage } from "../protocol/generate.ts";
 import { SkeinError } from "../util/errors.ts";
 import { printableLine } from "../util/printable.ts";
-import { shortId } from "./terminal.ts";
+import { provideCommand, shortId } from "./terminal.ts";
 
 export interface Conversation {
   readonly client: Client;
@@ -19,7 +19,7 @@ export async function modelOrFirst(client: Client, wanted: unknown): Promise<str
   const [first] = await client.models();
   if (first !== undefined) return first.id;
   throw new SkeinError("no_provider", `No model is served at ${client.baseUrl} yet.`, {
-    hint: "Add one: npx skein provide --model <file.gguf>",
+    hint: `Add one: ${provideCommand(client.baseUrl)}`,
   });
 }
 

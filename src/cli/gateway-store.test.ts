@@ -31,13 +31,17 @@ test("expired records go away by themselves, until the store is closed", async (
   assert.equal(await left(), 1, "nobody sweeps any more");
 });
 
-test("the file is its owner's alone, and another start finds what was written", async () => {
+test("the file is its owner's alone, nobody else's meanwhile, and another start finds what was written", async () => {
   const folder = mkdtempSync(join(tmpdir(), "skein-store-"));
   const path = join(folder, "gateway.db");
   const deps = { clock: systemClock, log: silentLogger };
   try {
     const first = await openGatewayStore(deps, path);
     await first.commit({ changes: [{ type: "put", key: "a", value: Uint8Array.of(7), expiresAtMs: null }] });
+    await assert.rejects(openGatewayStore(deps, path), {
+      code: "store_failed",
+      message: /Another process of Skein uses .*gateway\.db/,
+    });
     await first.close();
     if (process.platform !== "win32") assert.equal(statSync(path).mode & 0o777, 0o600);
     const second = await openGatewayStore(deps, path);

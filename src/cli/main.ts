@@ -233,6 +233,7 @@ provider
   .argument("[id]", "id of the provider, or part of it (default: all)")
   .description("say how much work a provider gets from a gateway, and why not more")
   .addOption(gatewayOption())
+  .option("--token <token>", "join token of the gateway, instead of an API key; better in SKEIN_JOIN_TOKEN")
   .addOption(keyOption())
   .addOption(jsonOption())
   .action(async (id: string | undefined, _, command: Command) =>

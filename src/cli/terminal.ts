@@ -69,6 +69,18 @@ export function perMillion(nanoUsd: string): string {
   return usd === 0 ? "free" : `$${usd.toLocaleString("en", { maximumFractionDigits: 4 })}`;
 }
 
+const gatewayDefault = "http://127.0.0.1:4141";
+
+/** What adds a provider to a gateway, as it is typed. @param url where this machine reaches the gateway */
+export function provideCommand(url: string): string {
+  return `npx skein provide --model <file.gguf>${isUsualGateway(url) ? "" : ` --join ${url}`}`;
+}
+
+/** Whether commands find it without being told. */
+export function isUsualGateway(url: string): boolean {
+  return url.replace(/\/+$/, "") === gatewayDefault;
+}
+
 /** What a provider tells about itself, as a line; null: nothing worth saying. */
 export function reportLine(report: Report): string | null {
   switch (report.type) {

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
 import { text } from "node:stream/consumers";
 import { vectorValues } from "../protocol/embed.ts";
-import { systemClock } from "../util/clock.ts";
+import { type Clock, ManualClock, systemClock } from "../util/clock.ts";
 import { SkeinError } from "../util/errors.ts";
 import { silentLogger } from "../util/log.ts";
 import { answerOf, describeEngine, requestOf } from "./engine.suite.ts";
@@ -94,9 +95,9 @@ async function complete(asked: Asked, response: ServerResponse): Promise<void> {
   response.end("data: [DONE]\n\n");
 }
 
-function open(values: Partial<OpenAiEngineOptions> = {}) {
+function open(values: Partial<OpenAiEngineOptions> = {}, clock: Clock = systemClock) {
   return createOpenAiEngine(
-    { clock: systemClock, log: silentLogger, fetch },
+    { clock, log: silentLogger, fetch },
     {
       url: `${base}/v1`,
       upstreamModel: "one",
@@ -136,6 +137,30 @@ test("what is no OpenAI-compatible server is named as such", async () => {
   await assert.rejects(open({ url: `${base}/html` }), code("upstream_failed"));
   await assert.rejects(open({ url: `${base}/key` }), /refused the API key/);
   await assert.rejects(open({ url: "ftp://x" }), code("invalid_config"));
+});
+
+test("one that may be away begins without its upstream, and is there once that answers", async () => {
+  const late = createServer((_, response) => void response.end(JSON.stringify({ data: [{ id: "one" }] })));
+  late.listen(0, "127.0.0.1");
+  await once(late, "listening");
+  const { port } = late.address() as AddressInfo;
+  late.close();
+  await once(late, "close");
+  const clock = new ManualClock();
+  const url = `http://127.0.0.1:${port}/v1`;
+  await assert.rejects(open({ url }), code("upstream_failed"));
+  const engine = await open({ url, mayBeAway: true }, clock);
+  assert.equal(engine.status().state, "restarting");
+  late.listen(port, "127.0.0.1");
+  await once(late, "listening");
+  const answers = new Promise((resolve) => engine.onStatus(resolve));
+  clock.advance(5_000);
+  assert.deepEqual(await answers, { state: "ready" });
+  await engine.close();
+  late.closeAllConnections();
+  late.close();
+  // What is not served at all is no matter of time.
+  await assert.rejects(open({ upstreamModel: "three", mayBeAway: true }), code("invalid_config"));
 });
 
 test("usage comes from the upstream, a busy one is overloaded, a broken answer never ends cleanly", async () => {

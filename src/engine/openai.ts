@@ -29,6 +29,8 @@ export interface OpenAiEngineOptions {
   readonly resumeByText?: boolean;
   /** Part of the identity: nobody else's answers are considered equal. */
   readonly providerId: string;
+  /** Whether it may begin while the upstream does not answer, and be there once it does. Needs `upstreamModel`. */
+  readonly mayBeAway?: boolean;
   /** Other bounds than the usual ones. */
   readonly limits?: Partial<AnswerLimits>;
 }
@@ -44,7 +46,15 @@ export async function createOpenAiEngine(
 ): Promise<Engine> {
   const { clock, log } = deps;
   const upstream = createUpstream(deps, options);
-  const upstreamModel = await chooseModel(upstream, options);
+  let status: EngineStatus = { state: "ready" };
+  const upstreamModel = await chooseModel(upstream, options).catch((thrown: unknown) => {
+    const error = toSkeinError(thrown);
+    const canWait = options.mayBeAway === true && options.upstreamModel !== null;
+    if (!canWait || error.code === "invalid_config") throw error;
+    log.warn({ url: options.url, reason: error.message }, "upstream does not answer");
+    status = { state: "restarting", reason: error.message };
+    return options.upstreamModel;
+  });
   const modelId = await identityOf(options, upstreamModel);
   const limits = { ...answerLimits, ...options.limits };
   if (options.resumeByText === true) {
@@ -54,7 +64,6 @@ export async function createOpenAiEngine(
   const admission = new Admission(options.parallel);
   const listeners = new Set<(status: EngineStatus) => void>();
   const closed = new AbortController();
-  let status: EngineStatus = { state: "ready" };
 
   function become(next: EngineStatus): void {
     if (next.state === status.state) return;

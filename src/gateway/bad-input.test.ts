@@ -211,7 +211,7 @@ const rows: Row[] = [
   wrong("stop as a number", { stop: 1 }, "stop", /a text/),
   wrong("stream as a text", { stream: "yes" }, "stream", /true or false/),
   wrong("stream_options as a text", { stream_options: "usage" }, "stream_options", /include_usage/),
-  wrong("an unknown option of ours", { skein: { magic: true } }, "skein", /allow_other_models/),
+  wrong("an unknown option of ours", { skein: { magic: true } }, "skein.magic", /allow_other_models/),
   unsupported("tools", { tools: [{ type: "function", function: { name: "f" } }] }, "tools"),
   wrong("tool_choice without tools", { tool_choice: "required" }, "tool_choice", /no 'tools'/),
   unsupported("functions", { functions: [{ name: "f" }] }, "functions"),

@@ -183,6 +183,8 @@ test("one wrong field is named", async () => {
       if (error === null || !["invalid_request", "unsupported_parameter"].includes(error.code)) return;
       // What was wrong before is no matter of this change.
       if ((await outcome(endpoint, right, "none-0"))?.code === error.code) return;
+      // A prompt that became token ids is right by itself.
+      if (name === "prompt" && error.param === "suffix") return;
       assert.equal(error.param?.split(".")[0], name, `${endpoint.path}: ${error.message}`);
     }),
     { numRuns: 500 },

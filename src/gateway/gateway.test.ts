@@ -296,6 +296,14 @@ test("who may ask: hosts, origins, API keys", async () => {
   assert.equal(await status(keyed, "http://gateway.example/metrics"), 401);
   assert.equal(await status(keyed, "http://gateway.example/healthz"), 200);
   assert.equal(await status(keyed, "http://gateway.example/skein/v1/gateway"), 200);
+
+  const joined = testGateway({ apiKeys: ["sk-one"], joinToken: "join-one", allowedHosts: null });
+  const token = { authorization: "Bearer join-one" };
+  assert.equal(await status(joined, "http://gateway.example/skein/v1/providers", token), 200);
+  assert.equal(await status(joined, "http://gateway.example/skein/v1/providers"), 401);
+  for (const path of ["/v1/models", "/metrics", "/skein/v1/providers/p1", "/skein/v1/audits"]) {
+    assert.equal(await status(joined, `http://gateway.example${path}`, token), 401, path);
+  }
 });
 
 test("metrics count requests, tokens and fees, and never hold what clients send", async () => {

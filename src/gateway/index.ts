@@ -17,7 +17,7 @@ import { canaryOwner } from "./audits/index.ts";
 import { openAudits } from "./audits/open.ts";
 import { Reputations } from "./audits/reputations.ts";
 import { complete, type CompleteDeps, startAnswer } from "./answers/complete.ts";
-import { Cloud } from "./search/cloud.ts";
+import { Cloud, watchBudget } from "./search/cloud.ts";
 import { Decisions } from "./search/decisions.ts";
 import { Directory } from "./directory/directory.ts";
 import { FairShare } from "./search/fair-share.ts";
@@ -48,7 +48,7 @@ import { Receipts } from "./attempts/receipts.ts";
 import { modelNotFound } from "./search/refusals.ts";
 import { ResumableStreams } from "./resume/resumable-streams.ts";
 import { cancelAnswer, plainId, resumeAnswer } from "./resume/resume-endpoint.ts";
-import { checkApiKey, checkOrigin, ownerOf } from "./http/security.ts";
+import { type AccessRules, checkApiKey, checkOrigin, ownerOf } from "./http/security.ts";
 import { listModels, type ListedModel, providerView } from "./answers/views.ts";
 import { Ticker } from "./attempts/ticker.ts";
 import { WaitingRoom } from "./search/waiting-room.ts";
@@ -130,6 +130,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
     },
   );
   directory.onChange(() => runner.wake());
+  if (options.cloud !== null) watchBudget(metrics, options.cloud.budget);
   metrics.watch("skein_batches", "Batches that have not ended.", () => runner.batches);
   metrics.watch("skein_batch_lines_running", "Lines of batches that are asked now.", () => runner.asking);
   void runner.resume();
@@ -197,7 +198,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   }
   app.use(async (c, next) => {
     // Providers that want to join, and load balancers, have no API key.
-    if (!["/healthz", "/skein/v1/gateway"].includes(c.req.path)) checkApiKey(c.req.raw, options);
+    if (!["/healthz", "/skein/v1/gateway"].includes(c.req.path)) checkApiKey(c.req.raw, keysFor(c, options));
     await next();
   });
 
@@ -327,6 +328,13 @@ function findModel(directory: Directory, models: readonly ListedModel[], id: str
 }
 
 /** @param id as it stands in `skein.request_id`, in the answer's `id`, or in the header `x-request-id` */
+/** Who joined finds in the list of providers why it gets no work. */
+function keysFor({ req }: Context, options: GatewayOptions): AccessRules {
+  const { apiKeys, joinToken } = options;
+  if (joinToken == null || apiKeys.length === 0 || req.path !== "/skein/v1/providers") return options;
+  return { ...options, apiKeys: [...apiKeys, joinToken] };
+}
+
 function findRequest({ decisions }: CompleteDeps, id: string, owner: string): RequestView {
   const found = decisions.view(plainId(id), owner);
   if (found !== null) return found;

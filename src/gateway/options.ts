@@ -55,6 +55,8 @@ export interface GatewayOptions {
   readonly join: "open" | "restricted";
   /** Clients must present one of these; empty: no key is needed. */
   readonly apiKeys: readonly string[];
+  /** What providers join with: it also shows them the list of providers, where they find why they get no work. Absent: nothing. */
+  readonly joinToken?: string | null;
   /** Host names besides loopback ones that requests may be addressed to; null: any (with API keys). */
   readonly allowedHosts: readonly string[] | null;
   /** Web origins whose pages may call. */

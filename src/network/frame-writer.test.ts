@@ -50,7 +50,7 @@ test("the first frame goes at once, the next ones together, on the clock it is g
   clock.advance(flushDelayMs);
   assert.equal(state.sent.length, 5);
   writer.write(ping);
-  writer.write(tokens("a"), true);
+  writer.write(tokens("a"), "now");
   assert.equal(state.sent.length, 7, "an urgent one takes the rest along");
 });
 
@@ -67,7 +67,7 @@ test("a frame that is too large is an error of its sender, and nobody else's", (
 test("to a peer that does not keep up nothing is sent until it does; then everything, in order", async () => {
   const { connection, state } = fakeConnection(1);
   const writer = new FrameWriter(new ManualClock(), connection);
-  const sizes = Array.from({ length: 10 }, (_, i) => writer.write(tokens("x".repeat(i)), true));
+  const sizes = Array.from({ length: 10 }, (_, i) => writer.write(tokens("x".repeat(i)), "now"));
   assert.deepEqual(state.sent, sizes.slice(0, 1));
   state.room = 4;
   state.drain();
@@ -83,7 +83,7 @@ test("what waits is bounded in bytes: first requests are refused, then the peer 
   const { connection, state } = fakeConnection(1);
   const writer = new FrameWriter(new ManualClock(), connection);
   const half = frameBytesMax / 2;
-  writer.write(ping, true);
+  writer.write(ping, "now");
   let requests = 0;
   assert.throws(() => {
     for (; requests < 100; requests++) writer.writeRequest(request(half));
@@ -103,7 +103,7 @@ test("a goodbye follows what waits, or replaces it when the peer does not keep u
     const writer = new FrameWriter(new ManualClock(), connection);
     for (let i = 0; i < 3; i++) writer.write(ping);
     writer.end({ type: "goodbye", body: { reason: "bye" } });
-    writer.write(ping, true);
+    writer.write(ping, "now");
     assert.equal(state.sent.length, expected);
   }
 });

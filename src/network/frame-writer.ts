@@ -16,6 +16,8 @@ export const pendingBytesMax: number = 8 * frameBytesMax;
 /** Bytes that wait before more requests are refused: the rest is for what belongs to running ones. */
 export const pendingRequestBytesMax: number = 4 * frameBytesMax;
 
+type Haste = "now" | "soon" | "later";
+
 export class FrameWriter {
   readonly #clock: Clock;
   readonly #connection: Connection;
@@ -32,11 +34,12 @@ export class FrameWriter {
   }
 
   /**
-   * @param isUrgent somebody waits for this very frame (a first token): it takes the rest along
+   * @param haste `now`: somebody waits for this very frame (a first token), it takes the rest along; `later`: something that
+   *   is waited for may follow soon, and is better sent together with it
    * @returns the frame's bytes
    * @throws SkeinError `protocol_violation` when they are more than a frame may have
    */
-  write(frame: Frame, isUrgent = false): number {
+  write(frame: Frame, haste: Haste = "soon"): number {
     const bytes = encodeFrame(frame);
     if (bytes.length > frameBytesMax) {
       throw new SkeinError(
@@ -44,7 +47,7 @@ export class FrameWriter {
         `A ${frame.type} frame has ${bytes.length} bytes; ${frameBytesMax} are allowed.`,
       );
     }
-    this.#push(bytes, isUrgent);
+    this.#push(bytes, haste);
     return bytes.length;
   }
 
@@ -61,7 +64,7 @@ export class FrameWriter {
     if (this.#pendingBytes + bytes.length > pendingRequestBytesMax) {
       throw new SkeinError("overloaded", "Too many requests wait to be sent to this provider.");
     }
-    this.#push(bytes, true);
+    this.#push(bytes, "now");
   }
 
   /** Sends one last frame after all others, or instead of them when the peer does not keep up. */
@@ -72,7 +75,7 @@ export class FrameWriter {
     this.#close();
   }
 
-  #push(bytes: Uint8Array, isUrgent: boolean): void {
+  #push(bytes: Uint8Array, haste: Haste): void {
     if (this.#closed) return;
     this.#pending.push(bytes);
     this.#pendingBytes += bytes.length;
@@ -81,8 +84,8 @@ export class FrameWriter {
       return this.#connection.close("the peer does not read");
     }
     if (this.#blocked) return;
-    const nowMs = this.#clock.monotonicMs();
-    if (isUrgent || nowMs - this.#lastWriteMs > flushDelayMs) return this.#flush();
+    const isQuiet = (): boolean => this.#clock.monotonicMs() - this.#lastWriteMs > flushDelayMs;
+    if (haste === "now" || (haste === "soon" && isQuiet())) return this.#flush();
     this.#cancelTimer ??= this.#clock.schedule(flushDelayMs, () => this.#flush());
   }
 

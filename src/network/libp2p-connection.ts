@@ -9,6 +9,11 @@ import { type Connection, earlyFramesMax, frameBytesMax } from "./port.ts";
 const bufferedBytesLow = 256 * 1024;
 /** Unsent bytes before a peer that does not read is cut off: one largest frame and what was on its way. */
 export const bufferedBytesMax: number = 2 * frameBytesMax;
+/**
+ * Bytes read before the muxer tells the peer that there is room for as many: a quarter of its smallest window. By itself it
+ * tells after every frame, which costs each packet another one the other way.
+ */
+const windowStepBytes = 64 * 1024;
 /** Silence is judged by the session's heartbeat; libp2p's own timer only must not be first. */
 const inactivityTimeoutMs = 60_000;
 
@@ -34,12 +39,15 @@ export class Libp2pConnection implements Connection {
     stream.inactivityTimeout = inactivityTimeoutMs;
     stream.maxWriteBufferLength = 2 * bufferedBytesMax;
     // Not `stream.onDrain()`: in this version it works once and then resolves at once.
-    stream.addEventListener("drain", () => this.#wake());
+    // A part of what waits may have left, or all of it.
+    for (const event of ["drain", "idle"] as const) stream.addEventListener(event, () => this.#drain());
     stream.addEventListener("close", (event) => {
       this.#closed(event.error === undefined ? "the peer closed the connection" : event.error.message);
     });
     stream.addEventListener("remoteCloseWrite", () => this.close("the peer closed the connection"));
+    const announce = announceSeldom(stream);
     stream.addEventListener("message", (event) => {
+      announce.read(event.data.byteLength);
       this.#receive(event.data instanceof Uint8Array ? event.data : event.data.subarray());
     });
   }
@@ -85,6 +93,10 @@ export class Libp2pConnection implements Connection {
     // Still to be written, or written at once: only in the first case does a drain event follow.
     if (!this.#stream.writableNeedsDrain && this.#stream.writeBufferLength === 0) return Promise.resolve();
     return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  #drain(): void {
+    if (this.#buffered() < bufferedBytesLow) this.#wake();
   }
 
   #wake(): void {
@@ -149,3 +161,21 @@ export class Libp2pConnection implements Connection {
 
 /** What is queued gets this long to leave; then the stream is reset. */
 const closeTimeoutMs = 1_000;
+
+/** What yamux's streams have beside libp2p's. */
+interface WindowedStream {
+  sendWindowUpdate?: () => void;
+}
+
+/** Makes the muxer tell of room only where enough was read since it last did. */
+function announceSeldom(stream: Stream & WindowedStream): { read(bytes: number): void } {
+  const announce = stream.sendWindowUpdate;
+  if (announce === undefined) return { read: () => undefined };
+  let untoldBytes = 0;
+  stream.sendWindowUpdate = () => {
+    if (untoldBytes < windowStepBytes) return;
+    untoldBytes = 0;
+    announce.call(stream);
+  };
+  return { read: (bytes) => void (untoldBytes += bytes) };
+}

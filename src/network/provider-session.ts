@@ -137,11 +137,12 @@ class ProviderSideSession implements GatewaySession {
           await stream.credit.available(signal);
           // Once it is cancelled the engine ends at its next step: what it delivers until then has its receipt still to come.
           const frame: Frame = { ...event, stream: id, tokenIds: [...event.tokenIds] };
-          stream.credit.spend(this.#writer.write(frame, isFirst));
+          stream.credit.spend(this.#writer.write(frame, isFirst ? "now" : "soon"));
           isFirst = false;
         } else {
           const { type, ...body } = event;
-          this.#writer.write({ type, stream: id, body } as Frame);
+          // A short prompt's first token follows at once.
+          this.#writer.write({ type, stream: id, body } as Frame, type === "start" ? "later" : "soon");
           isAnswered ||= type === "end";
           stream.ended = isAnswered && (type === "receipt" || request.terms === undefined);
         }

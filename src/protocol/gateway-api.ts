@@ -236,6 +236,8 @@ export interface DecisionView {
     /** `taken_over`: it went on here; else why not. */
     outcome: "running" | "taken_over" | "not_needed" | "different" | "failed" | "too_slow";
   } | null;
+  /** How the attempt there failed: when, after how many tokens of the answer, why. Null: it did not, or has not yet. */
+  failed: { at_ms: number; position: number; code: string; message: string } | null;
   /** Offers that could serve the model then. */
   offers: number;
   /** The best ones, best first. */

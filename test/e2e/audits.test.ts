@@ -2,39 +2,22 @@
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Pool, untilAvailable } from "./pool.ts";
-import { killAll, type Running, skein, skeinToEnd, stop, temporaryHome } from "./processes.ts";
+import { localNetwork } from "./local-network.ts";
+import { skeinToEnd } from "./processes.ts";
 
-const home = temporaryHome();
-let gateway: Running;
-let url = "";
-
-before(async () => {
-  gateway = skein(home.path, "gateway", "--port", "0", "--network-port", "0");
-  url = (await gateway.printed(/http:\/\/127\.0\.0\.1:\d+/))[0];
-  await new Pool(home.path, "exact", url).grow(1);
-  await untilAvailable(url, "tiny-exact", 1);
-});
-
-after(async () => {
-  try {
-    await stop(gateway);
-  } finally {
-    await killAll();
-  }
-  home.remove();
-});
+const network = localNetwork({ exact: 1 });
+const { home } = network;
 
 const run = (...args: string[]): Promise<{ code: number | null; output: string }> =>
-  skeinToEnd(home.path, ...args, "--gateway", url);
+  skeinToEnd(home.path, ...args, "--gateway", network.url);
 
 /** From the end of an answer to its verdict: two rounds of the beacon. */
 const verdictTimeoutMs = 25_000;
 
 test("an answer is audited on demand and by chance, and its provider's reputation says so", async () => {
-  const response = await fetch(`${url}/v1/chat/completions`, {
+  const response = await fetch(`${network.url}/v1/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", "x-skein-trust": "audit:100%" },
     body: JSON.stringify({

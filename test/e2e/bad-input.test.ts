@@ -163,16 +163,24 @@ test("bad model files are refused with what, why and what to do", async () => {
   }
 });
 
-test("a port in use and a gateway that is not there are named", async () => {
+test("a home or port in use and a gateway that is not there are named", async (context) => {
   const taken = createServer();
+  const other = temporaryHome();
+  context.after(() => {
+    taken.close();
+    other.remove();
+  });
   const port = await new Promise<number>((resolve) => {
     taken.listen(0, "127.0.0.1", () => resolve((taken.address() as { port: number }).port));
   });
-  const up = await skeinToEnd(home.path, "gateway", "--port", String(port), "--network-port", "0");
+  const second = await skeinToEnd(home.path, "gateway", "--port", "0", "--network-port", "0");
+  assert.equal(second.code, 1, second.output);
+  assert.match(second.output, /Another process of Skein uses .*SKEIN_HOME/s);
+  const up = await skeinToEnd(other.path, "gateway", "--port", String(port), "--network-port", "0");
   assert.equal(up.code, 1, up.output);
   assert.match(up.output, new RegExp(`${port}`));
   assert.match(up.output, /--port/);
-  const networkPort = await skeinToEnd(home.path, "gateway", "--port", "0", "--network-port", String(port));
+  const networkPort = await skeinToEnd(other.path, "gateway", "--port", "0", "--network-port", String(port));
   assert.equal(networkPort.code, 1, networkPort.output);
   assert.match(networkPort.output, new RegExp(`${port}.*--network-port`, "s"));
   await new Promise((resolve) => taken.close(resolve));

@@ -2,50 +2,26 @@
 import assert from "node:assert/strict";
 import { copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import OpenAI from "openai";
 import type { ProviderView } from "../../src/protocol/gateway-api.ts";
-import {
-  eventually,
-  killAll,
-  type Running,
-  skein,
-  skeinToEnd,
-  stop,
-  temporaryHome,
-  tinyModel,
-} from "./processes.ts";
+import { localNetwork } from "./local-network.ts";
+import { providersOf } from "./pool.ts";
+import { eventually, type Running, skein, skeinToEnd, stop, temporaryHome, tinyModel } from "./processes.ts";
 
-const home = temporaryHome();
-let gateway: Running;
-let url = "";
 let openai: OpenAI;
-
-before(async () => {
-  gateway = skein(home.path, "gateway", "--port", "0", "--network-port", "0");
-  url = (await gateway.printed(/http:\/\/127\.0\.0\.1:\d+/))[0];
+const network = localNetwork({}, ({ url }) => {
   openai = new OpenAI({ baseURL: `${url}/v1`, apiKey: "none", maxRetries: 0 });
 });
+const { home } = network;
 
-after(async () => {
-  try {
-    await stop(gateway);
-  } finally {
-    await killAll();
-  }
-  home.remove();
-});
-
-async function providersOf(model: string): Promise<ProviderView[]> {
-  const { data } = (await (await fetch(`${url}/skein/v1/providers`)).json()) as { data: ProviderView[] };
-  return data.filter(
-    ({ state, models }) => state === "available" && models.some(({ name }) => name === model),
-  );
+async function availableOf(model: string): Promise<ProviderView[]> {
+  return (await providersOf(network.url, model)).filter(({ state }) => state === "available");
 }
 
 async function startProvider(...more: string[]): Promise<Running & { id: string }> {
-  const args = ["--engine", "exact", "--model", tinyModel, "--join", url, "--json", ...more];
+  const args = ["--engine", "exact", "--model", tinyModel, "--join", network.url, "--json", ...more];
   const running = skein(home.path, "provide", ...args);
   const [, id] = await running.printed(/"type":"ready".*"id":"([^"]+)"/);
   return { ...running, id: id! };
@@ -83,7 +59,7 @@ async function streamed(
 test("a provider that is killed in the middle of an answer is not missed, to the byte", async () => {
   // 1. Two providers of one model, converted by whoever comes first; an answer that nobody disturbs.
   const both = await Promise.all([startProvider(), startProvider()]);
-  await eventually("both serve", async () => ((await providersOf("tiny-exact")).length === 2 ? true : null));
+  await eventually("both serve", async () => ((await availableOf("tiny-exact")).length === 2 ? true : null));
   assert.equal(readdirSync(join(home.path, "exact")).length, 1);
   let seed = 1;
   let undisturbed = await streamed(seed);
@@ -94,7 +70,7 @@ test("a provider that is killed in the middle of an answer is not missed, to the
   let killed: string | undefined;
   const disturbed = await streamed(seed, async (text) => {
     if (killed !== undefined || text.length < 20) return;
-    const busy = (await providersOf("tiny-exact")).find(({ active }) => active > 0);
+    const busy = (await availableOf("tiny-exact")).find(({ active }) => active > 0);
     const victim = both.find(({ id }) => id === busy?.id);
     killed = victim?.id;
     victim?.child.kill("SIGKILL");
@@ -112,7 +88,7 @@ test("a provider that is killed in the middle of an answer is not missed, to the
 
 test("several choices at once, streamed, lose their provider: each goes on to the byte", async () => {
   const both = await Promise.all([startProvider(), startProvider()]);
-  await eventually("both serve", async () => ((await providersOf("tiny-exact")).length === 2 ? true : null));
+  await eventually("both serve", async () => ((await availableOf("tiny-exact")).length === 2 ? true : null));
   const ask = async (onText: (chars: number) => Promise<void> = async () => {}): Promise<string[]> => {
     const texts: string[] = [];
     const stream = await openai.completions.create({
@@ -132,7 +108,7 @@ test("several choices at once, streamed, lose their provider: each goes on to th
   let killed: string | undefined;
   const disturbed = await ask(async (chars) => {
     if (killed !== undefined || chars < 80) return;
-    const busy = (await providersOf("tiny-exact")).find(({ active }) => active > 0);
+    const busy = (await availableOf("tiny-exact")).find(({ active }) => active > 0);
     const victim = both.find(({ id }) => id === busy?.id);
     killed = victim?.id;
     victim?.child.kill("SIGKILL");
@@ -144,8 +120,8 @@ test("several choices at once, streamed, lose their provider: each goes on to th
 
 test("what is offered says what it is", async () => {
   const provider = await startProvider("--name", "mine", "--parallel", "2", "--context", "128");
-  await eventually("it serves", async () => ((await providersOf("mine")).length === 1 ? true : null));
-  const response = await fetch(`${url}/v1/models/mine`);
+  await eventually("it serves", async () => ((await availableOf("mine")).length === 1 ? true : null));
+  const response = await fetch(`${network.url}/v1/models/mine`);
   const { skein: facts } = (await response.json()) as {
     skein: { engines: string[]; trust_tiers: string[]; context_tokens_max: number; model_ids: string[] };
   };
@@ -261,7 +237,7 @@ test("convert, inspect, run and check", async () => {
     assert.notEqual(code, 0);
     assert.match(output, reason);
   }
-  const otherEngine = ["--model", model, "--bits", "4", "--join", url];
+  const otherEngine = ["--model", model, "--bits", "4", "--join", network.url];
   assert.match(
     (await skeinToEnd(home.path, "provide", ...otherEngine)).output,
     /--bits is for the exact engine/,
@@ -306,7 +282,14 @@ test("files that are no models end with code 1 and a reason, and leave nothing b
   );
   assert.deepEqual(readdirSync(folder.path).toSorted(), entries);
   const damagedModel = join(folder.path, "damaged.skein");
-  const { code, output } = await skeinToEnd(home.path, "provide", "--model", damagedModel, "--join", url);
+  const { code, output } = await skeinToEnd(
+    home.path,
+    "provide",
+    "--model",
+    damagedModel,
+    "--join",
+    network.url,
+  );
   assert.equal(code, 1);
   assert.match(output, /is damaged/);
   folder.remove();
@@ -320,7 +303,7 @@ test("a converted model that was damaged in the cache is made again", async () =
   damaged[bytes.length - 1000]! ^= 1;
   writeFileSync(join(folder, name!), damaged);
   const provider = await startProvider("--name", "mended");
-  await eventually("it serves", async () => ((await providersOf("mended")).length === 1 ? true : null));
+  await eventually("it serves", async () => ((await availableOf("mended")).length === 1 ? true : null));
   assert.deepEqual(readFileSync(join(folder, name!)), bytes);
   await stop(provider);
 });

@@ -2,52 +2,16 @@
 import assert from "node:assert/strict";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { journalIntervalMs } from "../../src/gateway/resume/journal.ts";
-import { Pool, untilAvailable } from "./pool.ts";
+import { localNetwork } from "./local-network.ts";
 import { parseDocument } from "../../src/receipt/document.ts";
 import { wholeAnswer } from "../../src/receipt/whole-answer.ts";
-import {
-  eventually,
-  killAll,
-  type Running,
-  skein,
-  skeinToEnd,
-  stop,
-  temporaryHome,
-  tinyModel,
-} from "./processes.ts";
+import { eventually, skeinToEnd, tinyModel } from "./processes.ts";
 
-const home = temporaryHome();
-let gateway: Running;
-let url = "";
-let pool: Pool;
-let networkPort = "0";
-
-before(async () => {
-  gateway = await start("0");
-  pool = new Pool(home.path, "exact", url);
-  await pool.grow(1);
-  await untilAvailable(url, pool.model, 1);
-});
-
-after(async () => {
-  try {
-    await stop(gateway);
-  } finally {
-    await killAll();
-  }
-  home.remove();
-});
-
-async function start(port: string): Promise<Running> {
-  const running = skein(home.path, "gateway", "--port", port, "--network-port", networkPort);
-  url = (await running.printed(/http:\/\/127\.0\.0\.1:\d+/))[0];
-  const view = (await (await fetch(`${url}/skein/v1/gateway`)).json()) as { addresses: string[] };
-  networkPort = /\/tcp\/(\d+)/.exec(view.addresses[0]!)![1]!;
-  return running;
-}
+const network = localNetwork({ exact: 1 });
+const { home } = network;
 
 /** Of each choice. */
 function textsOf(events: string): string[] {
@@ -59,8 +23,8 @@ function textsOf(events: string): string[] {
 }
 
 async function open(n: number): Promise<Response> {
-  const request = { model: pool.model, prompt: "Once upon a time", temperature: 2, seed: 21, n };
-  return fetch(`${url}/v1/completions`, {
+  const request = { model: network.exact.model, prompt: "Once upon a time", temperature: 2, seed: 21, n };
+  return fetch(`${network.url}/v1/completions`, {
     method: "POST",
     headers: { "content-type": "application/json", "x-skein-resume": "true" },
     body: JSON.stringify({
@@ -103,16 +67,16 @@ async function killedTwice(n: number): Promise<void> {
   for (const chars of [8_000, 6_000]) {
     seen += await readSome(response, chars);
     // No more comes, and what came is written down.
-    const [provider] = pool.members;
+    const [provider] = network.exact.members;
     provider!.child.kill("SIGSTOP");
     await sleep(2 * journalIntervalMs);
     provider!.child.kill("SIGCONT");
-    gateway.child.kill("SIGKILL");
-    await gateway.exited();
+    network.gateway.child.kill("SIGKILL");
+    await network.gateway.exited();
     assert.ok(!seen.includes("[DONE]"), "in the middle");
-    gateway = await start(new URL(url).port);
+    await network.startGateway();
     response = await eventually("somebody goes on with it", async () => {
-      const got = await fetch(`${url}/v1/requests/${id}/events`, {
+      const got = await fetch(`${network.url}/v1/requests/${id}/events`, {
         headers: { "last-event-id": lastId(seen) },
       });
       // While its provider has not come back yet.
@@ -126,7 +90,7 @@ async function killedTwice(n: number): Promise<void> {
   assert.deepEqual(usageOf(seen), usageOf(expected));
   // What was signed before each death is there, too: the answer can be proved from its first token.
   const file = join(home.path, `${id}.json`);
-  const fetched = await skeinToEnd(home.path, "receipt", id, file, "--gateway", url);
+  const fetched = await skeinToEnd(home.path, "receipt", id, file, "--gateway", network.url);
   assert.equal(fetched.code, 0, fetched.output);
   const { choices } = parseDocument(JSON.parse(readFileSync(file, "utf8")));
   assert.deepEqual(
@@ -136,7 +100,7 @@ async function killedTwice(n: number): Promise<void> {
   assert.ok(choices.some(({ parts }) => parts.length > 1));
   const proved = await skeinToEnd(home.path, "verify", file, "--model", tinyModel);
   assert.equal(proved.code, 0, proved.output);
-  const metrics = await (await fetch(`${url}/metrics`)).text();
+  const metrics = await (await fetch(`${network.url}/metrics`)).text();
   assert.match(metrics, /gen_ai_client_operation_duration_seconds_count\S* 1\n/);
 }
 

@@ -1,7 +1,7 @@
 /** Providers that join as they should, answer the probe, and then send garbage: clients notice nothing, and it is known who did it. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { createNaiveEngine, naiveDefaults } from "../../src/engine/naive.ts";
 import { createSigner } from "../../src/network/identity.ts";
 import { createLibp2pNetwork } from "../../src/network/libp2p.ts";
@@ -15,39 +15,19 @@ import { createProvider, type Provider } from "../../src/provider/index.ts";
 import { systemClock } from "../../src/util/clock.ts";
 import { silentLogger } from "../../src/util/log.ts";
 import { systemRandom } from "../../src/util/random.ts";
-import { Pool, providersOf, untilAvailable, watchStream } from "./pool.ts";
-import { eventually, killAll, type Running, skein, stop, temporaryHome } from "./processes.ts";
+import { localNetwork } from "./local-network.ts";
+import { providersOf, untilAvailable, watchStream } from "./pool.ts";
+import { eventually } from "./processes.ts";
 
 const deps = { clock: systemClock, random: systemRandom, log: silentLogger };
-const home = temporaryHome();
+const model = "tiny-exact";
 const tokens = 60;
 const seeds = 3;
-let gateway: Running;
-let url = "";
-let address = "";
-let pool: Pool;
 let modelId = "";
-const ask = (seed: number) => watchStream(url, { model: pool.model, seed, max_tokens: tokens });
-
-before(async () => {
-  gateway = skein(home.path, "gateway", "--port", "0", "--network-port", "0");
-  url = (await gateway.printed(/http:\/\/127\.0\.0\.1:\d+/))[0];
-  const facts = (await (await fetch(`${url}/skein/v1/gateway`)).json()) as { addresses: string[] };
-  address = facts.addresses[0]!;
-  pool = new Pool(home.path, "exact", url);
-  await pool.grow(1);
-  await untilAvailable(url, pool.model, 1);
-  modelId = (await providersOf(url, pool.model))[0]!.models[0]!.model_id;
+const local = localNetwork({ exact: 1 }, async ({ url }) => {
+  modelId = (await providersOf(url, model))[0]!.models[0]!.model_id;
 });
-
-after(async () => {
-  try {
-    await stop(gateway);
-  } finally {
-    await killAll();
-  }
-  home.remove();
-});
+const ask = (seed: number) => watchStream(local.url, { model, seed, max_tokens: tokens });
 
 type Events = AsyncGenerator<GenerateEvent>;
 /** What comes behind the `start` of an answer. */
@@ -103,7 +83,7 @@ async function join(send: Garbage): Promise<Hostile> {
   const honest = createNaiveEngine(deps, {
     ...naiveDefaults,
     modelId,
-    name: pool.model,
+    name: model,
     contextTokensMax: 4_096,
   });
   let connection: Connection | null = null;
@@ -119,7 +99,7 @@ async function join(send: Garbage): Promise<Hostile> {
     yield { type: "start", promptTokens: 4, cachedTokens: 0 };
     yield* send(request, connection!);
   }
-  const served = [{ engine: { ...honest, generate }, name: pool.model, price: freePriceSheet }];
+  const served = [{ engine: { ...honest, generate }, name: model, price: freePriceSheet }];
   const provider = createProvider(
     {
       ...deps,
@@ -132,7 +112,7 @@ async function join(send: Garbage): Promise<Hostile> {
     },
     { providerId: signer.providerId, region: "", served },
   );
-  provider.join(address);
+  provider.join(local.address);
   return Object.assign(hostile, { provider });
 }
 
@@ -142,7 +122,7 @@ test("whatever garbage providers send: no error, not a byte altered, and they ar
     await Promise.all(Object.entries(garbage).map(async ([name, send]) => [name, await join(send)] as const)),
   );
   try {
-    await untilAvailable(url, pool.model, 1 + hostile.size);
+    await untilAvailable(local.url, model, 1 + hostile.size);
     const allAsked = new AbortController();
     const client = async (number: number): Promise<void> => {
       for (let i = number; !allAsked.signal.aborted; i++) {
@@ -159,9 +139,9 @@ test("whatever garbage providers send: no error, not a byte altered, and they ar
       clients,
     ]).finally(() => allAsked.abort());
     await clients;
-    const metrics = await (await fetch(`${url}/metrics`)).text();
+    const metrics = await (await fetch(`${local.url}/metrics`)).text();
     assert.match(metrics, /^skein_attempts_total\{outcome="provider_(?:failed|disconnected)"\} [1-9]/m);
-    const views = await providersOf(url, pool.model);
+    const views = await providersOf(local.url, model);
     for (const [name, { id }] of hostile) {
       const view = views.find((provider) => provider.id === id);
       assert.ok(view === undefined || view.requests.completed === 0, `${name} was believed`);

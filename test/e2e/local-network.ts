@@ -1,5 +1,6 @@
 /** A gateway and providers, real processes all, for as long as the tests of a file run. */
 import { after, before } from "node:test";
+import type { GatewayView } from "../../src/protocol/gateway-api.ts";
 import { Pool, untilAvailable } from "./pool.ts";
 import { killAll, type Running, skein, stop, temporaryHome } from "./processes.ts";
 
@@ -7,6 +8,8 @@ import { killAll, type Running, skein, stop, temporaryHome } from "./processes.t
 export class LocalNetwork {
   readonly home: ReturnType<typeof temporaryHome> = temporaryHome();
   url = "";
+  /** For providers. */
+  address = "";
   gateway!: Running;
   /** Providers of `tiny-exact` and of `tiny`. */
   exact!: Pool;
@@ -24,11 +27,14 @@ export class LocalNetwork {
     await Promise.all(wanted.map(([{ model }, count]) => untilAvailable(this.url, model, count)));
   }
 
-  /** Again at the same address, if there was one before. */
+  /** Again at the same addresses, if there were some before. */
   async startGateway(): Promise<void> {
     const port = this.url === "" ? "0" : new URL(this.url).port;
-    this.gateway = skein(this.home.path, "gateway", "--port", port, "--network-port", "0");
+    const networkPort = /\/tcp\/(\d+)/.exec(this.address)?.[1] ?? "0";
+    this.gateway = skein(this.home.path, "gateway", "--port", port, "--network-port", networkPort);
     this.url = (await this.gateway.printed(/http:\/\/127\.0\.0\.1:\d+/))[0];
+    const view = (await (await fetch(`${this.url}/skein/v1/gateway`)).json()) as GatewayView;
+    this.address = view.addresses[0]!;
   }
 
   async stop(): Promise<void> {
@@ -47,12 +53,12 @@ export class LocalNetwork {
  */
 export function localNetwork(
   members: { readonly exact?: number; readonly llama?: number },
-  onReady: (network: LocalNetwork) => void = () => undefined,
+  onReady: (network: LocalNetwork) => void | Promise<void> = () => undefined,
 ): LocalNetwork {
   const network = new LocalNetwork();
   before(async () => {
     await network.start(members);
-    onReady(network);
+    await onReady(network);
   });
   after(() => network.stop());
   return network;

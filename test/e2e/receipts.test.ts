@@ -2,41 +2,14 @@
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
-import { Pool, providersOf, untilAvailable } from "./pool.ts";
-import {
-  eventually,
-  killAll,
-  type Running,
-  skein,
-  skeinToEnd,
-  stop,
-  temporaryHome,
-  tinyModel,
-} from "./processes.ts";
+import { test } from "node:test";
+import { localNetwork } from "./local-network.ts";
+import { type Pool, providersOf, untilAvailable } from "./pool.ts";
+import { eventually, skeinToEnd, tinyModel } from "./processes.ts";
 
-const home = temporaryHome();
+const network = localNetwork({ exact: 2, llama: 1 });
+const { home } = network;
 const draftModel = tinyModel.replace("tiny.Q8_0", "draft.F16");
-let gateway: Running;
-let url = "";
-const pools = new Map<string, Pool>();
-
-before(async () => {
-  gateway = skein(home.path, "gateway", "--port", "0", "--network-port", "0");
-  url = (await gateway.printed(/http:\/\/127\.0\.0\.1:\d+/))[0];
-  for (const engine of ["exact", "llama"] as const) pools.set(engine, new Pool(home.path, engine, url));
-  await Promise.all([pools.get("exact")!.grow(2), pools.get("llama")!.grow(1)]);
-  await Promise.all([untilAvailable(url, "tiny-exact", 2), untilAvailable(url, "tiny", 1)]);
-});
-
-after(async () => {
-  try {
-    await stop(gateway);
-  } finally {
-    await killAll();
-  }
-  home.remove();
-});
 
 interface Asked {
   readonly id: string;
@@ -46,7 +19,7 @@ interface Asked {
 
 async function chat(model: string, body: object): Promise<Asked> {
   const messages = [{ role: "user", content: "What sound does a cow make?" }];
-  const response = await fetch(`${url}/v1/chat/completions`, {
+  const response = await fetch(`${network.url}/v1/chat/completions`, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ model, messages, temperature: 1, max_tokens: 60, ...body }),
@@ -58,7 +31,7 @@ async function chat(model: string, body: object): Promise<Asked> {
 
 async function fetchReceipt(id: string): Promise<string> {
   const file = join(home.path, `${id}.json`);
-  const { code, output } = await skeinToEnd(home.path, "receipt", id, file, "--gateway", url);
+  const { code, output } = await skeinToEnd(home.path, "receipt", id, file, "--gateway", network.url);
   assert.equal(code, 0, output);
   return file;
 }
@@ -172,7 +145,7 @@ test("an answer that its client cancelled has a receipt of what was delivered", 
     ["tiny", tinyModel],
   ] as const) {
     const leave = new AbortController();
-    const response = await fetch(`${url}/v1/completions`, {
+    const response = await fetch(`${network.url}/v1/completions`, {
       method: "POST",
       headers: { "content-type": "application/json" },
       signal: leave.signal,
@@ -190,7 +163,7 @@ test("an answer that its client cancelled has a receipt of what was delivered", 
     for (let i = 0; i < 5; i++) await reader.read();
     leave.abort();
     const signed = await eventually("the receipt of what was cancelled", async () => {
-      const kept = await fetch(`${url}/v1/requests/${id}/receipt`);
+      const kept = await fetch(`${network.url}/v1/requests/${id}/receipt`);
       if (!kept.ok) return null;
       const { choices } = (await kept.json()) as { choices: { parts: DocumentPart[] }[] };
       return choices[0]!.parts[0]!.receipt;
@@ -216,7 +189,7 @@ async function interrupted(pool: Pool, seed: number): Promise<string> {
     max_tokens: 400,
     stream: true,
   };
-  const response = await fetch(`${url}/v1/completions`, {
+  const response = await fetch(`${network.url}/v1/completions`, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ ...body, seed }),
@@ -226,20 +199,20 @@ async function interrupted(pool: Pool, seed: number): Promise<string> {
   for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
     events += chunk;
     if (killed || events.split("data: ").length < 40) continue;
-    const busy = (await providersOf(url, body.model)).find(({ active }) => active > 0);
+    const busy = (await providersOf(network.url, body.model)).find(({ active }) => active > 0);
     killed = busy !== undefined;
     if (killed) void pool.replace(busy!.id, "SIGKILL");
   }
   assert.ok(events.endsWith("data: [DONE]\n\n"));
   if (killed) {
     await pool.complete();
-    await untilAvailable(url, body.model, 2);
+    await untilAvailable(network.url, body.model, 2);
   }
   return response.headers.get("x-request-id")!;
 }
 
 test("an answer whose provider was killed has linked proofs of both parts", async () => {
-  const pool = pools.get("exact")!;
+  const pool = network.exact;
   let file = "";
   let parts: DocumentPart[] = [];
   // Sometimes the answer is whole before anybody can be killed.

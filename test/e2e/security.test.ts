@@ -78,6 +78,9 @@ test("beyond loopback: clients need a key, providers the token, strangers get ne
     const { data } = (await (await fetch(`${url}/v1/models`, { headers })).json()) as { data: unknown[] };
     return data.length === 1 ? true : null;
   });
+  const status = ["provider", "status", "--gateway", url];
+  const mine = await skeinToEnd(home.path, ...status, "--token", token!);
+  assert.match(mine.output, /available|checking/, "whoever joined sees why it gets no work");
   const chat = await skeinToEnd(
     home.path,
     "chat",

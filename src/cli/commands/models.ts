@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { printableJson } from "../../util/printable.ts";
 import { contextOf } from "../context.ts";
-import { perMillion, table } from "../terminal.ts";
+import { perMillion, provideCommand, table } from "../terminal.ts";
 
 /** `skein models` */
 export async function models(command: Command): Promise<void> {
@@ -12,7 +12,7 @@ export async function models(command: Command): Promise<void> {
     return;
   }
   if (data.length === 0) {
-    console.log("No model is served yet. Add one: npx skein provide --model <file.gguf>");
+    console.log(`No model is served yet. Add one: ${provideCommand(context.client().baseUrl)}`);
     return;
   }
   const rows = data.map(({ id, skein }) => [

@@ -7,7 +7,8 @@ import { contextOf } from "../context.ts";
 /** `skein provider status [id]`: how much work a provider gets from a gateway, and why not more. */
 export async function providerStatus(id: string | undefined, command: Command): Promise<void> {
   const context = contextOf(command);
-  const all = await context.client().providers();
+  const joinToken = (context.flags["token"] as string | undefined) ?? context.settings.joinToken;
+  const all = await context.client(joinToken).providers();
   const found = id === undefined ? all : all.filter((provider) => provider.id.includes(id));
   if (found.length === 0) {
     throw new SkeinError("not_found", "The gateway knows no such provider.", {

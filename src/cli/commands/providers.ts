@@ -4,7 +4,7 @@ import { SkeinError } from "../../util/errors.ts";
 import { printableJson, printableLine } from "../../util/printable.ts";
 import { type Context, contextOf } from "../context.ts";
 import { auditLine } from "./audit.ts";
-import { perMillion, table } from "../terminal.ts";
+import { perMillion, provideCommand, table } from "../terminal.ts";
 
 const head = [
   "provider",
@@ -30,7 +30,7 @@ export async function providers(id: string | undefined, command: Command): Promi
     return;
   }
   if (data.length === 0) {
-    console.log("No provider has joined yet. Add one: npx skein provide --model <file.gguf>");
+    console.log(`No provider has joined yet. Add one: ${provideCommand(context.client().baseUrl)}`);
     return;
   }
   console.log(table(head, data.flatMap(rowsOf)));

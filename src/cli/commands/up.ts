@@ -17,7 +17,7 @@ import { demoModelFile, packageFolder } from "../package-info.ts";
 import type { GatewayConfig, ProviderConfig, Report } from "../processes/config.ts";
 import { providerConfigOf, threadsWarning } from "../provider-config.ts";
 import { createSupervisor, type Supervisor } from "../supervisor.ts";
-import { reportLine, seconds, step, styled } from "../terminal.ts";
+import { isUsualGateway, provideCommand, reportLine, seconds, step, styled } from "../terminal.ts";
 
 /** From the last provider's start until the gateway has probed all of them. */
 const readyTimeoutMs = 120_000;
@@ -234,9 +234,7 @@ function instructions(facts: {
   took: string;
 }): string {
   const { url, model, secrets, took } = facts;
-  const isUsual = url === "http://127.0.0.1:4141";
-  const joinFlag = isUsual ? "" : ` --join ${url}`;
-  const gateway = isUsual ? "" : ` --gateway ${url}`;
+  const gateway = isUsualGateway(url) ? "" : ` --gateway ${url}`;
   const body = `{"model": "${model}", "messages": [{"role": "user", "content": "What sound does a cow make?"}]}`;
   const bold = (text: string): string => styled("bold", text);
   const hasKey = secrets.apiKey !== null;
@@ -255,7 +253,7 @@ Try it:
 
 Add a provider, from another terminal:
 
-  npx skein provide --model <file.gguf>${joinFlag}${secrets.joinToken === null ? "" : " --token <join token>"}
+  ${provideCommand(url)}${secrets.joinToken === null ? "" : " --token <join token>"}
 
 Ctrl-C stops everything.`;
 }

@@ -48,10 +48,11 @@ function print(decision: DecisionView): void {
   const reason = decision.reason === null ? "" : `: ${decision.reason.replaceAll("_", " ")}`;
   console.log(
     printableLine(
-      `\nafter ${decision.at_ms} ms to ${where}${reason} (${decision.offers} offers, about ${decision.prompt_tokens_estimated} prompt tokens)`,
+      `\nafter ${decision.at_ms} ms to ${where}${reason} (${decision.offers} ${decision.offers === 1 ? "offer" : "offers"}, about ${decision.prompt_tokens_estimated} prompt tokens)`,
     ),
   );
   if (decision.moved !== null) console.log(printableLine(moveLine(decision.moved)));
+  if (decision.failed !== null) console.log(printableLine(failureLine(decision.failed)));
   const head = [
     "provider",
     "score",
@@ -79,6 +80,11 @@ const outcomes: Record<Moved["outcome"], string> = {
   failed: "the other one failed, so the slow one went on",
   too_slow: "the other one did not catch up in time, so the slow one went on",
 };
+
+function failureLine({ at_ms, position, code, message }: NonNullable<DecisionView["failed"]>): string {
+  const where = position === 0 ? "before its first token" : `at token ${position}`;
+  return `failed after ${at_ms} ms, ${where} (${code}): ${message}`;
+}
 
 type Moved = NonNullable<DecisionView["moved"]>;
 

@@ -50,7 +50,7 @@ export async function runGateway(
   const policy: JoinPolicy =
     config.restrictJoin === null ? { kind: "open" } : { kind: "restricted", ...config.restrictJoin };
   let store: Store | null = null;
-  let gateway: Gateway;
+  let gateway: Gateway | null = null;
   let listening: Listening;
   try {
     store = await openGatewayStore(deps, config.storeFile);
@@ -60,8 +60,10 @@ export async function runGateway(
     gateway = createGateway({ ...deps, store }, options);
     admitProviders(deps, network, gateway, policy);
     // 3. The door for clients.
-    listening = await listen((request) => gateway.fetch(request), config);
+    const { fetch: answer } = gateway;
+    listening = await listen(answer, config);
   } catch (error) {
+    gateway?.close();
     await store?.close();
     await network.close();
     throw error;
@@ -164,6 +166,7 @@ function gatewayOptionsOf(config: GatewayConfig, network: Network, join: JoinPol
     join,
     region: config.region,
     apiKeys: config.apiKeys,
+    joinToken: config.restrictJoin?.token ?? null,
     allowedHosts: config.allowedHosts,
     corsOrigins: config.corsOrigins,
     cloudPrice: config.cloudPrice,
@@ -191,6 +194,7 @@ async function openCloud(deps: SessionDeps, cloud: GatewayConfig["cloud"]): Prom
         contextTokens: cloud.contextTokens,
         parallel: cloudParallel,
         providerId: cloudProviderId,
+        mayBeAway: true,
       },
     );
     return { ...cloud, engine, budget };

@@ -4,7 +4,6 @@
  */
 import type { FinishReason } from "../../protocol/generate.ts";
 import type { ModelOffer } from "../../protocol/offer.ts";
-import type { Candidate } from "../../router/predict.ts";
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
 import type { Sink } from "../../util/sink.ts";
 import {
@@ -16,9 +15,9 @@ import {
   type Slice,
 } from "../attempts/attempt.ts";
 import { runHedged } from "../attempts/hedge.ts";
+import { retryElsewhere } from "../attempts/retry.ts";
 import type { LiveChoice } from "../resume/journal.ts";
 import { LogprobQueue, type Piece, type PlacedLogprob } from "./logprobs.ts";
-import type { ProviderEntry } from "../directory/provider-entry.ts";
 import type { Part, ReceiptedChoice } from "../../receipt/document.ts";
 import type { Replication } from "../replication/replication.ts";
 import { receiptName } from "../attempts/receipts.ts";
@@ -55,9 +54,6 @@ export interface Choice {
   /** Where others see how it goes, and what there is of it already; null: nobody looks. */
   readonly live: LiveChoice | null;
 }
-
-/** Providers that may fail a choice, one after another and without a token between them, before it is given up. */
-const fruitlessAttemptsMax = 4;
 
 /**
  * Tells text as it becomes certain and resolves with how the choice ended.
@@ -136,20 +132,13 @@ async function attemptUntilDone(
       // 3. Try elsewhere, if that can help and the next provider can continue.
       const error = toSkeinError(thrown);
       search.attempts += held.moves;
-      const hasYielded = to.madeRoom?.aborted === true && !signal.aborted;
-      deps.metrics.attempted(signal.aborted ? "cancelled" : hasYielded ? "made_room" : error.code);
-      if (signal.aborted) throw signal.reason instanceof SkeinError ? signal.reason : error;
-      if (error.code === "overloaded") {
-        search.refused = true;
-        continue;
-      }
-      if (hasYielded) {
-        search.refused = true;
-        keepOrRestart(to.candidate.offer, search, held.progress, together, error);
-        continue;
-      }
-      countFailure(search, held.progress, error);
-      considerRetry(deps, held.to, search, held.progress, together, error);
+      const { to: last, progress: left } = held;
+      const { requestId } = request;
+      const { madeRoom } = to;
+      const { position } = left;
+      const failed = { requestId, to: last, madeRoom, together, search, signal, position };
+      const why = retryElsewhere(deps, failed, error);
+      if (why !== "no_room") keepOrRestart(last.candidate.offer, search, left, together, error);
     } finally {
       current.progress = held.progress;
     }
@@ -205,39 +194,6 @@ function endOf(
     ttftMs: watch.firstMs ?? watch.elapsedMs,
     totalMs: watch.elapsedMs,
   };
-}
-
-/** An answer that grows may outlive many providers: only failures without a token between them add up. */
-function countFailure(search: Search, { position }: Progress, error: SkeinError): void {
-  search.attempts += 1;
-  search.failure = error;
-  if (position > search.failedPosition) search.fruitlessAttempts = search.waitedMs = 0;
-  search.fruitlessAttempts += 1;
-  search.failedPosition = position;
-}
-
-/** Prepares the next attempt after a failed one. @throws SkeinError when there can be none */
-function considerRetry(
-  deps: ChoiceDeps,
-  { candidate, entry }: { candidate: Candidate; entry: ProviderEntry },
-  search: Search,
-  progress: Progress,
-  together: Together,
-  error: SkeinError,
-): void {
-  const { providerId, offer } = candidate;
-  deps.log.info({ provider: providerId, code: error.code, position: progress.position }, "attempt failed");
-  if (error.code === "context_length_exceeded") {
-    // Providers choose how much of a model's context they have memory for.
-    search.contextTokensMin = Math.max(search.contextTokensMin, offer.contextTokensMax);
-    const others = deps.directory.candidates(together.model, together.modelId);
-    if (others.some((other) => other.offer.contextTokensMax > search.contextTokensMin)) return;
-    throw error;
-  }
-  if (error.retry === "never") throw error;
-  deps.directory.reportFailure(entry, offer.modelId, error);
-  if (search.fruitlessAttempts >= fruitlessAttemptsMax) throw error;
-  keepOrRestart(offer, search, progress, together, error);
 }
 
 /** @throws SkeinError when what was emitted can be neither continued nor thrown away */

@@ -43,9 +43,11 @@ export async function complete(
   const wish = endpoint === "chat" ? storeWish(body) : null;
   // 2. Route and attempt; every wait below ends with the deadline or the client's leaving.
   const abort = new AbortController();
+  const { signal } = http;
   const onLeave = (): void => abort.abort(new SkeinError("cancelled", "The client went away."));
-  if (http.signal.aborted) onLeave();
-  http.signal.addEventListener("abort", onLeave, { once: true });
+  if (signal.aborted) onLeave();
+  signal.addEventListener("abort", onLeave, { once: true });
+  const stayed = (): void => signal.removeEventListener("abort", onLeave);
   const createdMs = deps.clock.nowMs();
   const isResumable = request.stream && wantsResume(http) && !deps.streams.isFull;
   const written = isResumable ? writeDown(deps, asker, request, { body, createdMs }) : null;
@@ -57,6 +59,7 @@ export async function complete(
   const named = { "x-request-id": `req_${requestId}` };
   if (!request.stream) {
     const ends = await run(ignore);
+    stayed();
     return Response.json(completionObject(frame, ends), { headers: { ...named, ...receiptHeader(ends) } });
   }
   // 4. As it comes. Nothing is sent before the first token: until then a failure has its own HTTP status.
@@ -72,11 +75,13 @@ export async function complete(
     }
     // 5. A client that may come back reads from a record.
     recording.isWritten((await written.isOnDisk) ? written.journal : null);
-    http.signal.removeEventListener("abort", onLeave);
+    stayed();
     return recordedResponse(deps.clock, recording, http, recording.readOn());
   }
   const out = new SseBody(deps.clock, abort);
   await tellEvents(stream, run, out);
+  // From here on its body knows.
+  stayed();
   return out.toResponse(named);
 }
 

@@ -110,7 +110,7 @@ class Race {
     this.#running -= 1;
     if (this.#isDecided) return;
     if (this.#running > 0) {
-      return reportFailure(this.#facts.deps, contender.runner.to, toSkeinError(error));
+      return reportFailure(this.#facts, contender.runner, toSkeinError(error));
     }
     this.#decide(contender);
     this.#won.reject(error);

@@ -120,12 +120,12 @@ class Move implements Ticking {
 
   /** What goes on instead of the attempt that failed with `error`; null: nothing. */
   async taken(error: SkeinError): Promise<Taken | null> {
-    const { deps, signal } = this.#facts;
+    const { signal } = this.#facts;
     if (this.#chase === null || signal.aborted) return null;
     if (!this.#isInterrupted && (error.retry === "never" || error.code === "overloaded")) return null;
     const hasFailed = !this.#isInterrupted;
     const taken = await this.#chase;
-    if (taken !== null && hasFailed) reportFailure(deps, this.#runner.to, error);
+    if (taken !== null && hasFailed) reportFailure(this.#facts, this.#runner, error);
     if (taken === null || signal.aborted) return null;
     this.#stopSecond = () => undefined;
     return taken;
@@ -217,7 +217,7 @@ class Move implements Ticking {
       return { runner: second, hasEnded, repeatedMs, goOn: mayGoOn.resolve };
     } catch (thrown) {
       const wasStopped = this.#record === null || this.#facts.signal.aborted;
-      if (!wasStopped) reportFailure(this.#facts.deps, second.to, toSkeinError(thrown));
+      if (!wasStopped) reportFailure(this.#facts, second, toSkeinError(thrown));
       return this.#drop("failed");
     } finally {
       cancelTimeout();

@@ -22,7 +22,6 @@ async function ask(setup: TestGateway, body: object = question): Promise<Answer 
   return { ...((await response.json()) as Answer), status: response.status };
 }
 
-/** Changes what a session offers. */
 /** Fails real requests at a position, once. */
 function failingAt(position: number, code: "engine_failed" | "invalid_api_key" = "engine_failed") {
   let armed = true;

@@ -70,8 +70,13 @@ export function createRunner(
 }
 
 /** Of an attempt whose failure the client does not see, because another one goes on. */
-export function reportFailure({ directory, metrics }: ChoiceDeps, to: Occupied, error: SkeinError): void {
+export function reportFailure(
+  { deps: { directory, metrics, decisions }, request }: Pick<RunnerFacts, "deps" | "request">,
+  { to: { entry, candidate }, progress }: Pick<Runner, "to" | "progress">,
+  error: SkeinError,
+): void {
   metrics.attempted(error.code);
+  decisions.failed(request.requestId, candidate.providerId, error, progress.position);
   const isItsFault = error.code !== "overloaded" && error.retry !== "never";
-  if (isItsFault) directory.reportFailure(to.entry, to.candidate.offer.modelId, error);
+  if (isItsFault) directory.reportFailure(entry, candidate.offer.modelId, error);
 }

@@ -5,6 +5,7 @@ import type { ModelOffer } from "../../protocol/offer.ts";
 import { fee } from "../../protocol/price.ts";
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
 import { attemptError, type ChoiceDeps, type ChoiceRequest, emptyProgress } from "../attempts/attempt.ts";
+import { retryElsewhere } from "../attempts/retry.ts";
 import { Stopwatch } from "../attempts/stopwatch.ts";
 import { cacheSaltOf } from "../http/security.ts";
 import type { Occupied } from "../search/choose-provider.ts";
@@ -16,8 +17,6 @@ import type { EmbeddingsRequest } from "./parse.ts";
 const groupsAtOnceMax = 4;
 /** Text of one group: a provider's answer to it shall not keep others waiting for long. */
 const groupCharsMax: number = 64 * 1024;
-/** As for completions. */
-const fruitlessAttemptsMax = 4;
 
 /** What one provider did for a request. */
 export interface EmbeddedGroup {
@@ -127,36 +126,11 @@ async function embedGroup(
       return { ...group, attempts: search.attempts + 1 };
     } catch (thrown) {
       const error = attemptError(thrown, { wasQueued: false, isBegun: false });
-      const hasYielded = to.madeRoom?.aborted === true && !signal.aborted;
-      deps.metrics.attempted(signal.aborted ? "cancelled" : hasYielded ? "made_room" : error.code);
-      if (signal.aborted) throw signal.reason instanceof SkeinError ? signal.reason : error;
-      if (error.code === "overloaded" || hasYielded) search.refused = true;
-      else considerRetry(deps, to, search, together, error);
+      const { requestId } = asked;
+      const { madeRoom } = to;
+      retryElsewhere(deps, { requestId, to, madeRoom, together, search, signal, position: 0 }, error);
     }
   }
-}
-
-/** @throws SkeinError when there can be no other attempt */
-function considerRetry(
-  deps: ChoiceDeps,
-  { candidate, entry }: Occupied,
-  search: Search,
-  together: Together,
-  error: SkeinError,
-): void {
-  search.attempts += 1;
-  search.fruitlessAttempts += 1;
-  search.failure = error;
-  const { offer } = candidate;
-  if (error.code === "context_length_exceeded") {
-    search.contextTokensMin = Math.max(search.contextTokensMin, offer.contextTokensMax);
-    const others = deps.directory.candidates(together.model, together.modelId);
-    if (others.some((other) => other.offer.contextTokensMax > search.contextTokensMin)) return;
-    throw error;
-  }
-  if (error.retry === "never") throw error;
-  deps.directory.reportFailure(entry, offer.modelId, error);
-  if (search.fruitlessAttempts >= fruitlessAttemptsMax) throw error;
 }
 
 async function attempt(

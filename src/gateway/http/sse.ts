@@ -32,7 +32,10 @@ export function sendSse(response: Response, to: ServerResponse): boolean {
   const body = bodies.get(response);
   if (body === undefined || body.isBegun) return false;
   to.writeHead(response.status, Object.fromEntries(response.headers));
-  body.begin(new ResponseOutlet(to, body));
+  // One string for a chunk with its frame costs half of what the server's four writes for it do.
+  const isChunked = to.chunkedEncoding;
+  to.chunkedEncoding = false;
+  body.begin(new ResponseOutlet(to, body, isChunked));
   return true;
 }
 
@@ -64,7 +67,8 @@ interface Outlet {
   /** Whether a wake-up follows as soon as there is room again. */
   readonly isFull: boolean;
   write(text: string): void;
-  end(): void;
+  /** @param last may be empty */
+  end(last: string): void;
   /** The client is there but takes nothing: an open end is all that it can still be told. */
   cut(error: unknown): void;
 }
@@ -85,7 +89,8 @@ class StreamOutlet implements Outlet {
     this.#controller.enqueue(encoder.encode(text));
   }
 
-  end(): void {
+  end(last: string): void {
+    if (last !== "") this.write(last);
     this.#controller.close();
   }
 
@@ -96,9 +101,12 @@ class StreamOutlet implements Outlet {
 
 class ResponseOutlet implements Outlet {
   readonly #response: ServerResponse;
+  /** Chunks with their lengths (RFC 9112, section 7.1); else the connection's end is the body's. */
+  readonly #isChunked: boolean;
 
-  constructor(response: ServerResponse, body: SseBody) {
+  constructor(response: ServerResponse, body: SseBody, isChunked: boolean) {
     this.#response = response;
+    this.#isChunked = isChunked;
     response.on("drain", () => body.hasRoom());
     response.once("close", () => {
       if (!response.writableFinished) body.left();
@@ -114,11 +122,16 @@ class ResponseOutlet implements Outlet {
   }
 
   write(text: string): void {
-    this.#response.write(text);
+    this.#response.write(this.#framed(text));
   }
 
-  end(): void {
-    this.#response.end();
+  end(last: string): void {
+    this.#response.end(this.#framed(last) + (this.#isChunked ? "0\r\n\r\n" : ""));
+  }
+
+  #framed(text: string): string {
+    if (!this.#isChunked || text === "") return text;
+    return `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`;
   }
 
   cut(): void {
@@ -190,8 +203,8 @@ export class SseBody {
 
   begin(outlet: Outlet): void {
     this.#outlet = outlet;
-    this.flush();
     if (this.#isWhole) return this.#finish();
+    this.flush();
     this.hasRoom();
   }
 
@@ -210,7 +223,6 @@ export class SseBody {
     this.#pending += last;
     this.#isWhole = true;
     if (this.#outlet === unsent || this.#isOver) return;
-    this.flush();
     this.#finish();
   }
 
@@ -222,8 +234,10 @@ export class SseBody {
   }
 
   #finish(): void {
+    const last = this.#pending;
+    this.#pending = "";
     this.#isOver = true;
-    this.#outlet.end();
+    this.#outlet.end(last);
   }
 
   #room(): Promise<void> {

@@ -79,6 +79,7 @@ export function checkShape<T extends z.ZodType>(
   const result = schema.safeParse(body);
   if (result.success) return result.data;
   const issue = result.error.issues[0]!;
+  if (issue.code === "unrecognized_keys") throw unknownField(issue.path.map(String), issue.keys[0]!, words);
   throw wrongParameter(issue.path.map(String), body, issue.message, words);
 }
 
@@ -104,6 +105,22 @@ export function wrongParameter(
         ? `'${param}' is missing: it must be ${expected}.`
         : `'${param}' must be ${expected}, but it is ${shown(value)}.`;
   return new SkeinError("invalid_request", message, { param });
+}
+
+/** Whoever mistypes a wish must not get an answer without it. */
+function unknownField(
+  path: readonly string[],
+  name: string,
+  words: Readonly<Record<string, string>>,
+): SkeinError {
+  const outer = path.join(".");
+  const param = [...path, name.slice(0, 100)].join(".");
+  const known = Object.keys(expectations)
+    .filter((each) => each.startsWith(`${outer}.`))
+    .map((each) => each.slice(outer.length + 1));
+  const expected = words[outer] ?? expectations[outer];
+  const hint = known.length > 0 ? `'${outer}' has: ${known.join(", ")}.` : `'${outer}' must be ${expected}.`;
+  return new SkeinError("invalid_request", `There is no '${param}'.`, { param, hint });
 }
 
 function valueAt(body: unknown, path: readonly string[]): unknown {

@@ -1,7 +1,9 @@
 /** What a client asks of the provider, over the whole path. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { question, reoffer, testGateway, type TestGateway } from "../fixture.suite.ts";
+import { SkeinError } from "../../util/errors.ts";
+import { PassingTime, question, reoffer, testGateway, type TestGateway } from "../fixture.suite.ts";
+import { defaultLimits } from "../options.ts";
 
 interface Answer {
   readonly skein?: { provider: string };
@@ -42,6 +44,29 @@ test("price, region and time: what none fits is said at once, or when the queue'
   assert.match((await ask(setup, { max_ttft_ms: 100 }, long)).error!.message, /later than skein.max_ttft_ms/);
 });
 
+test("who wants a first token soon waits no longer for a provider that gives it", async () => {
+  const clock = new PassingTime();
+  const setup = testGateway({ limits: defaultLimits }, 1, clock);
+  await setup.add("p1");
+  const startMs = clock.monotonicMs();
+  const messages = [{ role: "user", content: "x".repeat(400_000) }];
+  const { error } = await ask(setup, { max_ttft_ms: 100 }, { messages });
+  clock.end();
+  assert.equal(error?.code, "no_provider");
+  assert.ok(clock.monotonicMs() - startMs < defaultLimits.queueTimeoutMs / 2);
+});
+
+test("an answer that has begun goes on wherever it can, however late", async () => {
+  const setup = testGateway();
+  const onToken = ({ requestId }: { requestId: string }, position: number): void => {
+    if (requestId !== "probe" && position === 9) throw new SkeinError("engine_failed", "killed");
+  };
+  await setup.add("quick", { onToken });
+  await setup.add("slow", { prefillMs: 400 });
+  const { skein } = await ask(setup, { max_ttft_ms: 200 });
+  assert.equal(skein?.provider, "slow");
+});
+
 test("private requests go only where the prompt stays on the provider's machine", async () => {
   const setup = testGateway();
   reoffer(await setup.add("p1"), { forwardsPrompts: true });
@@ -80,6 +105,15 @@ test("wrong hints are refused by name", async () => {
     [{ region: "" }, "skein.region"],
   ];
   for (const [skein, param] of wrong) assert.equal((await ask(setup, skein)).error?.param, param);
+});
+
+test("a mistyped hint is named, with what there is", async () => {
+  const setup = testGateway();
+  const { error } = await ask(setup, { regions: "eu" });
+  assert.equal(error?.param, "skein.regions");
+  assert.match(error.message, /There is no 'skein.regions'. 'skein' has: .*region, max_price/);
+  const price = (await ask(setup, { max_price: { out: "1" } })).error;
+  assert.match(price!.message, /There is no 'skein.max_price.out'. 'skein.max_price' must be USD/);
 });
 
 test("a conversation stays where its prompt is cached, another API key's does not follow", async () => {

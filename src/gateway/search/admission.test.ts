@@ -38,7 +38,10 @@ test("when time is over it is said how many wait and when to come again", async 
   assert.ok(refused.length >= 3);
   for (const response of refused) {
     assert.match(response.headers.get("retry-after")!, /^\d+$/);
-    assert.match(await response.text(), /The only provider of 'naive' is busy, and \d+ other requests wait/);
+    assert.match(
+      await response.text(),
+      /The only provider of 'naive' is busy, and (no other requests wait|1 other request waits|\d+ other requests wait)/,
+    );
   }
 });
 

@@ -3,7 +3,7 @@ import type { ModelOffer } from "../../protocol/offer.ts";
 import { type RejectReason, refusedByHints, type RoutingHints } from "../../router/hints.ts";
 import { type Plan, planAttempts, type Scored } from "../../router/plan.ts";
 import { policyFor } from "../../router/policy.ts";
-import type { Candidate } from "../../router/predict.ts";
+import type { Candidate, RequestFacts } from "../../router/predict.ts";
 import { type PrefixCache, promptKeys, type PromptKeys } from "../../router/prefix-cache.ts";
 import type { Random } from "../../util/random.ts";
 import type { Clock } from "../../util/clock.ts";
@@ -156,18 +156,12 @@ export function chooseProvider(deps: ChooseDeps, wish: Wish): Decision {
   const long = shortlistFrom(wish.contextTokensBegan);
   const shortlist = long.length > 0 || wish.contextTokensBegan === 0 ? long : shortlistFrom(0);
   // 3. The router's order.
-  const facts = {
-    promptTokens: keys.promptTokens,
-    outputTokensMax: request.outputTokensMax,
-    ttftMaxMs: wish.hints.ttftMaxMs,
-    isResumed: wish.isResumed,
-  };
   const candidates = shortlist.map((offered) => {
     const cachedTokens = cached.get(offered.entry.session.providerId);
     const candidate = directory.candidateOf(offered, cachedTokens, wish.isBatch);
     return isUnproved(offered.entry, wish) ? { ...candidate, cooling: true } : candidate;
   });
-  const plan = planAttempts(candidates, facts, random, policyFor(directory.policy, wish));
+  const plan = planAttempts(candidates, factsOf(wish, keys), random, policyFor(directory.policy, wish));
   for (const { providerId, reason } of plan.rejected) note(providerId, reason);
   const first = plan.scored.find((scored) => isHome(scored, homeId)) ?? plan.attempts[0];
   const chosen =
@@ -190,6 +184,12 @@ export function chooseProvider(deps: ChooseDeps, wish: Wish): Decision {
  */
 function isUnproved({ completed, isRegionJudged }: ProviderEntry, { hasFailed, hints }: Wish): boolean {
   return (hasFailed && completed === 0) || (hints.region !== null && !isRegionJudged);
+}
+
+function factsOf({ request, hints, isResumed }: Wish, { promptTokens }: PromptKeys): RequestFacts {
+  // Who resumes has the first token: what is left must come, however late.
+  const ttftMaxMs = isResumed ? null : hints.ttftMaxMs;
+  return { promptTokens, outputTokensMax: request.outputTokensMax, ttftMaxMs, isResumed };
 }
 
 /** Whether the request itself excludes everybody, so that waiting cannot help. */

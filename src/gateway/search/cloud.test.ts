@@ -35,7 +35,7 @@ function withCloud(
 interface Answer {
   readonly usage?: { fee: { amount: string } };
   readonly skein?: { provider: string; model_id: string };
-  readonly error?: { code: string };
+  readonly error?: { code: string; message: string };
 }
 
 async function ask(setup: TestGateway, more: object = {}): Promise<Answer> {
@@ -55,11 +55,13 @@ test("it answers when nobody else does, and says that it was it; its cost counts
 
 test("not for private requests, other models, identities, or where hints exclude it", async () => {
   const setup = withCloud(1_000_000n);
-  assert.equal((await ask(setup, { skein: { private: true } })).error?.code, "model_not_found");
+  const hidden = (await ask(setup, { skein: { private: true } })).error;
+  assert.equal(hidden?.code, "no_provider");
+  assert.match(hidden.message, /cloud of last resort is passing prompts on .* skein.private/);
   assert.equal((await ask(setup, { model: "other" })).error?.code, "model_not_found");
   assert.equal((await ask(setup, { model: "upstream:1" })).error?.code, "model_not_found");
   for (const skein of [{ deny: ["cloud"] }, { allow: ["p1"] }, { max_price: { output: "0.001" } }]) {
-    assert.equal((await ask(setup, { skein })).error?.code, "model_not_found");
+    assert.equal((await ask(setup, { skein })).error?.code, "no_provider");
   }
   assert.equal(setup.budget.spentToday, 0n);
 });
@@ -77,6 +79,7 @@ test("its models are listed while nobody else serves them and its upstream answe
   setup.engine.become({ state: "restarting", reason: "it does not answer" });
   assert.deepEqual(await list(), []);
   assert.equal((await setup.get("/v1/models/naive")).status, 404);
+  assert.match((await ask(setup)).error!.message, /cloud of last resort does not answer/);
   setup.engine.become({ state: "ready" });
   await setup.add("p1");
   assert.deepEqual(await list(), [["naive", 1, "naive:1"]]);
@@ -88,6 +91,16 @@ test("not beyond the day's money: what a request can cost at most must be left",
   while ((await ask(setup)).error === undefined) answered += 1;
   assert.ok(answered > 10, String(answered));
   assert.ok(setup.budget.spentToday <= 3_000n);
+  const refused = await setup.post("/v1/chat/completions", { ...question, max_tokens: 40 });
+  assert.equal(refused.status, 503);
+  assert.match(await refused.text(), /has spent its budget of the day/);
+  const seconds = Number(refused.headers.get("retry-after"));
+  assert.ok(seconds > 2 && seconds <= 86_400, String(seconds));
+  const dear = (await ask(withCloud(10n))).error;
+  assert.match(dear!.message, /may spend less in a day than this request could cost/);
+  const metrics = await (await setup.get("/metrics")).text();
+  assert.match(metrics, new RegExp(`^skein_cloud_spent_nanousd ${setup.budget.spentToday}$`, "m"));
+  assert.match(metrics, /^skein_cloud_budget_nanousd 3000$/m);
 });
 
 test("sooner, where a predicted first token or the queue is too long", async () => {

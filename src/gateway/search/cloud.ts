@@ -8,7 +8,7 @@ import type { GenerateEvent, GenerateRequest } from "../../protocol/generate.ts"
 import type { ModelOffer } from "../../protocol/offer.ts";
 import { fee, type PriceSheet } from "../../protocol/price.ts";
 import { noRegion, refusedByHints } from "../../router/hints.ts";
-import { SkeinError } from "../../util/errors.ts";
+import { SkeinError, type SkeinErrorOptions } from "../../util/errors.ts";
 import type { Sink } from "../../util/sink.ts";
 import type { ChoiceRequest } from "../attempts/attempt.ts";
 import { type Decision, type Occupied, occupiedBy, type Wish } from "./choose-provider.ts";
@@ -17,7 +17,9 @@ import type { DailyBudget } from "./daily-budget.ts";
 import { candidateOf } from "../directory/candidate.ts";
 import type { Directory } from "../directory/directory.ts";
 import type { FairShare } from "./fair-share.ts";
+import type { GatewayMetrics } from "../metrics.ts";
 import { ProviderEntry } from "../directory/provider-entry.ts";
+import { reasonWords } from "./refusals.ts";
 
 export interface CloudOptions {
   readonly engine: Engine;
@@ -56,6 +58,31 @@ export class Cloud {
     return [...this.#entries.values()].map(({ offer }) => offer);
   }
 
+  /** Why it does not take a request for a model that it stands in for; null: it takes it, or has nothing to do with it. */
+  whyNot({ model, isResumed, hints, request }: Wish): SkeinError | null {
+    const offer = this.#entries.get(model)?.offer;
+    if (offer === undefined) return null;
+    const { engine, budget } = this.#options;
+    if (isResumed) return notByCloud(model, "has another model, which cannot go on with this answer", {});
+    if (engine.status().state !== "ready") return notByCloud(model, "does not answer", {});
+    const excluded = refusedByHints(cloudProviderId, noRegion, offer, hints);
+    if (excluded !== null) {
+      return notByCloud(model, `is ${reasonWords[excluded]}`, { param: "skein" });
+    }
+    const most = mostOf(offer, request);
+    if (most > budget.limit) {
+      return notByCloud(model, "may spend less in a day than this request could cost", {
+        param: "max_tokens",
+        hint: "Ask for fewer tokens, or raise cloudDailyBudget in the gateway's configuration.",
+      });
+    }
+    if (budget.spentToday + most <= budget.limit) return null;
+    return notByCloud(model, "has spent its budget of the day", {
+      hint: "Another day begins at midnight UTC.",
+      retryAfterSeconds: budget.secondsLeft,
+    });
+  }
+
   /** Whether it is better than waiting, before all else failed. */
   isBetter(line: number, predictedTtftMs: number | null): boolean {
     const { lineAbove, ttftAboveMs } = this.#options;
@@ -66,12 +93,9 @@ export class Cloud {
   /** Null: it is not for this request, or the day's money is spent. */
   occupy(wish: Wish, { keys }: Decision): Occupied | null {
     const own = this.#entries.get(wish.model);
-    if (own === undefined || wish.isResumed || wish.tried.has(cloudProviderId)) return null;
-    const { entry, offer } = own;
-    if (this.#options.engine.status().state !== "ready") return null;
-    if (refusedByHints(cloudProviderId, noRegion, offer, wish.hints) !== null) return null;
-    const { budget } = this.#options;
-    if (budget.spentToday + mostOf(offer, wish.request) > budget.limit) return null;
+    if (own === undefined || wish.tried.has(cloudProviderId)) return null;
+    if (this.whyNot(wish) !== null) return null;
+    const { entry } = own;
     const candidate = candidateOf(own, this.#deps.directory.policy);
     const chosen = {
       candidate,
@@ -83,6 +107,19 @@ export class Cloud {
     };
     return occupiedBy(this.#deps.share, chosen, entry);
   }
+}
+
+/** Tells the operator what the cloud costs. */
+export function watchBudget({ watch }: Pick<GatewayMetrics, "watch">, budget: DailyBudget): void {
+  const spent = "What the cloud of last resort has cost today (UTC), or may by what runs.";
+  watch("skein_cloud_spent_nanousd", spent, () => Number(budget.spentToday));
+  watch("skein_cloud_budget_nanousd", "What it may cost per day.", () => Number(budget.limit));
+}
+
+/** Where nobody but the cloud is left, and that does not take the request. */
+function notByCloud(model: string, why: string, options: SkeinErrorOptions): SkeinError {
+  const who = `No provider of '${model.slice(0, 100)}' is there, and this gateway's cloud of last resort`;
+  return new SkeinError("no_provider", `${who} ${why}.`, { retry: "never", ...options });
 }
 
 /** What a request can cost at most. */

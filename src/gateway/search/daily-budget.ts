@@ -8,6 +8,7 @@ export interface BudgetStore {
   write(text: string): void;
 }
 
+const dayMs = 86_400_000;
 const schema = z.object({ day: z.string(), spent: z.string().regex(/^\d{1,30}$/) });
 
 export class DailyBudget {
@@ -31,6 +32,11 @@ export class DailyBudget {
 
   get spentToday(): bigint {
     return this.#day === this.#today() ? this.#spent : 0n;
+  }
+
+  /** Until the next day begins. */
+  get secondsLeft(): number {
+    return Math.ceil((dayMs - (this.#clock.nowMs() % dayMs)) / 1000);
   }
 
   /**

@@ -2,6 +2,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ProviderView, RequestView } from "../../protocol/gateway-api.ts";
+import type { GenerateRequest } from "../../protocol/generate.ts";
+import { SkeinError } from "../../util/errors.ts";
+import { defaultPolicy } from "../../router/policy.ts";
 import { question, testGateway, type TestGateway } from "../fixture.suite.ts";
 
 const chat = "/v1/chat/completions";
@@ -17,7 +20,8 @@ async function why(setup: TestGateway, id: string, headers = {}): Promise<Reques
 }
 
 test("a decision says who was chosen, who else there was, what they would have cost, who was rejected", async () => {
-  const setup = testGateway();
+  // On a busy machine round trips within it take milliseconds, now and then.
+  const setup = testGateway({ policy: { ...defaultPolicy, exploreShare: 0, nearBestMs: 200 } });
   for (const id of ["p1", "p2", "p3"]) await setup.add(id);
   await setup.add("slow", { prefillMs: 400 });
   const view = await why(setup, await ask(setup, { skein: { deny: ["p3"] } }));
@@ -34,6 +38,24 @@ test("a decision says who was chosen, who else there was, what they would have c
   assert.equal(behind.get(decision!.provider!), null);
   assert.equal(behind.get("slow"), "prefill");
   for (const candidate of decision!.candidates) assert.equal(candidate.fee!.amount, view.usage!.fee.amount);
+});
+
+test("it says where an attempt failed, after how many tokens, and why", async () => {
+  const setup = testGateway();
+  let isArmed = true;
+  const onToken = ({ requestId }: GenerateRequest, position: number): void => {
+    if (requestId === "probe" || !isArmed || position !== 9) return;
+    isArmed = false;
+    throw new SkeinError("engine_failed", "It crashed.");
+  };
+  for (const id of ["p1", "p2"]) await setup.add(id, { onToken });
+  const { decisions, status } = await why(setup, await ask(setup));
+  assert.equal(status, "ok");
+  assert.deepEqual(
+    decisions.map(({ failed }) => failed && [failed.code, failed.message, failed.position]),
+    [["engine_failed", "It crashed.", 9], null],
+  );
+  assert.notEqual(decisions[0]!.provider, decisions[1]!.provider);
 });
 
 test("all names of a request lead to it, failed ones too; only the same API key sees it", async () => {

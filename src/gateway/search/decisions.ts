@@ -4,6 +4,7 @@ import { fee } from "../../protocol/price.ts";
 import { disadvantageOf } from "../../router/explain.ts";
 import { loadOf, type Scored } from "../../router/plan.ts";
 import type { Clock } from "../../util/clock.ts";
+import type { SkeinError } from "../../util/errors.ts";
 import type { Bill } from "../answers/answer-request.ts";
 import { cloudProviderId } from "./cloud.ts";
 import type { Decision } from "./choose-provider.ts";
@@ -18,6 +19,8 @@ const requestsMax = 1_000;
 const decisionsMax = 16;
 /** Candidates shown per decision, the best ones. */
 const candidatesMax = 8;
+/** Of a failure's reason, which may be a provider's own words. */
+const failureLengthMax = 200;
 
 interface Kept {
   readonly atMs: number;
@@ -27,6 +30,8 @@ interface Kept {
   readonly move: MoveRecord | null;
   readonly chosenId: string | null;
   readonly scored: readonly Scored[];
+  /** How the attempt there failed; null: it did not. */
+  failed: DecisionView["failed"];
 }
 
 interface Record {
@@ -105,7 +110,21 @@ export class Decisions {
             : "same_prompt",
       chosenId: providerId,
       scored: first === undefined || best.includes(first) ? best : [...best, first],
+      failed: null,
     });
+  }
+
+  /** The attempt that began first at a provider and has not failed yet, did. @param position tokens that the answer had then */
+  failed(requestId: string, providerId: string, error: SkeinError, position: number): void {
+    const record = this.#records.get(requestId);
+    const kept = record?.kept.find(({ chosenId, failed }) => chosenId === providerId && failed === null);
+    if (record === undefined || kept === undefined) return;
+    kept.failed = {
+      at_ms: Math.round(this.#clock.nowMs() - record.createdMs),
+      position,
+      code: error.code,
+      message: error.message.slice(0, failureLengthMax),
+    };
   }
 
   /** @param status `ok`, or an error's code */
@@ -153,6 +172,7 @@ export class Decisions {
       provider: kept.chosenId,
       reason: kept.reason,
       moved: kept.move === null ? null : moveView(kept.move),
+      failed: kept.failed,
       offers: serving,
       candidates: kept.scored.map((scored) => this.#candidateView(scored, first, bill)),
       rejected: refusedNamed.map(({ providerId, reason }) => ({ provider: providerId, reason })),

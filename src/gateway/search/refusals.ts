@@ -46,14 +46,16 @@ export function allBusy(
   { line, retryAfterSeconds }: { line: number; retryAfterSeconds: number },
 ): SkeinError {
   const who = providers === 1 ? "The only provider" : `All ${providers} providers`;
+  const others = line === 1 ? "1 other request waits" : `${line === 0 ? "no" : line} other requests wait`;
   return new SkeinError(
     "overloaded",
-    `${who} of '${model.slice(0, 100)}' ${providers === 1 ? "is" : "are"} busy, and ${line} other requests wait.`,
+    `${who} of '${model.slice(0, 100)}' ${providers === 1 ? "is" : "are"} busy, and ${others}.`,
     { hint: `Try again in ${retryAfterSeconds} s.`, retryAfterSeconds },
   );
 }
 
-const reasonWords: Record<RejectReason, string> = {
+/** How offers that a request excludes are, in words that go on after "is" or a number. */
+export const reasonWords: Record<RejectReason, string> = {
   not_allowed: "not in skein.allow",
   denied: "in skein.deny",
   other_region: "in another region than skein.region",

@@ -101,7 +101,7 @@ export async function nextCandidate(
       if (together.isBatch && search.waitedMs > 0) waitingRoom.wake();
       return occupied;
     }
-    const refusal = refusalNow(deps, together, search, decision);
+    const refusal = refusalNow(deps, together, search, wish, decision);
     if (refusal !== null) {
       const cloud = lastResort();
       // What failed is worth waiting for: its provider may be starting again.
@@ -119,7 +119,7 @@ export async function nextCandidate(
       waitingFor,
       isBatch: together.isBatch,
     };
-    const leftMs = limits.queueTimeoutMs - search.waitedMs;
+    const leftMs = waitMaxMs(limits, wish) - search.waitedMs;
     const startMs = search.watch.elapsedMs;
     mayTry = leftMs > 0 && (await waitingRoom.turn(place, leftMs, signal));
     search.waitedMs += search.watch.elapsedMs - startMs;
@@ -132,14 +132,22 @@ export async function nextCandidate(
   }
 }
 
+/** Nobody who wants a first token soon waits longer than that for somebody who gives it. */
+function waitMaxMs({ queueTimeoutMs }: ChoiceDeps["limits"], { hints, isResumed }: Wish): number {
+  return Math.min(queueTimeoutMs, isResumed ? queueTimeoutMs : (hints.ttftMaxMs ?? queueTimeoutMs));
+}
+
 /** What waiting cannot mend; null: it may. */
 function refusalNow(
-  { directory }: ChoiceDeps,
+  { directory, cloud }: ChoiceDeps,
   { model, hints: { needs } }: Together,
   search: Search,
+  wish: Wish,
   decision: Decision,
 ): SkeinError | null {
-  if (!directory.isOffered(model)) return search.failure ?? notOffered(directory, model);
+  if (!directory.isOffered(model)) {
+    return search.failure ?? cloud?.whyNot(wish) ?? notOffered(directory, model);
+  }
   return isHopeless(decision) ? (search.failure ?? noneFits(model, decision.refused, needs)) : null;
 }
 
