@@ -34,8 +34,7 @@ export async function runGateway(
   report: (report: Report) => void,
 ): Promise<RunningRole> {
   const log = createLogger(config.logLevel, "gateway");
-  const whereabouts = new OwnWhereabouts({ random: systemRandom });
-  const deps = { clock: systemClock, random: systemRandom, log, whereabouts };
+  const deps = depsOf(log);
   const seed = loadOrCreateIdentity(config.identityFile);
   const signer = await createSigner(seed);
   // 1. The door for providers.
@@ -156,6 +155,11 @@ async function connectToAny(
     }
   }
   if (failure !== null) throw failure;
+}
+
+function depsOf(log: Logger): SessionDeps {
+  const whereabouts = new OwnWhereabouts({ random: systemRandom });
+  return { clock: systemClock, random: systemRandom, log, whereabouts };
 }
 
 function gatewayOptionsOf(config: GatewayConfig, network: Network, join: JoinPolicy["kind"]) {
