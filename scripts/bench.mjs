@@ -1,6 +1,7 @@
 // npm run bench -- <name> [--quick]: one benchmark, under the project's Node; `--help` says what it measures and takes.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { ensureInstalled, keepCompiled } from "../bin/install.mjs";
@@ -44,8 +45,11 @@ const engine = spawnSync(node, [join(root, "bin", "skein.mjs"), "engine", "add",
   stdio: "inherit",
 });
 if (engine.status !== 0) process.exit(1);
-const result = spawnSync(node, ["--disable-warning=ExperimentalWarning", file, ...args], {
+const child = spawn(node, ["--disable-warning=ExperimentalWarning", file, ...args], {
   cwd: root,
   stdio: "inherit",
 });
-process.exit(result.status ?? 1);
+// Ctrl-C reaches the benchmark by itself; what it has so far is printed then.
+process.on("SIGINT", () => undefined);
+process.on("SIGTERM", () => child.kill("SIGTERM"));
+child.on("exit", (code, signal) => process.exit(code ?? 128 + constants.signals[signal]));

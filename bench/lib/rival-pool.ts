@@ -3,8 +3,9 @@ import { type ChildProcess, fork } from "node:child_process";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
-import { type Prey, watchStream } from "../../test/e2e/pool.ts";
+import type { Prey } from "../../test/e2e/havoc.ts";
 import { eventually } from "../../test/e2e/processes.ts";
+import { watchStream } from "../../test/e2e/watch-stream.ts";
 import { type Portkey, portkeyHeaders, portkeyTarget } from "./portkey.ts";
 
 const upstreamFile = fileURLToPath(new URL("../upstream-child.ts", import.meta.url));
@@ -30,12 +31,11 @@ export async function startRivalPool(
   given: {
     readonly engine: "exact" | "llama";
     readonly count: number;
-    readonly tokens: number;
     readonly cacheFolder: string;
     readonly random: () => number;
   },
 ): Promise<RivalPool> {
-  const { engine, tokens } = given;
+  const { engine } = given;
   const model = engine === "exact" ? "tiny-exact" : "tiny";
   const start = (port: number): ChildProcess =>
     fork(upstreamFile, [engine, String(port), given.cacheFolder], {
@@ -48,31 +48,35 @@ export async function startRivalPool(
       return { port, child: start(port), ready: false };
     }),
   );
+  let isClosed = false;
   const untilReady = async (upstream: Upstream): Promise<void> => {
-    await eventually(`an upstream on port ${upstream.port}`, () => serves(upstream.port, model));
+    await eventually(`an upstream on port ${upstream.port}`, async () =>
+      isClosed ? true : serves(upstream.port, model),
+    );
     upstream.ready = true;
   };
   await Promise.all(upstreams.map(untilReady));
   const targets = upstreams.map(({ port }) => portkeyTarget(`http://127.0.0.1:${port}`));
   const balanced = { strategy: { mode: "loadbalance" }, targets };
   const headers = portkeyHeaders({ strategy: { mode: "fallback" }, targets: [balanced, ...targets] });
-  let starting: Promise<void>[] = [];
+
   return {
-    ask: (seed) => watchStream(portkey.url, { model, seed, max_tokens: tokens }, () => undefined, headers),
-    async killOne() {
+    ask: (question, signal) =>
+      watchStream(portkey.url, { ...question, model }, undefined, { headers, signal }),
+    async killOne(more) {
       const ready = upstreams.filter((upstream) => upstream.ready);
-      if (ready.length < 2) return false;
+      if (ready.length < Math.max(2, Math.min(2 + more, upstreams.length))) return false;
       const victim = ready[Math.floor(given.random() * ready.length)]!;
       victim.ready = false;
       victim.child.kill("SIGKILL");
       victim.child = start(victim.port);
-      starting = [...starting.slice(-upstreams.length), untilReady(victim)];
+      untilReady(victim).catch((error: unknown) => console.error(String(error)));
       return true;
     },
-    async complete() {
-      await Promise.all(starting);
-    },
+    fruitlessCuts: () => Promise.resolve(null),
+    explain: () => Promise.resolve(""),
     close() {
+      isClosed = true;
       for (const { child } of upstreams) child.kill("SIGKILL");
     },
   };

@@ -16,8 +16,9 @@ import { systemClock } from "../../src/util/clock.ts";
 import { silentLogger } from "../../src/util/log.ts";
 import { systemRandom } from "../../src/util/random.ts";
 import { localNetwork } from "./local-network.ts";
-import { providersOf, untilAvailable, watchStream } from "./pool.ts";
+import { providersOf, untilAvailable } from "./pool.ts";
 import { eventually } from "./processes.ts";
+import { watchStream } from "./watch-stream.ts";
 
 const deps = { clock: systemClock, random: systemRandom, log: silentLogger };
 const model = "tiny-exact";

@@ -8,7 +8,8 @@ import { parseDocument } from "../../src/receipt/document.ts";
 import { repeatedTokens, wholeAnswer } from "../../src/receipt/whole-answer.ts";
 import type { RequestView } from "../../src/protocol/gateway-api.ts";
 import { localNetwork } from "./local-network.ts";
-import { providersOf, watchStream } from "./pool.ts";
+import { providersOf } from "./pool.ts";
+import { watchStream } from "./watch-stream.ts";
 import { type Running, skeinToEnd } from "./processes.ts";
 
 const network = localNetwork({ exact: 2 });

@@ -59,6 +59,25 @@ test("a provider cannot blame the client for what is its own fault", async () =>
   assert.deepEqual([answer.status, answer.skein?.attempts], [200, 2]);
 });
 
+test("many providers may vanish under an answer before its first token; not without end", async () => {
+  const attempts = async (deaths: number): Promise<number | string | undefined> => {
+    const setup = testGateway();
+    let left = deaths;
+    for (let i = 0; i <= deaths; i++) {
+      const session = await setup.add(`p${i}`);
+      const events = session.events.bind(session);
+      session.events = (request, signal) => {
+        if (request.requestId !== "probe" && left-- > 0) session.close("killed");
+        return events(request, signal);
+      };
+    }
+    const { error, skein } = await ask(setup);
+    return error?.code ?? skein?.attempts;
+  };
+  assert.equal(await attempts(15), 16);
+  assert.equal(await attempts(16), "provider_disconnected");
+});
+
 test("a prompt too long for one provider goes to one with a longer context", async () => {
   const setup = testGateway();
   for (const id of ["a", "b", "c"]) await setup.add(id, { contextTokensMax: 40 });

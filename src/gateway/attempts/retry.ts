@@ -6,6 +6,11 @@ import type { ChoiceDeps } from "./attempt.ts";
 
 /** Providers that may fail a choice, one after another and without a token between them, before it is given up. */
 const fruitlessAttemptsMax = 4;
+/**
+ * What a provider counts of these that vanished, process and all: requests crash engines, which run apart, and hardly ever
+ * providers. Where machines come and go, several may be lost while one prompt is read.
+ */
+const vanishedShare = 1 / 4;
 
 /** One attempt of a choice, and how far its answer is. */
 export interface Failed {
@@ -53,7 +58,7 @@ function count(search: Search, position: number, error: SkeinError): void {
   search.attempts += 1;
   search.failure = error;
   if (position > search.failedPosition) search.fruitlessAttempts = search.waitedMs = 0;
-  search.fruitlessAttempts += 1;
+  search.fruitlessAttempts += error.code === "provider_disconnected" ? vanishedShare : 1;
   search.failedPosition = position;
 }
 

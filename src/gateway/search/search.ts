@@ -57,7 +57,7 @@ export interface Search {
   readonly ticket: number;
   readonly watch: Stopwatch;
   attempts: number;
-  /** Since the last token. */
+  /** Since the last token; providers that vanished count less. */
   fruitlessAttempts: number;
   /** Tokens before the last failure. */
   failedPosition: number;
