@@ -85,6 +85,28 @@ test("in the gateway's own region the distance decides; a doubt ends when the me
   time.end();
 });
 
+test("whoever was not compared with its region yet comes last for it, also when it declares another one all of a sudden", async () => {
+  const time = new PassingTime();
+  const setup = await crowd(time, "eu-west", 20);
+  const provider = async (skein: object): Promise<string | undefined> =>
+    (await ask(setup, { allow: ["near4", "liar"], ...skein })).skein?.provider;
+  assert.equal(await provider({ region: "eu" }), "liar", "it is the nearer one of both");
+  const stranger = await setup.add("stranger");
+  Object.assign(stranger, { region: "eu-west", roundTripMs: 1, roundTripFloor: { ms: 1, samples: 3 } });
+  stranger.changed();
+  const both = { allow: ["near4", "stranger"] };
+  assert.equal(await provider({ ...both, region: "eu" }), "near4");
+  assert.equal(await provider(both), "stranger");
+  Object.assign(stranger, { roundTripFloor: { ms: 1, samples: 8 } });
+  await time.after(sweepMs);
+  assert.equal(await provider({ ...both, region: "eu" }), "stranger");
+  stranger.region = "eu-south";
+  stranger.changed();
+  assert.equal(await provider({ ...both, region: "eu" }), "near4");
+  setup.gateway.close();
+  time.end();
+});
+
 test("what was measured counts, else the coordinate, else the policy's value, but no less than was waited", () => {
   const session = {
     roundTripMs: null as number | null,
