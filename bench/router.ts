@@ -40,6 +40,7 @@ function anyCandidate(providerId: string, random: Random): Candidate {
     active: 0,
     queued: 0,
     roundTripMs: 1 + 250 * random.next() ** 2,
+    roundTripFrom: "measured",
     jitterMs: 20 * random.next() ** 2,
     ttftMs: 30 + 800 * random.next() ** 2,
     prefillTokens: 400,

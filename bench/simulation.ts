@@ -39,6 +39,8 @@ async function all(from: number, seeds: number): Promise<void> {
     leftovers: 0,
     answers: 0,
     attempts: 0,
+    attemptsAtDeceiver: 0,
+    attemptsAtHonest: 0,
     simulatedMs: 0,
   };
   const startMs = performance.now();
@@ -50,6 +52,8 @@ async function all(from: number, seeds: number): Promise<void> {
     sum.leftovers += seen.leftovers.length;
     sum.answers += seen.answers;
     sum.attempts += seen.attempts;
+    sum.attemptsAtDeceiver += seen.attemptsAtDeceiver;
+    sum.attemptsAtHonest += seen.attemptsAtHonest;
     sum.simulatedMs += Math.round(seen.simulatedMs);
     if (failuresOf(seen) === 0) continue;
     failed.push(seed);

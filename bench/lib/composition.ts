@@ -53,13 +53,19 @@ export function acceptProviders(
   });
 }
 
-/** A provider of one free model. @param around changes what is answered, for providers that lie */
+/**
+ * A provider of one free model.
+ *
+ * @param around changes what is answered, for providers that lie
+ * @param region that it declares
+ */
 export function providerOf(
   deps: SessionDeps,
   network: Network,
   signer: Signer,
   engine: Engine,
   around: (handler: RequestHandler) => RequestHandler = (handler) => handler,
+  region = "",
 ): Provider {
   const facts = { providerId: network.peerId, token: null, software };
   return createProvider(
@@ -71,7 +77,7 @@ export function providerOf(
     },
     {
       providerId: network.peerId,
-      region: "",
+      region,
       served: [{ engine, name: engine.model.name, price: freePriceSheet }],
     },
   );

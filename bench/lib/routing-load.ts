@@ -131,6 +131,7 @@ function candidateOf({ id, slots, roundTripMs, pace, endsMs }: Machine): Candida
     active: Math.min(slots, endsMs.length),
     queued: Math.max(0, endsMs.length - slots),
     roundTripMs,
+    roundTripFrom: "measured",
     jitterMs: 0,
     ttftMs: pace.ttftMs,
     prefillTokens: pace.prefillTokens,

@@ -5,14 +5,17 @@
 import { createHash } from "node:crypto";
 import { createNaiveEngine, naiveDefaults } from "../../src/engine/naive.ts";
 import type { Gateway } from "../../src/gateway/index.ts";
+import type { RequestHandler } from "../../src/network/session.ts";
 import { createSigner } from "../../src/network/identity.ts";
 import { MemoryHub } from "../../src/network/memory.ts";
 import type { Signer } from "../../src/protocol/signing.ts";
 import type { Provider } from "../../src/provider/index.ts";
+import { OwnWhereabouts } from "../../src/router/whereabouts.ts";
 import { ManualClock } from "../../src/util/clock.ts";
 import { silentLogger } from "../../src/util/log.ts";
 import { type Random, seededRandom } from "../../src/util/random.ts";
 import { openGateway, providerOf } from "./composition.ts";
+import { counting, guessing, LyingWhereabouts } from "./deceiving.ts";
 import { type Lie, lies, lying } from "./lying.ts";
 import { passUntil } from "./simulated-time.ts";
 
@@ -28,6 +31,8 @@ const lieMs = 1_000;
 const crashMs = 500;
 const drainMs = 300;
 const restartMs = 400;
+/** It lies about where it is, and answers pings before they come (lib/deceiving.ts); else it is like the others. */
+const deceiverNumber = 3;
 
 interface Place {
   readonly number: number;
@@ -37,6 +42,8 @@ interface Place {
   network: ReturnType<MemoryHub["create"]> | null;
   stalled: boolean;
   lie: Lie | null;
+  /** Attempts that it was given. */
+  attempts: number;
 }
 
 const signers = new Map<number, Promise<Signer>>();
@@ -73,7 +80,8 @@ export class World {
       onSend: (from, to, frame) => this.#sent(from, to, frame),
     });
     this.#server = this.#hub.create(gatewayId);
-    this.gateway = openGateway({ clock, random, log: silentLogger }, this.#server, limits);
+    const whereabouts = new OwnWhereabouts({ random });
+    this.gateway = openGateway({ clock, random, log: silentLogger, whereabouts }, this.#server, limits);
   }
 
   static async create(
@@ -87,13 +95,20 @@ export class World {
     const gateway = await signerOf(-1);
     const world = new World(random, gateway.providerId, delayMaxMs, onEvent);
     for (const [number, signer] of providers.entries()) {
-      const nothing = { provider: null, engine: null, network: null, stalled: false, lie: null };
+      const nothing = { provider: null, engine: null, network: null, stalled: false, lie: null, attempts: 0 };
       const place: Place = { number, signer, ...nothing };
       world.#places.push(place);
       world.#start(place);
     }
     await world.pass(warmUpMs);
     return world;
+  }
+
+  /** Attempts that the deceiver was given, and each of those that meet the same troubles. */
+  get attempts(): { readonly deceiver: number; readonly honest: readonly number[] } {
+    const attemptsOf = (number: number): number => this.#places[number]?.attempts ?? 0;
+    const honest = this.#places.filter(({ number }) => number > 0 && number !== deceiverNumber);
+    return { deceiver: attemptsOf(deceiverNumber), honest: honest.map(({ attempts }) => attempts) };
   }
 
   get elapsedMs(): number {
@@ -116,13 +131,22 @@ export class World {
 
   #start(place: Place): void {
     const { clock } = this;
-    const deps = { clock, random: this.#random, log: silentLogger };
+    const isDeceiver = place.number === deceiverNumber;
+    const whereabouts = isDeceiver
+      ? new LyingWhereabouts({ random: this.#random })
+      : new OwnWhereabouts({ random: this.#random });
+    const deps = { clock, random: this.#random, log: silentLogger, whereabouts };
     const onToken = (): Promise<void> | void => (place.stalled ? new Promise(() => undefined) : undefined);
     place.engine = createNaiveEngine({ clock }, { ...naiveDefaults, answerTokens, msPerToken, onToken });
     place.network = this.#hub.create(place.signer.providerId);
-    place.provider = providerOf(deps, place.network, place.signer, place.engine, (handler) =>
-      lying(handler, () => place.lie),
-    );
+    const around = (handler: RequestHandler): RequestHandler =>
+      counting(
+        lying(handler, () => place.lie),
+        () => (place.attempts += 1),
+      );
+    const network = isDeceiver ? guessing(place.network, clock) : place.network;
+    const region = isDeceiver ? "here" : "there";
+    place.provider = providerOf(deps, network, place.signer, place.engine, around, region);
     place.provider.join(this.#server.addresses()[0]!);
   }
 

@@ -8,7 +8,7 @@ const seeds = Array.from({ length: 100 }, (_, seed) => seed);
 const digests = new Map<number, string>();
 
 test("100 seeds of churn, loss, delay and lies: no error, nothing altered, counted twice or left behind", async () => {
-  let [answers, attempts] = [0, 0];
+  let [answers, attempts, atDeceiver, atHonest] = [0, 0, 0, 0];
   for (const seed of seeds) {
     const { errors, altered, miscounted, leftovers, ...seen } = await simulate(seed);
     assert.deepEqual(
@@ -18,9 +18,17 @@ test("100 seeds of churn, loss, delay and lies: no error, nothing altered, count
     );
     answers += seen.answers;
     attempts += seen.attempts;
+    atDeceiver += seen.attemptsAtDeceiver;
+    atHonest += seen.attemptsAtHonest;
     digests.set(seed, seen.digest);
   }
   assert.ok(attempts > answers && answers > 8 * seeds.length, "nothing was disturbed");
+  // As near as the others: what it says of where it is, and pings answered before they came, bring it no more than chance does.
+  assert.ok(
+    // Three standard deviations of a count less the mean of two.
+    atDeceiver <= atHonest + 3 * Math.sqrt(1.5 * atHonest),
+    `lies brought ${atDeceiver} requests instead of ${atHonest}`,
+  );
   assert.equal(new Set(digests.values()).size, seeds.length);
 });
 

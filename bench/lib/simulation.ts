@@ -32,6 +32,9 @@ export interface Simulated {
   readonly answers: number;
   readonly attempts: number;
   readonly simulatedMs: number;
+  /** What lies about where it is brought who lies: attempts at it, and on average at those like it. */
+  readonly attemptsAtDeceiver: number;
+  readonly attemptsAtHonest: number;
   /** Of everything that was sent, when, and what came of it: equal for equal seeds. */
   readonly digest: string;
 }
@@ -94,7 +97,18 @@ async function run(seed: number, onEvent: (event: string) => void): Promise<Simu
   const simulatedMs = world.elapsedMs;
   const leftovers = await quiet(world);
   await world.close();
-  return { ...judge(asked, answers, expected), leftovers, simulatedMs, digest: digest.digest("hex") };
+  const { deceiver, honest } = world.attempts;
+  const given = {
+    attemptsAtDeceiver: deceiver,
+    attemptsAtHonest: honest.reduce((sum, count) => sum + count, 0) / honest.length,
+  };
+  return {
+    ...judge(asked, answers, expected),
+    ...given,
+    leftovers,
+    simulatedMs,
+    digest: digest.digest("hex"),
+  };
 }
 
 function judge(

@@ -85,6 +85,7 @@ export function gatewayConfigOf(context: Context): { config: GatewayConfig; secr
     // The default of `join` is a provider's: this gateway itself.
     join: context.resolved.sources.join === "default" ? [] : settings.join,
     lan: settings.lan,
+    region: settings.region,
     logLevel: logLevelOf(context),
   };
   return { config, secrets };

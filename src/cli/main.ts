@@ -97,6 +97,7 @@ program
     "GGUF models to weigh answers of llama.cpp with, each calibrated here (skein calibrate)",
     collectList,
   )
+  .option("--region <name>", "where this machine is, for example eu-west: whoever declares it must be near")
   .option("--lan", "be found on the local network (mDNS)")
   .addHelpText(
     "after",

@@ -197,7 +197,11 @@ export const settings = {
   // The provider
   join: setting(list, ["http://127.0.0.1:4141"], "gateways to serve: URL, host:port or multiaddr"),
   lan: setting(boolean, false, "whether to find gateways on the local network (mDNS)"),
-  region: setting(text, "", "where the provider is, as it says"),
+  region: setting(
+    text,
+    "",
+    "where this machine is, for example eu-west: a provider declares it, a gateway compares it with what it measures",
+  ),
   priceInput: setting(usd, "0", "USD per million input tokens"),
   priceOutput: setting(usd, "0", "USD per million output tokens"),
   priceSecond: setting(usd, "0", "USD per second of engine time"),

@@ -1,7 +1,7 @@
 /** A gateway without sockets: naive engines behind sessions that only exist in memory. */
 import type { Engine } from "../engine/port.ts";
 import { createNaiveEngine, naiveDefaults, type NaiveEngineOptions } from "../engine/naive.ts";
-import type { ProviderSession } from "../network/session.ts";
+import type { ProviderSession, RoundTripFloor } from "../network/session.ts";
 import type { Embedded } from "../protocol/embed.ts";
 import type { GenerateEvent, GenerateRequest } from "../protocol/generate.ts";
 import type { ModelOffer } from "../protocol/offer.ts";
@@ -26,7 +26,11 @@ export const price: PriceSheet = {
 /** A provider's session, as the gateway sees it, around an engine. */
 export class FakeSession implements ProviderSession {
   readonly remoteAddress = "memory";
-  readonly roundTripMs = 1;
+  roundTripMs: number | null = 1;
+  roundTripFloor: RoundTripFloor | null = { ms: 1, samples: 64 };
+  estimatedRoundTripMs: number | null = null;
+  unansweredMs = 0;
+  region = "test";
   readonly providerId: string;
   readonly engine: Engine;
   closed = false;
@@ -48,7 +52,7 @@ export class FakeSession implements ProviderSession {
       sequence: 1,
       issuedAtMs: 0,
       expiresAtMs: Number.MAX_SAFE_INTEGER,
-      region: "test",
+      region: this.region,
       models: [{ ...model, engine: kind, price }],
     };
   }

@@ -71,7 +71,7 @@ export interface Gateway {
 
 export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gateway {
   const reputations = options.audits === undefined ? null : new Reputations(deps);
-  const directory = new Directory(deps, options.policy, reputations);
+  const directory = new Directory(deps, options.policy, reputations, options.region);
   const share = new FairShare(deps.clock);
   const waitingRoom = new WaitingRoom(deps.clock, share);
   directory.onChange(() => waitingRoom.wake());
@@ -250,7 +250,7 @@ export function createGateway(deps: GatewayDeps, options: GatewayOptions): Gatew
   app.get("/skein/v1/providers", (c) =>
     c.json({
       object: "list",
-      data: directory.entries.map((entry) => providerView(entry, options.policy.headroom)),
+      data: directory.entries.map((entry) => providerView(entry, options.policy)),
     } satisfies {
       object: string;
       data: ProviderView[];

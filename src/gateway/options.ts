@@ -65,6 +65,8 @@ export interface GatewayOptions {
   readonly cloudPrice: CloudPrice | null;
   readonly limits: GatewayLimits;
   readonly policy: RoutingPolicy;
+  /** Where the gateway is, in the words of providers' regions; absent or empty: it does not say. */
+  readonly region?: string;
   /** A provider of last resort; null: none. */
   readonly cloud: CloudOptions | null;
   /** Absent: `defaultFileLimits`. */

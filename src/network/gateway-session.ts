@@ -14,7 +14,14 @@ import { greetProvider } from "./handshake.ts";
 import { Heartbeat } from "./heartbeat.ts";
 import type { Connection } from "./port.ts";
 import { type AnswerFrame, type RequestStream, RequestStreams, type TakeFrame } from "./request-streams.ts";
-import { creditEvents, type JoinPolicy, type ProviderSession, type SessionDeps } from "./session.ts";
+import {
+  type CoordinateRecord,
+  creditEvents,
+  type JoinPolicy,
+  type ProviderSession,
+  type RoundTripFloor,
+  type SessionDeps,
+} from "./session.ts";
 
 /** An offer that expired without a renewal is withdrawn within this time. */
 const expiryCheckMs = 5_000;
@@ -81,11 +88,11 @@ class GatewaySideSession implements ProviderSession {
     this.providerId = connection.peerId;
     this.remoteAddress = connection.remoteAddress;
     this.#writer = new FrameWriter(deps.clock, connection);
-    this.#heartbeat = new Heartbeat(
-      deps.clock,
-      (id) => void this.#writer.write({ type: "ping", body: { id } }),
-      () => this.close("no sign of life"),
-    );
+    this.#heartbeat = new Heartbeat(deps, connection.peerId, {
+      ping: (id) => void this.#writer.write({ type: "ping", body: { id } }),
+      lost: (reason) => this.close(reason),
+      measured: () => this.#changed(),
+    });
   }
 
   get roundTripMs(): number | null {
@@ -94,6 +101,24 @@ class GatewaySideSession implements ProviderSession {
 
   get jitterMs(): number | null {
     return this.#heartbeat.jitterMs;
+  }
+
+  get roundTripFloor(): RoundTripFloor | null {
+    return this.#heartbeat.floor;
+  }
+
+  get unansweredMs(): number {
+    return this.#heartbeat.unansweredMs;
+  }
+
+  get estimatedRoundTripMs(): number | null {
+    const told = this.offer?.coordinate;
+    if (told === undefined) return null;
+    return this.#deps.whereabouts?.estimateMs(this.providerId, told) ?? null;
+  }
+
+  get coordinateRecord(): CoordinateRecord {
+    return this.#deps.whereabouts?.recordOf(this.providerId) ?? { measurements: 0, contradictions: 0 };
   }
 
   start(): void {
@@ -106,9 +131,9 @@ class GatewaySideSession implements ProviderSession {
   receive(frame: Frame, bytes: number): void {
     switch (frame.type) {
       case "ping":
-        return void this.#writer.write({ type: "pong", body: frame.body });
+        return void this.#writer.write({ type: "pong", body: this.#heartbeat.answer(frame.body) });
       case "pong":
-        return this.#heartbeat.pong(frame.body.id);
+        return this.#heartbeat.pong(frame.body);
       case "offer":
         return this.#verify(frame.body);
       case "status":

@@ -60,11 +60,10 @@ class ProviderSideSession implements GatewaySession {
     this.gatewayId = connection.peerId;
     this.remoteAddress = connection.remoteAddress;
     this.#writer = new FrameWriter(deps.clock, connection);
-    this.#heartbeat = new Heartbeat(
-      deps.clock,
-      (id) => void this.#writer.write({ type: "ping", body: { id } }),
-      () => this.close("no sign of life"),
-    );
+    this.#heartbeat = new Heartbeat(deps, connection.peerId, {
+      ping: (id) => void this.#writer.write({ type: "ping", body: { id } }),
+      lost: (reason) => this.close(reason),
+    });
   }
 
   start(): void {
@@ -76,9 +75,9 @@ class ProviderSideSession implements GatewaySession {
   receive(frame: Frame): void {
     switch (frame.type) {
       case "ping":
-        return void this.#writer.write({ type: "pong", body: frame.body });
+        return void this.#writer.write({ type: "pong", body: this.#heartbeat.answer(frame.body) });
       case "pong":
-        return this.#heartbeat.pong(frame.body.id);
+        return this.#heartbeat.pong(frame.body);
       case "goodbye":
         return this.close(`the gateway left: ${frame.body.reason}`);
       case "generate":

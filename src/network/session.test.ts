@@ -25,7 +25,7 @@ import {
 } from "./fixture.suite.ts";
 import { createSigner, providerIdOfSeed } from "./identity.ts";
 import type { Connection } from "./port.ts";
-import { creditEvents, heartbeatTimeoutMs, type RequestHandler } from "./session.ts";
+import { creditEvents, heartbeatTimeoutMs, type RequestHandler, type Whereabouts } from "./session.ts";
 
 for (const [name, makePair] of [
   ["memory", memoryPair],
@@ -399,5 +399,38 @@ test("silence ends a session after the heartbeat's timeout, on a clock of the te
     await pause(5);
   }
   assert.equal(gateway.closed, true);
+  await close();
+});
+
+test("both ends tell their coordinates with their pongs, and learn from what they measure", async () => {
+  const learnt: [string, string, number, number][] = [];
+  const whereaboutsOf = (name: string, x: number): Whereabouts => ({
+    coordinate: { positionMs: [x, 0, 0], heightMs: 1, error: 0.5 },
+    learn: (peerId, roundTripMs, { positionMs }) =>
+      void learnt.push([name, peerId.slice(-4), roundTripMs, positionMs[0]!]),
+    estimateMs: (_, { positionMs }) => positionMs[0]!,
+    recordOf: () => ({ measurements: 3, contradictions: 1 }),
+  });
+  const { gateway, provider, close } = await join(
+    memoryPair,
+    tokensHandler(() => 1),
+    {
+      gatewayDeps: { whereabouts: whereaboutsOf("gateway", 10) },
+      providerDeps: { whereabouts: whereaboutsOf("provider", 20) },
+    },
+  );
+  await eventually("both have measured", () => learnt.length >= 2);
+  assert.deepEqual(
+    new Set(learnt.map(([name, peer, , told]) => `${name} ${peer} ${told}`)),
+    new Set([`gateway ${gateway.providerId.slice(-4)} 20`, `provider ${provider.gatewayId.slice(-4)} 10`]),
+  );
+  assert.ok(learnt.every(([, , roundTripMs]) => roundTripMs > 0));
+  assert.equal(gateway.estimatedRoundTripMs, null, "there is no offer yet");
+  const signer = await createSigner(providerSeed);
+  const coordinate = { positionMs: [70, 0, 0], heightMs: 1, error: 0.1 };
+  provider.sendOffer(await signOffer(signer, { ...offerOf(gateway.providerId, 1), coordinate }));
+  await eventually("the offer came", () => gateway.offer !== null);
+  assert.equal(gateway.estimatedRoundTripMs, 70);
+  assert.deepEqual(gateway.coordinateRecord, { measurements: 3, contradictions: 1 });
   await close();
 });

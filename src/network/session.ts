@@ -14,6 +14,7 @@
  *
  * `gateway-session.ts` and `provider-session.ts` are the two ends.
  */
+import type { NetworkCoordinate } from "../protocol/coordinate.ts";
 import type { Embedded, EmbedRequest } from "../protocol/embed.ts";
 import type { GenerateEvent, GenerateRequest, Prompt, Traced, TraceRequest } from "../protocol/generate.ts";
 import type { Offer, ProviderStatus, SignedEnvelope } from "../protocol/offer.ts";
@@ -26,6 +27,31 @@ export interface SessionDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
+  /** Absent: this party tells no coordinate and learns none. */
+  readonly whereabouts?: Whereabouts;
+}
+
+/** A party's own network coordinate: told with every pong, learnt from every round trip to whoever tells one. */
+export interface Whereabouts {
+  readonly coordinate: NetworkCoordinate;
+  /** @param roundTripMs one measurement; @param theirs what the peer told with it */
+  learn(peerId: string, roundTripMs: number, theirs: NetworkCoordinate): void;
+  /** Milliseconds to a peer of which only a coordinate is known; null: nobody can say. */
+  estimateMs(peerId: string, theirs: NetworkCoordinate): number | null;
+  recordOf(peerId: string): CoordinateRecord;
+}
+
+/** The shortest of the latest round trips: load makes them longer, nothing makes them shorter than the way. */
+export interface RoundTripFloor {
+  readonly ms: number;
+  /** That it was taken from. */
+  readonly samples: number;
+}
+
+/** How a peer's coordinates did against measurements. */
+export interface CoordinateRecord {
+  readonly measurements: number;
+  readonly contradictions: number;
 }
 
 /** The gateway's end: one provider that joined. */
@@ -39,6 +65,14 @@ export interface ProviderSession {
   readonly roundTripMs: number | null;
   /** Smoothed deviation of these round trips; null or absent: unknown. */
   readonly jitterMs?: number | null;
+  /** Null or absent: nothing was measured. */
+  readonly roundTripFloor?: RoundTripFloor | null;
+  /** By the coordinate in its offer; null or absent: nobody can say. */
+  readonly estimatedRoundTripMs?: number | null;
+  /** For so long the first ping is without an answer: the round trip takes at least as long. 0 once it was answered. */
+  readonly unansweredMs?: number;
+  /** Absent: coordinates are not learnt here. */
+  readonly coordinateRecord?: CoordinateRecord;
   readonly closed: boolean;
 
   /**

@@ -3,6 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { fromHex, toHex } from "../util/bytes.ts";
 import { SkeinError } from "../util/errors.ts";
+import { coordinateDimensions, coordinateErrorMax, coordinateMaxMs } from "./coordinate.ts";
 import { decodeFrame, encodeFrame, type Frame } from "./frames.ts";
 import { greedySampling, toolCallsMax, toolParametersCharsMax, toolsMax } from "./generate.ts";
 import { promptSchema } from "./messages.ts";
@@ -15,6 +16,15 @@ const milliseconds = fc.nat(1_000_000);
 
 const hash = fc.uint8Array({ minLength: 32, maxLength: 32 });
 const signature64 = fc.uint8Array({ minLength: 64, maxLength: 64 });
+const bounded = (min: number, max: number): fc.Arbitrary<number> => fc.double({ min, max, noNaN: true });
+const coordinate = fc.record({
+  positionMs: fc.array(bounded(-coordinateMaxMs, coordinateMaxMs), {
+    minLength: coordinateDimensions,
+    maxLength: coordinateDimensions,
+  }),
+  heightMs: bounded(0, coordinateMaxMs),
+  error: bounded(0, coordinateErrorMax),
+});
 const frames: fc.Arbitrary<Frame> = fc.oneof(
   fc.record({
     type: fc.constant("hello" as const),
@@ -34,6 +44,7 @@ const frames: fc.Arbitrary<Frame> = fc.oneof(
     body: fc.record({ reason: unicode }),
   }),
   fc.record({ type: fc.constantFrom("ping" as const, "pong" as const), body: fc.record({ id: u32 }) }),
+  fc.record({ type: fc.constant("pong" as const), body: fc.record({ id: u32, coordinate }) }),
   fc.record({
     type: fc.constant("status" as const),
     body: fc.record({ active: u32, queued: u32, ready: fc.boolean(), reason: unicode }),
@@ -207,6 +218,13 @@ function normal(value: unknown): unknown {
 test("golden frames: another implementation must produce these bytes", () => {
   const golden: [Frame, string][] = [
     [{ type: "ping", body: { id: 7 } }, "08a162696407"],
+    [
+      {
+        type: "pong",
+        body: { id: 7, coordinate: { positionMs: [1.5, -2, 0], heightMs: 3, error: 0.25 } },
+      },
+      "09a2626964076a636f6f7264696e617465a3656572726f72f93400686865696768744d73036a706f736974696f6e4d7383f93e002100",
+    ],
     [{ type: "cancel", stream: 258, body: {} }, "1300000102a0"],
     [
       { type: "tokens", stream: 1, position: 2, tokenCount: 1, tokenIds: [65_537], text: "hé" },

@@ -23,7 +23,7 @@ export type SessionFrame =
   | { type: "offer"; body: SignedEnvelope }
   | { type: "status"; body: ProviderStatus }
   | { type: "ping"; body: messages.Ping }
-  | { type: "pong"; body: messages.Ping };
+  | { type: "pong"; body: messages.Pong };
 
 /** Frames about one request; `stream` is chosen by the gateway. */
 export type StreamFrame =
@@ -74,7 +74,7 @@ const kinds: Record<SessionFrame["type"] | StreamFrame["type"], Kind> = {
   offer: session(6, messages.envelopeSchema),
   status: session(7, messages.statusSchema),
   ping: session(8, messages.pingSchema),
-  pong: session(9, messages.pingSchema),
+  pong: session(9, messages.pongSchema),
   generate: { ...stream(16, messages.generateSchema), ...withPrompt },
   count: { ...stream(17, messages.countSchema), ...withPrompt },
   trace: { ...stream(20, messages.traceSchema), ...withPrompt },

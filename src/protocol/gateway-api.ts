@@ -137,7 +137,10 @@ export interface TrustView {
 export interface ProviderView {
   id: string;
   address: string;
+  /** Declared. */
   region: string;
+  /** Why it cannot be there, so that hints for the region leave it out; null: nothing speaks against it. */
+  region_doubt: string | null;
   /** available: answered a real probe lately; probing, cooling (failed lately), not ready, no offer. */
   state: "available" | "probing" | "cooling" | "not_ready" | "no_offer";
   /** Why it is not available; empty when it is. */
@@ -145,7 +148,13 @@ export interface ProviderView {
   joined_at: number;
   active: number;
   queued: number;
-  round_trip_ms: number | null;
+  /** As the router takes it: measured by this gateway, estimated from the coordinate in the offer, or assumed. */
+  round_trip_ms: number;
+  round_trip_from: "measured" | "estimated" | "assumed";
+  /** By the coordinate alone, uncertainty included; null: nobody can say. */
+  estimated_round_trip_ms: number | null;
+  /** How often its coordinate was compared with a measurement here, and contradicted it. */
+  coordinates: { compared: number; contradicted: number };
   ttft_ms: number | null;
   tokens_per_second: number | null;
   requests: { completed: number; failed: number };
@@ -190,6 +199,9 @@ export interface CandidateView {
   score_ms: number;
   ttft_ms: number;
   network_ms: number;
+  /** `measured` by this gateway, `estimated` from the coordinate in the provider's offer, or `assumed`. */
+  round_trip_ms: number;
+  round_trip_from: "measured" | "estimated" | "assumed";
   wait_ms: number;
   prefill_ms: number;
   ms_per_token: number;

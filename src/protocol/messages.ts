@@ -18,10 +18,10 @@ import {
 import { dimensionsMax, type Embedded, type EmbedRequest, embedInputsMax } from "./embed.ts";
 import type { ProviderStatus, SignedEnvelope } from "./offer.ts";
 import { nonceBytes } from "./join-proof.ts";
-import { priceSchema, tierSchema } from "./schemas.ts";
+import { coordinateSchema, priceSchema, tierSchema } from "./schemas.ts";
 
 /** Raised with every change that an older peer would misunderstand. */
-export const protocolVersion = 3;
+export const protocolVersion = 4;
 
 const bytes = z.instanceof(Uint8Array);
 const u32Max = 0xffff_ffff;
@@ -57,6 +57,9 @@ export const statusSchema: ZodType<ProviderStatus> = z.strictObject({
 
 export const pingSchema = z.strictObject({ id: u32 });
 export type Ping = z.infer<typeof pingSchema>;
+/** With where the answering peer stands, unless it does not tell. */
+export const pongSchema = z.strictObject({ id: u32, coordinate: coordinateSchema.exactOptional() });
+export type Pong = z.infer<typeof pongSchema>;
 
 /** Values of a message with a prompt: longer than any context, as token ids. */
 export const promptValuesMax: number = 2 ** 20;

@@ -1,4 +1,5 @@
 /** An offer: what a provider serves, at what price, until when. Signed; see `signing.ts`. */
+import type { NetworkCoordinate } from "./coordinate.ts";
 import type { Prompt } from "./generate.ts";
 import type { PriceSheet } from "./price.ts";
 
@@ -80,6 +81,8 @@ export interface Offer {
   readonly expiresAtMs: number;
   /** Declared, not proved: `eu-west`, or empty. */
   readonly region: string;
+  /** As it says; absent: it has not measured enough yet. Good for estimates until somebody measures. */
+  readonly coordinate?: NetworkCoordinate;
   readonly models: readonly ModelOffer[];
 }
 

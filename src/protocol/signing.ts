@@ -5,7 +5,7 @@ import { SkeinError } from "../util/errors.ts";
 import { decodeCbor, encodeCbor } from "./cbor.ts";
 import { type ModelOffer, type Offer, type SignedEnvelope, thoughtFormats, toolFormats } from "./offer.ts";
 import { publicKeyOf } from "./provider-id.ts";
-import { priceSchema, tierSchema } from "./schemas.ts";
+import { coordinateSchema, priceSchema, tierSchema } from "./schemas.ts";
 
 export interface Signer {
   readonly providerId: string;
@@ -54,6 +54,7 @@ const offer: ZodType<Offer> = z.strictObject({
   issuedAtMs: timestamp,
   expiresAtMs: timestamp,
   region: shortText,
+  coordinate: coordinateSchema.exactOptional(),
   models: z.array(modelOffer).max(256),
 });
 

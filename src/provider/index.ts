@@ -2,7 +2,7 @@
  * A provider: engines on one side, gateways on the other. It dials out to every gateway it was told
  * about or learns of, keeps its signed offer fresh there, and answers their requests.
  */
-import type { GatewaySession, RequestHandler } from "../network/session.ts";
+import type { GatewaySession, RequestHandler, Whereabouts } from "../network/session.ts";
 import type { Offer, ProviderStatus, SignedEnvelope } from "../protocol/offer.ts";
 import type { Clock } from "../util/clock.ts";
 import type { Logger } from "../util/log.ts";
@@ -25,6 +25,8 @@ export interface ProviderDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
+  /** Its own coordinate stands in its offers; absent: none does. */
+  readonly whereabouts?: Pick<Whereabouts, "coordinate">;
   /** What receipts are made with; absent: none are given. */
   readonly receipts?: ReceiptDeps;
   readonly sign: (offer: Offer) => Promise<SignedEnvelope>;

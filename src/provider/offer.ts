@@ -1,3 +1,4 @@
+import type { Whereabouts } from "../network/session.ts";
 import type { ModelOffer, Offer, ProviderStatus } from "../protocol/offer.ts";
 import type { Clock } from "../util/clock.ts";
 import type { ServedEngine } from "./handler.ts";
@@ -6,15 +7,23 @@ import type { ServedEngine } from "./handler.ts";
 export const offerLifetimeMs = 60_000;
 export const offerRenewalMs: number = offerLifetimeMs / 3;
 
+/** A coordinate that is wrong by more than this share is nothing that anybody could use yet. */
+const offeredErrorMax = 0.8;
+
+interface OfferDeps {
+  readonly clock: Clock;
+  readonly whereabouts?: Pick<Whereabouts, "coordinate">;
+}
+
 /** Builds this provider's offers with ever-increasing sequence numbers, also across restarts. */
 export function createOfferBuilder(
-  deps: { clock: Clock },
+  { clock, whereabouts }: OfferDeps,
   options: { providerId: string; region: string; served: readonly ServedEngine[] },
   isDraining: () => boolean,
 ): () => Offer {
   let sequence = 0;
   return () => {
-    const nowMs = deps.clock.nowMs();
+    const nowMs = clock.nowMs();
     // Wall-clock milliseconds exceed whatever an earlier run of this provider has issued.
     sequence = Math.max(sequence + 1, nowMs);
     return {
@@ -23,6 +32,9 @@ export function createOfferBuilder(
       issuedAtMs: nowMs,
       expiresAtMs: nowMs + offerLifetimeMs,
       region: options.region,
+      ...(whereabouts !== undefined && whereabouts.coordinate.error <= offeredErrorMax
+        ? { coordinate: whereabouts.coordinate }
+        : {}),
       models: isDraining() ? [] : options.served.filter(isAlive).map(modelOffer),
     };
   };

@@ -25,6 +25,7 @@ export function candidate(providerId: string, values: CandidateValues = {}): Can
     active: 0,
     queued: 0,
     roundTripMs: 1,
+    roundTripFrom: "measured",
     jitterMs: 0,
     ttftMs: 100,
     prefillTokens: 500,

@@ -1,5 +1,6 @@
 /** What a client asks of the provider, and why an offer does not come into question. */
 import type { Feature, ModelOffer } from "../protocol/offer.ts";
+import { isWithin } from "./regions.ts";
 import { isProviderId } from "../protocol/provider-id.ts";
 
 /** How an answer can be trusted: each level includes those before it. */
@@ -14,7 +15,7 @@ export type TrustWish =
   | { readonly level: "replicated"; readonly replicas: number };
 
 export interface RoutingHints {
-  /** Declared region, or the beginning of one: `eu` also means `eu-west`. Null: any. */
+  /** Declared region, or the beginning of one (`eu` also means `eu-west`), that no round trip contradicts. Null: any. */
   readonly region: string | null;
   /** nanoUSD per million tokens and per second; null: any price. */
   readonly priceMax: {
@@ -51,6 +52,8 @@ export type RejectReason =
   | "not_allowed"
   | "denied"
   | "other_region"
+  /** It declares the region, but its round trip contradicts that. */
+  | "region_doubtful"
   | "not_private"
   | "too_expensive"
   /** It lacks what the request asks for: `response_format`, `logprobs`. */
@@ -72,17 +75,26 @@ export type RejectReason =
   | "cannot_continue"
   | "tried_already";
 
+/** Where a provider says that it is, and whether its round trip contradicts that. */
+export interface DeclaredRegion {
+  readonly name: string;
+  readonly isDoubtful: boolean;
+}
+
+export const noRegion: DeclaredRegion = { name: "", isDoubtful: false };
+
 /** What hints alone exclude: waiting does not change it. */
 export function refusedByHints(
   providerId: string,
-  region: string,
+  region: DeclaredRegion,
   offer: ModelOffer,
   hints: RoutingHints,
 ): RejectReason | null {
   if (hints.allow !== null && !hints.allow.has(providerId)) return "not_allowed";
   if (hints.deny.has(providerId)) return "denied";
-  if (hints.region !== null && region !== hints.region && !region.startsWith(`${hints.region}-`)) {
-    return "other_region";
+  if (hints.region !== null) {
+    if (!isWithin(region.name, hints.region)) return "other_region";
+    if (region.isDoubtful) return "region_doubtful";
   }
   if (hints.isPrivate && offer.forwardsPrompts === true) return "not_private";
   if (hints.needs.some((feature) => !offer.features.includes(feature))) return "unable";

@@ -1,8 +1,11 @@
 /** The weights of the routing decision, all in one place. Scores are milliseconds, lower is better. */
 import { defaultMovePolicy, type MovePolicy } from "./move.ts";
+import { defaultRegionPolicy, type RegionPolicy } from "./regions.ts";
 
 export interface RoutingPolicy {
   // What is assumed where nothing was measured.
+  /** Round trip to a provider that was not measured and tells no coordinate: far, but on this side of the world. */
+  readonly unknownRoundTripMs: number;
   /** Time to first token of a provider that was never measured: tried early, trusted late. */
   readonly unknownTtftMs: number;
   /** Slope of the prefill until prompts of different length were seen. */
@@ -52,6 +55,8 @@ export interface RoutingPolicy {
   /** So long after the last of them batches keep to that share: whoever waited may ask again at once. */
   readonly batchHoldMs: number;
 
+  /** Whose declared region is doubted. */
+  readonly region: RegionPolicy;
   /** When a stream that became slow goes on elsewhere. */
   readonly move: MovePolicy;
 }
@@ -74,6 +79,7 @@ export function policyFor(policy: RoutingPolicy, { isBatch }: { readonly isBatch
 }
 
 export const defaultPolicy: RoutingPolicy = {
+  unknownRoundTripMs: 100,
   unknownTtftMs: 100,
   unknownPrefillMsPerToken: 0.2,
   unknownTpotMs: 10,
@@ -95,5 +101,6 @@ export const defaultPolicy: RoutingPolicy = {
   headroom: 0,
   batchBeside: 1,
   batchHoldMs: 1_000,
+  region: defaultRegionPolicy,
   move: defaultMovePolicy,
 };

@@ -2,6 +2,12 @@
 import type { ModelOffer } from "../protocol/offer.ts";
 import { neutralTrust, type RoutingPolicy } from "./policy.ts";
 
+/**
+ * Where a round trip is from: this gateway's own heartbeats, the coordinate in the provider's offer (router/coordinates.ts), or
+ * nowhere.
+ */
+export type RoundTripFrom = "measured" | "estimated" | "assumed";
+
 /** One provider that could serve the request, with what is known about it. */
 export interface Candidate {
   readonly providerId: string;
@@ -9,8 +15,9 @@ export interface Candidate {
   /** Requests there now, and waiting: what it reported, plus what was sent since. */
   readonly active: number;
   readonly queued: number;
-  /** Measured by this gateway's own heartbeats. */
-  readonly roundTripMs: number | null;
+  readonly roundTripMs: number;
+  readonly roundTripFrom: RoundTripFrom;
+  /** Null: not measured. */
   readonly jitterMs: number | null;
   /** Smoothed time to first token of earlier answers, their mean prompt length, and the slope over it. */
   readonly ttftMs: number | null;
@@ -56,7 +63,7 @@ export interface Prediction {
 
 export function predict(candidate: Candidate, request: RequestFacts, policy: RoutingPolicy): Prediction {
   const { offer, active, queued } = candidate;
-  const networkMs = (candidate.roundTripMs ?? 0) + policy.jitterWeight * (candidate.jitterMs ?? 0);
+  const networkMs = candidate.roundTripMs + policy.jitterWeight * (candidate.jitterMs ?? 0);
   const ahead = Math.max(0, active + queued - offer.parallelMax + 1);
   const waitMs = (ahead / offer.parallelMax) * (candidate.answerMs ?? policy.unknownAnswerMs);
   // Batching shares the machine: a busy provider is slower even while slots are free.

@@ -22,12 +22,13 @@ export async function providerStatus(id: string | undefined, command: Command): 
   for (const provider of found) for (const line of linesOf(provider)) console.log(printableLine(line));
 }
 
-function linesOf({ id, state, reason, work }: ProviderView): string[] {
+function linesOf({ id, state, reason, region_doubt, work }: ProviderView): string[] {
   const considered = work.chosen + work.passed_over;
   const lines = [
     `${id}: ${state}${reason === "" ? "" : ` (${reason})`}`,
     `  chosen in ${work.chosen} of ${considered} decisions lately`,
   ];
+  if (region_doubt !== null) lines.push(`  requests for its region do not come here: ${region_doubt}`);
   if (considered === 0) lines.push(`  ${work.advice}`);
   for (const { reason: word, count, advice } of work.reasons) {
     lines.push(`  ${count} times not, ${word.replaceAll("_", " ")}: ${advice}`);

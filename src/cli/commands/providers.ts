@@ -34,8 +34,10 @@ export async function providers(id: string | undefined, command: Command): Promi
     return;
   }
   console.log(table(head, data.flatMap(rowsOf)));
-  for (const provider of data.filter(({ reason }) => reason !== ""))
-    console.log(printableLine(`${provider.id}: ${provider.reason}`));
+  for (const { id: providerId, reason, region_doubt } of data) {
+    if (reason !== "") console.log(printableLine(`${providerId}: ${reason}`));
+    if (region_doubt !== null) console.log(printableLine(`${providerId}: ${region_doubt}`));
+  }
 }
 
 /** @throws SkeinError `not_found` */
@@ -54,6 +56,7 @@ async function showOne(context: Context, all: readonly ProviderView[], id: strin
   }
   console.log(table(head, rowsOf(provider)));
   if (provider.reason !== "") console.log(printableLine(`${provider.state}: ${provider.reason}`));
+  if (provider.region_doubt !== null) console.log(printableLine(`region: ${provider.region_doubt}`));
   if (provider.reputation === undefined) console.log("This gateway does not audit.");
   else for (const line of reputationLines(provider.reputation)) console.log(printableLine(line));
 }
@@ -92,24 +95,14 @@ function reputationLines({
 
 function rowsOf(provider: ProviderView): (string | number)[][] {
   const measured = [
-    milliseconds(provider.round_trip_ms),
+    `${milliseconds(provider.round_trip_ms)}${provider.round_trip_from === "measured" ? "" : ` (${provider.round_trip_from})`}`,
     milliseconds(provider.ttft_ms),
     provider.tokens_per_second === null ? "–" : provider.tokens_per_second.toFixed(0),
   ];
   const counts = `${provider.requests.completed} / ${provider.requests.failed}`;
   if (provider.models.length === 0) {
     return [
-      [
-        provider.id,
-        "–",
-        provider.state,
-        ...measured,
-        "–",
-        provider.queued,
-        counts,
-        "–",
-        provider.region || "–",
-      ],
+      [provider.id, "–", provider.state, ...measured, "–", provider.queued, counts, "–", regionOf(provider)],
     ];
   }
   return provider.models.map((model) => [
@@ -121,8 +114,12 @@ function rowsOf(provider: ProviderView): (string | number)[][] {
     provider.queued,
     counts,
     `${perMillion(model.price.input_per_million_tokens)} + ${perMillion(model.price.output_per_million_tokens)}`,
-    provider.region || "–",
+    regionOf(provider),
   ]);
+}
+
+function regionOf({ region, region_doubt }: ProviderView): string {
+  return region === "" ? "–" : `${region}${region_doubt === null ? "" : " (doubtful)"}`;
 }
 
 function milliseconds(value: number | null): string {

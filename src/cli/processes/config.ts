@@ -47,6 +47,8 @@ export interface GatewayConfig {
   /** Gateways of the same network to gossip with. */
   readonly join: readonly string[];
   readonly lan: boolean;
+  /** Where it is, in the words of providers; empty: it does not say. */
+  readonly region: string;
   readonly logLevel: string;
 }
 

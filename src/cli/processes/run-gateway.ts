@@ -13,6 +13,7 @@ import type { Network } from "../../network/port.ts";
 import type { JoinPolicy, SessionDeps } from "../../network/session.ts";
 import { resolveJoinTarget } from "../../client/join-address.ts";
 import { defaultPolicy } from "../../router/policy.ts";
+import { OwnWhereabouts } from "../../router/whereabouts.ts";
 import type { Store } from "../../store/port.ts";
 import { systemClock } from "../../util/clock.ts";
 import { SkeinError, toSkeinError } from "../../util/errors.ts";
@@ -33,7 +34,7 @@ export async function runGateway(
   report: (report: Report) => void,
 ): Promise<RunningRole> {
   const log = createLogger(config.logLevel, "gateway");
-  const deps = { clock: systemClock, random: systemRandom, log };
+  const deps = depsOf(log);
   const seed = loadOrCreateIdentity(config.identityFile);
   const signer = await createSigner(seed);
   // 1. The door for providers.
@@ -156,12 +157,18 @@ async function connectToAny(
   if (failure !== null) throw failure;
 }
 
+function depsOf(log: Logger): SessionDeps {
+  const whereabouts = new OwnWhereabouts({ random: systemRandom });
+  return { clock: systemClock, random: systemRandom, log, whereabouts };
+}
+
 function gatewayOptionsOf(config: GatewayConfig, network: Network, join: JoinPolicy["kind"]) {
   return {
     gatewayId: network.peerId,
     version: packageVersion,
     joinAddresses: () => network.addresses(),
     join,
+    region: config.region,
     apiKeys: config.apiKeys,
     joinToken: config.restrictJoin?.token ?? null,
     allowedHosts: config.allowedHosts,

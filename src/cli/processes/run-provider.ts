@@ -6,13 +6,13 @@ import { createSigner } from "../../network/identity.ts";
 import { createLibp2pNetwork } from "../../network/libp2p.ts";
 import type { Network } from "../../network/port.ts";
 import { openGatewaySession } from "../../network/provider-session.ts";
-import type { GatewaySession, RequestHandler } from "../../network/session.ts";
+import type { GatewaySession, RequestHandler, SessionDeps } from "../../network/session.ts";
 import { signOffer } from "../../protocol/signing.ts";
 import { createProvider, type GatewayLinkState } from "../../provider/index.ts";
 import { createReceiptJournal } from "../../provider/receipt-journal.ts";
+import { OwnWhereabouts } from "../../router/whereabouts.ts";
 import { systemClock } from "../../util/clock.ts";
 import { SkeinError } from "../../util/errors.ts";
-import type { Logger } from "../../util/log.ts";
 import { systemRandom } from "../../util/random.ts";
 import { openGatewayStore } from "../gateway-store.ts";
 import { loadOrCreateIdentity } from "../home.ts";
@@ -33,7 +33,8 @@ type Reporter = (report: Report) => void;
 /** @throws SkeinError when the engine cannot start, or (with `once`) no gateway can be joined */
 export async function runProvider(config: ProviderConfig, report: Reporter): Promise<RunningProvider> {
   const log = createLogger(config.logLevel, "provider");
-  const deps = { clock: systemClock, random: systemRandom, log };
+  const whereabouts = new OwnWhereabouts({ random: systemRandom });
+  const deps = { clock: systemClock, random: systemRandom, log, whereabouts };
   const seed = loadOrCreateIdentity(config.identityFile);
   const signer = await createSigner(seed);
   // 1. The engine: nothing is offered before it runs.
@@ -107,7 +108,7 @@ async function connect(
   token: string | null,
   handler: RequestHandler,
   signal: AbortSignal,
-  deps: { clock: typeof systemClock; random: typeof systemRandom; log: Logger },
+  deps: SessionDeps,
 ): Promise<GatewaySession> {
   const addresses = await resolveJoinTarget(target, signal);
   let failure: unknown = new SkeinError("connection_failed", `${target} names no address to connect to.`);

@@ -3,10 +3,13 @@ import type { FeeView, ModelView, PriceView, ProviderView } from "../../protocol
 import type { ModelOffer } from "../../protocol/offer.ts";
 import { fee, nanoToUsd, type PriceSheet } from "../../protocol/price.ts";
 import { slotsFor } from "../../router/plan.ts";
+import type { RoutingPolicy } from "../../router/policy.ts";
 import type { Cloud } from "../search/cloud.ts";
+import { roundTripOf } from "../directory/candidate.ts";
 import type { Directory } from "../directory/directory.ts";
 import type { CloudPrice } from "../options.ts";
 import type { ProviderEntry } from "../directory/provider-entry.ts";
+import { doubtText } from "../directory/region-watch.ts";
 import { advice } from "../directory/work.ts";
 
 export function feeView(
@@ -113,18 +116,23 @@ function listed(
   };
 }
 
-/** @param headroom share of slots that new requests leave free */
-export function providerView(entry: ProviderEntry, headroom: number): ProviderView {
+export function providerView(entry: ProviderEntry, policy: RoutingPolicy): ProviderView {
   const { session } = entry;
+  const { roundTripMs, roundTripFrom } = roundTripOf(session, policy);
+  const { measurements = 0, contradictions = 0 } = session.coordinateRecord ?? {};
   return {
     id: session.providerId,
     address: session.remoteAddress,
     region: session.offer?.region ?? "",
+    region_doubt: entry.regionDoubt === null ? null : doubtText(entry.regionDoubt),
     ...stateOf(entry),
     joined_at: Math.floor(entry.joinedAtMs / 1000),
     active: session.status.active,
     queued: session.status.queued,
-    round_trip_ms: rounded(session.roundTripMs),
+    round_trip_ms: Math.round(roundTripMs * 100) / 100,
+    round_trip_from: roundTripFrom,
+    estimated_round_trip_ms: rounded(session.estimatedRoundTripMs ?? null),
+    coordinates: { compared: measurements, contradicted: contradictions },
     ttft_ms: rounded(entry.pace.ttftMs),
     tokens_per_second: rounded(entry.pace.tokensPerSecond),
     requests: { completed: entry.completed, failed: entry.failed },
@@ -136,7 +144,7 @@ export function providerView(entry: ProviderEntry, headroom: number): ProviderVi
       trust_tier: offer.trustTier,
       context_tokens_max: offer.contextTokensMax,
       parallel_max: offer.parallelMax,
-      kept_free: offer.parallelMax - slotsFor(offer.parallelMax, false, headroom),
+      kept_free: offer.parallelMax - slotsFor(offer.parallelMax, false, policy.headroom),
       resumable: offer.resumable,
       continues_text: offer.continuesText ?? "none",
       forwards_prompts: offer.forwardsPrompts === true,

@@ -33,7 +33,7 @@ export function mountAudits(app: App, deps: Deps, asker: AskerOf): void {
         hint: "`skein providers` lists those that have.",
       });
     }
-    const view = providerView(entry, directory.policy.headroom);
+    const view = providerView(entry, directory.policy);
     if (reputations === null || deps.audits === null) return c.json(view);
     const audits = await deps.audits.log.latest(latestMax, view.id);
     return c.json({

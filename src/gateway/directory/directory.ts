@@ -1,7 +1,7 @@
 /** The live table of providers: who is joined, what they offer, how they did lately. */
 import type { ProviderSession } from "../../network/session.ts";
 import type { ModelOffer } from "../../protocol/offer.ts";
-import { OfferIndex, type Standing } from "../../router/offer-index.ts";
+import { OfferIndex } from "../../router/offer-index.ts";
 import { type Observation, paceShareOf } from "../../router/pace.ts";
 import { typicalRequest } from "../../router/plan.ts";
 import { defaultPolicy, type RoutingPolicy } from "../../router/policy.ts";
@@ -12,7 +12,8 @@ import type { GatewayDeps } from "../options.ts";
 import { candidateOf } from "./candidate.ts";
 import { matches } from "./model-name.ts";
 import { probe } from "./probe.ts";
-import { type Health, ProviderEntry } from "./provider-entry.ts";
+import { type Health, type Offered, ProviderEntry } from "./provider-entry.ts";
+import { RegionWatch } from "./region-watch.ts";
 import { Reliability } from "./reliability.ts";
 import type { Trust } from "./trust.ts";
 import { Uptime } from "./uptime.ts";
@@ -29,12 +30,6 @@ const knownNamesMax = 1_000;
 
 type DirectoryDeps = Omit<GatewayDeps, "store">;
 
-/** One model at one provider. */
-export interface Offered {
-  readonly entry: ProviderEntry;
-  readonly offer: ModelOffer;
-}
-
 export class Directory {
   readonly #deps: DirectoryDeps;
   readonly policy: RoutingPolicy;
@@ -45,12 +40,18 @@ export class Directory {
   readonly #listeners = new Set<() => void>();
   readonly #reliability: Reliability;
   readonly #uptime: Uptime;
+  readonly #trust: Trust | null;
+  readonly #regions: RegionWatch;
   #cancelSweep = (): void => undefined;
 
-  readonly #trust: Trust | null;
-
-  constructor(deps: DirectoryDeps, policy: RoutingPolicy = defaultPolicy, trust: Trust | null = null) {
+  constructor(
+    deps: DirectoryDeps,
+    policy: RoutingPolicy = defaultPolicy,
+    trust: Trust | null = null,
+    region = "",
+  ) {
     this.#deps = deps;
+    this.#regions = new RegionWatch(region, policy.region);
     this.policy = policy;
     this.#trust = trust;
     this.#reliability = new Reliability(deps.clock);
@@ -74,6 +75,7 @@ export class Directory {
     const entry = new ProviderEntry(session, this.#deps.clock.nowMs());
     this.#entries.set(session.providerId, entry);
     this.#uptime.joined(session.providerId);
+    this.#regions.joined(entry);
     entry.onLoad = () => this.#reindex(entry);
     this.#reindex(entry);
     session.onChange(() => this.#sessionChanged(entry));
@@ -83,6 +85,7 @@ export class Directory {
       if (entry.inFlight > 0 && session.status.ready) this.#reliability.failed(session.providerId);
       if (this.#entries.get(session.providerId) === entry) {
         this.#uptime.left(session.providerId, !session.status.ready);
+        this.#regions.left(entry);
         this.#entries.delete(session.providerId);
         this.#unindex(entry);
       }
@@ -134,7 +137,7 @@ export class Directory {
       for (const identity of identities) {
         const offered = this.#index.get(keyOf(providerId, identity));
         if (offered === undefined || asked.has(offered)) continue;
-        if (standingOf(offered) !== "away" && accept(offered)) found.push(offered);
+        if (offered.entry.standingOf(identity) !== "away" && accept(offered)) found.push(offered);
       }
     }
     return found;
@@ -294,7 +297,13 @@ export class Directory {
         typicalRequest,
         this.policy,
       );
-      this.#index.set(keyOf(entry.session.providerId, modelId), offered, offer, standingOf(offered), scoreMs);
+      this.#index.set(
+        keyOf(entry.session.providerId, modelId),
+        offered,
+        offer,
+        entry.standingOf(modelId),
+        scoreMs,
+      );
     }
     for (const modelId of withdrawn) this.#remove(entry, modelId);
   }
@@ -326,6 +335,7 @@ export class Directory {
         this.#uptime.look(entry.session.providerId, entry.session.status.ready);
         this.#proveAgain(entry);
       }
+      this.#regions.look(this.entries);
       this.#scheduleSweep();
     });
   }
@@ -383,10 +393,4 @@ function isCooling({ state }: Health): boolean {
 
 function keyOf(providerId: string, modelId: string): string {
   return `${providerId}\n${modelId}`;
-}
-
-function standingOf({ entry, offer }: Offered): Standing {
-  const { state } = entry.served(offer.modelId).health;
-  if (!entry.session.status.ready) return "away";
-  return state === "proved" ? "available" : state === "cooling" ? "cooling" : "away";
 }

@@ -1,5 +1,8 @@
 import type { ProviderSession } from "../../network/session.ts";
 import type { ModelOffer } from "../../protocol/offer.ts";
+import type { DeclaredRegion } from "../../router/hints.ts";
+import type { Standing } from "../../router/offer-index.ts";
+import type { RegionDoubt } from "../../router/regions.ts";
 import { BesideShare } from "../../router/beside.ts";
 import { Pace } from "../../router/pace.ts";
 import type { RoutingPolicy } from "../../router/policy.ts";
@@ -27,6 +30,11 @@ export class ServedModel {
   wasProved = false;
 }
 
+export interface JudgedRegion {
+  readonly region: string;
+  readonly doubt: RegionDoubt | null;
+}
+
 type BatchShare = Pick<RoutingPolicy, "batchBeside" | "batchHoldMs">;
 
 /** One joined provider and what this gateway has seen of it. */
@@ -43,6 +51,8 @@ export class ProviderEntry {
   failed = 0;
   /** Models that stand in the directory's index. */
   readonly indexed: Set<string> = new Set();
+  /** The region that it declared when that was compared with its round trips, and what came of it; null: it was not yet. */
+  judged: JudgedRegion | null = null;
   /** Called when `inFlight` changed. */
   onLoad: () => void = () => undefined;
   #inFlight = 0;
@@ -136,6 +146,24 @@ export class ProviderEntry {
     this.#waitedForMs = nowMs;
   }
 
+  get region(): DeclaredRegion {
+    return { name: this.session.offer?.region ?? "", isDoubtful: this.regionDoubt !== null };
+  }
+
+  get isRegionJudged(): boolean {
+    return this.judged !== null && this.judged.region === this.session.offer?.region;
+  }
+
+  /** Why it cannot be where it says; null: nothing speaks against it. */
+  get regionDoubt(): RegionDoubt | null {
+    return this.isRegionJudged ? this.judged!.doubt : null;
+  }
+
+  /** Empty: it declares none, or one that its round trip contradicts. */
+  get believedRegion(): string {
+    return this.regionDoubt === null ? (this.session.offer?.region ?? "") : "";
+  }
+
   get models(): readonly ModelOffer[] {
     return this.session.offer?.models ?? [];
   }
@@ -163,6 +191,13 @@ export class ProviderEntry {
     }
   }
 
+  /** How one of its models stands in the directory's index. */
+  standingOf(modelId: string): Standing {
+    const { state } = this.served(modelId).health;
+    if (!this.session.status.ready) return "away";
+    return state === "proved" ? "available" : state === "cooling" ? "cooling" : "away";
+  }
+
   isAvailable(modelId: string): boolean {
     return (
       !this.session.closed && this.session.status.ready && this.served(modelId).health.state === "proved"
@@ -174,4 +209,10 @@ export class ProviderEntry {
       if (health.state === "cooling") health.cancel();
     }
   }
+}
+
+/** One model at one provider. */
+export interface Offered {
+  readonly entry: ProviderEntry;
+  readonly offer: ModelOffer;
 }

@@ -52,6 +52,8 @@ export const advice: Readonly<Record<string, string>> = {
   not_allowed: "requests named other providers",
   denied: "requests excluded it by name",
   other_region: "requests asked for another region (--region)",
+  region_doubtful:
+    "requests asked for the region that it declares, which its round trip contradicts: check --region, or the line",
   not_private: "requests were private, and its engine passes prompts on to another server (--engine openai)",
   too_expensive: "requests set a lower highest price",
   unable: "requests asked for response_format or logprobs, which its engine has not",

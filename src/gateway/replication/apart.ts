@@ -10,7 +10,7 @@ export interface Apart {
   /** It looks for a provider: of those that it had, only those that delivered something stay its own. */
   searches(progress: Pick<Progress, "slices">): void;
   take(providerId: string): void;
-  /** @param region where the provider says that it is; empty: it does not say */
+  /** @param region where the provider says that it is; empty: it does not say, or cannot be there */
   excludes(providerId: string, region: string, offer: Pick<ModelOffer, "contextTokensMax">): boolean;
 }
 

@@ -1,7 +1,7 @@
 /** Whether enough independent providers serve a model for as many replicas as were asked for. */
 import type { RoutingHints } from "../../router/hints.ts";
 import { SkeinError } from "../../util/errors.ts";
-import type { Offered } from "../directory/directory.ts";
+import type { Offered } from "../directory/provider-entry.ts";
 import { type ChooseDeps, refusedForGood } from "../search/choose-provider.ts";
 import { notOffered } from "../search/refusals.ts";
 import type { ReplicaFacts } from "./apart.ts";
@@ -42,7 +42,7 @@ export function enoughProviders(
   const providers = all.filter(
     ({ offer }) => contextTokens === null || offer.contextTokensMax === contextTokens,
   );
-  const regionOf = (id: string): string => directory.entryOf(id)?.session.offer?.region ?? "";
+  const regionOf = (id: string): string => directory.entryOf(id)?.believedRegion ?? "";
   const regions = new Set(providers.map(({ entry }) => regionOf(entry.session.providerId)));
   regions.delete("");
   return { modelId, providers, facts: { regionOf, hasRegions: regions.size >= replicas, contextTokens } };

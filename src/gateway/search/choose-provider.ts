@@ -8,10 +8,10 @@ import { type PrefixCache, promptKeys, type PromptKeys } from "../../router/pref
 import type { Random } from "../../util/random.ts";
 import type { Clock } from "../../util/clock.ts";
 import type { Audits } from "../audits/index.ts";
-import type { Directory, Offered } from "../directory/directory.ts";
+import type { Directory } from "../directory/directory.ts";
 import type { Apart } from "../replication/apart.ts";
 import type { FairShare } from "./fair-share.ts";
-import type { ProviderEntry } from "../directory/provider-entry.ts";
+import type { Offered, ProviderEntry } from "../directory/provider-entry.ts";
 import type { ChoiceRequest } from "../attempts/attempt.ts";
 
 /** Refusals that a decision names; the others are only counted. */
@@ -159,8 +159,7 @@ export function chooseProvider(deps: ChooseDeps, wish: Wish): Decision {
   const candidates = shortlist.map((offered) => {
     const cachedTokens = cached.get(offered.entry.session.providerId);
     const candidate = directory.candidateOf(offered, cachedTokens, wish.isBatch);
-    // A probe is passed easily: after a failure, those that have answered real requests go first.
-    return wish.hasFailed && offered.entry.completed === 0 ? { ...candidate, cooling: true } : candidate;
+    return isUnproved(offered.entry, wish) ? { ...candidate, cooling: true } : candidate;
   });
   const plan = planAttempts(candidates, factsOf(wish, keys), random, policyFor(directory.policy, wish));
   for (const { providerId, reason } of plan.rejected) note(providerId, reason);
@@ -177,6 +176,14 @@ export function chooseProvider(deps: ChooseDeps, wish: Wish): Decision {
           expectedCachedTokens: cached.get(first.candidate.providerId) ?? 0,
         };
   return { chosen, plan, keys, refused, refusedNamed, serving: directory.servingCount(model, modelId) };
+}
+
+/**
+ * A probe is passed easily: after a failure, those that have answered real requests go first; where a region is asked for,
+ * those that were compared with it.
+ */
+function isUnproved({ completed, isRegionJudged }: ProviderEntry, { hasFailed, hints }: Wish): boolean {
+  return (hasFailed && completed === 0) || (hints.region !== null && !isRegionJudged);
 }
 
 function factsOf({ request, hints, isResumed }: Wish, { promptTokens }: PromptKeys): RequestFacts {
@@ -196,6 +203,7 @@ const forGood: ReadonlySet<RejectReason> = new Set([
   "not_allowed",
   "denied",
   "other_region",
+  "region_doubtful",
   "not_private",
   "too_expensive",
   "unable",
@@ -217,7 +225,7 @@ export function refusedForGood(
 ): RejectReason | null {
   const { providerId } = entry.session;
   if (directory.isExcluded(providerId, offer.modelId)) return "failed_audit";
-  const excluded = refusedByHints(providerId, entry.session.offer?.region ?? "", offer, hints);
+  const excluded = refusedByHints(providerId, entry.region, offer, hints);
   if (excluded !== null) return excluded;
   return hints.trust?.level === "audit" && audits?.hasModel(offer.modelId) !== true ? "not_auditable" : null;
 }
@@ -229,9 +237,8 @@ function refusalOf(
 ): RejectReason | null {
   const excluded = refusedForGood(deps, { entry, offer }, wish.hints);
   if (excluded !== null) return excluded;
-  const { providerId, offer: signed } = entry.session;
-  const region = signed?.region ?? "";
-  if (wish.apart?.excludes(providerId, region, offer) === true) return "another_replica";
+  const { providerId } = entry.session;
+  if (wish.apart?.excludes(providerId, entry.believedRegion, offer) === true) return "another_replica";
   if (wish.tried.has(providerId)) return "tried_already";
   if (offer.contextTokensMax <= wish.contextTokensMin) return "context_too_short";
   return wish.canContinue(offer) ? null : "cannot_continue";

@@ -7,7 +7,7 @@ import type { ProviderSession } from "../../network/session.ts";
 import type { GenerateEvent, GenerateRequest } from "../../protocol/generate.ts";
 import type { ModelOffer } from "../../protocol/offer.ts";
 import { fee, type PriceSheet } from "../../protocol/price.ts";
-import { refusedByHints } from "../../router/hints.ts";
+import { noRegion, refusedByHints } from "../../router/hints.ts";
 import { SkeinError, type SkeinErrorOptions } from "../../util/errors.ts";
 import type { Sink } from "../../util/sink.ts";
 import type { ChoiceRequest } from "../attempts/attempt.ts";
@@ -65,7 +65,7 @@ export class Cloud {
     const { engine, budget } = this.#options;
     if (isResumed) return notByCloud(model, "has another model, which cannot go on with this answer", {});
     if (engine.status().state !== "ready") return notByCloud(model, "does not answer", {});
-    const excluded = refusedByHints(cloudProviderId, "", offer, hints);
+    const excluded = refusedByHints(cloudProviderId, noRegion, offer, hints);
     if (excluded !== null) {
       return notByCloud(model, `is ${reasonWords[excluded]}`, { param: "skein" });
     }

@@ -189,6 +189,8 @@ export class Decisions {
       score_ms: rounded(prediction.scoreMs),
       ttft_ms: rounded(prediction.ttftMs),
       network_ms: rounded(prediction.networkMs),
+      round_trip_ms: rounded(candidate.roundTripMs),
+      round_trip_from: candidate.roundTripFrom,
       wait_ms: rounded(prediction.waitMs),
       prefill_ms: rounded(prediction.prefillMs),
       ms_per_token: rounded(prediction.tpotMs),

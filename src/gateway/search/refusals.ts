@@ -59,6 +59,7 @@ export const reasonWords: Record<RejectReason, string> = {
   not_allowed: "not in skein.allow",
   denied: "in skein.deny",
   other_region: "in another region than skein.region",
+  region_doubtful: "whose round trip contradicts that region",
   not_private: "passing prompts on to another server, which skein.private excludes",
   too_expensive: "above skein.max_price",
   unable:
