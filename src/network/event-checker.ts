@@ -57,7 +57,8 @@ export class EventChecker {
     this.#checkLogprobs(tokenIds, logprobs);
     this.#position += tokenCount;
     if (this.#position > this.#outputTokensMax) throw violation("it sent more tokens than allowed");
-    return { type: "tokens", position, tokenIds, tokenCount, text, ...(logprobs && { logprobs }) };
+    const event = { type: "tokens", position, tokenIds, tokenCount, text } as const;
+    return logprobs === undefined ? event : { ...event, logprobs };
   }
 
   #checkLogprobs(tokenIds: readonly number[], logprobs: TokensFrame["logprobs"]): void {

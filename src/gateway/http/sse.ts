@@ -1,5 +1,6 @@
 /** Server-sent events with back-pressure: what is told in one go, as the tokens of one network packet, is one write. */
 import type { ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import type { Clock } from "../../util/clock.ts";
 import { SkeinError } from "../../util/errors.ts";
 import type { Sink } from "../../util/sink.ts";
@@ -99,16 +100,25 @@ class StreamOutlet implements Outlet {
   }
 }
 
+/** Behind the head, chunks go to the socket itself: the response would cork and uncork it for each. */
 class ResponseOutlet implements Outlet {
   readonly #response: ServerResponse;
   /** Chunks with their lengths (RFC 9112, section 7.1); else the connection's end is the body's. */
   readonly #isChunked: boolean;
+  /** Null: other responses on the connection go first. */
+  readonly #socket: Socket | null;
+  #hasHead = false;
 
   constructor(response: ServerResponse, body: SseBody, isChunked: boolean) {
     this.#response = response;
     this.#isChunked = isChunked;
-    response.on("drain", () => body.hasRoom());
+    const { socket } = response;
+    this.#socket = socket;
+    const onDrain = (): void => body.hasRoom();
+    response.on("drain", onDrain);
+    socket?.on("drain", onDrain);
     response.once("close", () => {
+      socket?.off("drain", onDrain);
       if (!response.writableFinished) body.left();
     });
   }
@@ -118,11 +128,17 @@ class ResponseOutlet implements Outlet {
   }
 
   get isFull(): boolean {
-    return this.#response.writableNeedDrain;
+    return this.#response.writableNeedDrain || this.#socket?.writableNeedDrain === true;
   }
 
   write(text: string): void {
-    this.#response.write(this.#framed(text));
+    const framed = this.#framed(text);
+    if (this.#hasHead && this.#socket !== null && this.#response.socket === this.#socket) {
+      this.#socket.write(framed);
+      return;
+    }
+    this.#response.write(framed);
+    this.#hasHead = true;
   }
 
   end(last: string): void {
