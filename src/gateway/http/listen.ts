@@ -1,7 +1,7 @@
 /** Serves a request handler over HTTP. */
 import { ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { serve, type ServerType } from "@hono/node-server";
+import { createAdaptorServer, type ServerType } from "@hono/node-server";
 import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import { listenError } from "../../util/listen-error.ts";
 import { sendSse } from "./sse.ts";
@@ -11,6 +11,8 @@ const closeTimeoutMs = 3_000;
 const closeSweepMs = 50;
 /** A client that opens a connection must send its headers within this time. */
 const headersTimeoutMs = 20_000;
+/** Connections that the system takes in while this process is busy; beyond them clients try again after seconds. Systems have bounds of their own. */
+const connectionsWaitingMax = 4_096;
 
 export interface Listening {
   readonly host: string;
@@ -24,22 +26,20 @@ export function listen(
   options: { host: string; port: number },
 ): Promise<Listening> {
   return new Promise((resolve, reject) => {
-    const server = serve(
-      {
-        fetch: async (request, { incoming, outgoing }) => {
-          const response = await handler(request);
-          if (outgoing instanceof ServerResponse && sendSse(response, outgoing)) return RESPONSE_ALREADY_SENT;
-          return atOnce(response, incoming.httpVersion);
-        },
-        hostname: options.host,
-        port: options.port,
-        serverOptions: { headersTimeout: headersTimeoutMs },
+    const server = createAdaptorServer({
+      fetch: async (request, { incoming, outgoing }) => {
+        const response = await handler(request);
+        if (outgoing instanceof ServerResponse && sendSse(response, outgoing)) return RESPONSE_ALREADY_SENT;
+        return atOnce(response, incoming.httpVersion);
       },
-      (address: AddressInfo) => {
-        server.off("error", onError);
-        resolve({ host: options.host, port: address.port, close: () => close(server, () => running) });
-      },
-    );
+      hostname: options.host,
+      serverOptions: { headersTimeout: headersTimeoutMs },
+    });
+    server.listen({ host: options.host, port: options.port, backlog: connectionsWaitingMax }, () => {
+      server.off("error", onError);
+      const { port } = server.address() as AddressInfo;
+      resolve({ host: options.host, port, close: () => close(server, () => running) });
+    });
     let running = 0;
     server.on("request", (_, response) => {
       running += 1;
