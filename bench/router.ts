@@ -10,6 +10,7 @@ import { planAttempts, typicalRequest } from "../src/router/plan.ts";
 import { defaultPolicy } from "../src/router/policy.ts";
 import { type Candidate, predict } from "../src/router/predict.ts";
 import { type Random, seededRandom } from "../src/util/random.ts";
+import { anyOffer } from "./lib/any-offer.ts";
 import { type Policy, quantile, simulate } from "./lib/routing-load.ts";
 import { measureWhole } from "./lib/whole-decision.ts";
 
@@ -23,20 +24,9 @@ interface Live {
 }
 
 function anyCandidate(providerId: string, random: Random): Candidate {
-  const price = (usd: number): bigint => BigInt(Math.floor(random.next() * usd * 1e9));
   return {
     providerId,
-    offer: {
-      modelId: "gguf-sha256:6a7a",
-      name: "model",
-      engine: "llama",
-      trustTier: "float",
-      contextTokensMax: 8_192,
-      parallelMax: 1 + Math.floor(random.next() * 8),
-      resumable: true,
-      features: [],
-      price: { inputPerMillionTokens: price(0.2), outputPerMillionTokens: price(0.6), perSecond: 0n },
-    },
+    offer: anyOffer(random),
     active: 0,
     queued: 0,
     roundTripMs: 1 + 250 * random.next() ** 2,

@@ -5,35 +5,20 @@
 import { Directory } from "../../src/gateway/directory/directory.ts";
 import { type ChooseDeps, chooseProvider, type Wish } from "../../src/gateway/search/choose-provider.ts";
 import type { ProviderSession } from "../../src/network/session.ts";
-import type { ModelOffer } from "../../src/protocol/offer.ts";
 import { noHints } from "../../src/router/hints.ts";
 import { PrefixCache } from "../../src/router/prefix-cache.ts";
 import { systemClock } from "../../src/util/clock.ts";
 import { silentLogger } from "../../src/util/log.ts";
 import { type Random, seededRandom } from "../../src/util/random.ts";
+import { anyOffer } from "./any-offer.ts";
 
 /** Attempts that run at the same time while decisions are made. */
 const runningMax = 500;
 const timings = { queueMs: 0, prefillMs: 0, decodeMs: 0 };
-const price = (usd: number, random: Random): bigint => BigInt(Math.floor(random.next() * usd * 1e9));
 
 function sessionOf(number: number, random: Random): ProviderSession {
   const providerId = `12D3KooW${number}`;
-  const model: ModelOffer = {
-    modelId: "gguf-sha256:6a7a",
-    name: "model",
-    engine: "llama",
-    trustTier: "float",
-    contextTokensMax: 8_192,
-    parallelMax: 1 + Math.floor(random.next() * 8),
-    resumable: true,
-    features: [],
-    price: {
-      inputPerMillionTokens: price(0.2, random),
-      outputPerMillionTokens: price(0.6, random),
-      perSecond: 0n,
-    },
-  };
+  const model = anyOffer(random);
   return {
     providerId,
     remoteAddress: "memory",

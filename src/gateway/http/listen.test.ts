@@ -178,6 +178,57 @@ test("a stream begins at once and in chunks; over HTTP/1.0 it ends with the conn
   }
 });
 
+test("answers to requests on one connection come one behind the other, each in whole chunks", async () => {
+  const setup = testGateway();
+  // The first one is the slowest: the others are there before their turn.
+  await setup.add("p1", { answerTokens: 60, msPerToken: 2 });
+  const server = await listen(setup.gateway.fetch, { host: "127.0.0.1", port: 0 });
+  try {
+    const socket = connect(server.port, "127.0.0.1");
+    let text = "";
+    socket.on("data", (piece: Buffer) => (text += piece.toString("latin1")));
+    const limits = [50, 5, 20];
+    for (const [i, limit] of limits.entries()) {
+      const asked = JSON.stringify({ ...question, stream: true, max_tokens: limit, seed: 1 });
+      const last = i === limits.length - 1 ? "connection: close\r\n" : "";
+      socket.write(
+        `POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:${server.port}\r\n${last}content-type: application/json\r\ncontent-length: ${Buffer.byteLength(asked)}\r\n\r\n${asked}`,
+      );
+    }
+    await new Promise((resolve) => socket.once("close", resolve));
+    const answers = text.split("HTTP/1.1 200 OK\r\n").slice(1);
+    const whole = await Promise.all(limits.map(async (limit) => (await ask(limit)).text()));
+    assert.deepEqual(
+      answers.map(eventsIn),
+      whole.map((events) => events.match(/^data: /gm)!.length),
+    );
+  } finally {
+    await server.close();
+  }
+
+  function ask(limit: number): Promise<Response> {
+    return post(`http://127.0.0.1:${server.port}`, {
+      body: JSON.stringify({ ...question, stream: true, max_tokens: limit, seed: 1 }),
+    });
+  }
+});
+
+/** Events of an answer in chunks; -1: its chunks are not whole. */
+function eventsIn(answer: string): number {
+  let rest = answer.slice(answer.indexOf("\r\n\r\n") + 4);
+  let events = "";
+  for (;;) {
+    const size = /^([0-9a-f]+)\r\n/.exec(rest);
+    if (size === null) return -1;
+    const start = size[0].length;
+    const end = start + Number.parseInt(size[1]!, 16);
+    if (rest.slice(end, end + 2) !== "\r\n") return -1;
+    if (end === start) return rest.length === end + 2 ? events.match(/^data: /gm)!.length : -1;
+    events += rest.slice(start, end);
+    rest = rest.slice(end + 2);
+  }
+}
+
 test("a client that takes nothing from its socket pauses the source, and is cut after a while", async () => {
   const clock = new ManualClock();
   const abort = new AbortController();
